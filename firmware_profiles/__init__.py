@@ -1,0 +1,1 @@
+"""What a phone family understands, one TOML file each (a later version fills this)."""

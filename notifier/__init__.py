@@ -1,0 +1,1 @@
+"""Who gets told and what follows: store, alerts, consoles, HTTP and WebSocket API."""

@@ -1,0 +1,1 @@
+"""Calls: SIP back-to-back user agent, media relay, notice gate, prompts."""

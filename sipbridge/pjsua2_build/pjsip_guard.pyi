@@ -1,0 +1,125 @@
+"""Refuses SIP requests before a transaction exists, and answers OPTIONS.
+
+A C extension in the wheel of pjsua2 (`pjsip_guard.c`). It looks at requests only, never at
+responses, below PJSIP's transaction layer. Until `set_allowed_networks` is called nobody is
+allowed; until `set_readiness` is called OPTIONS is answered 503.
+
+All functions may be called from any thread, except where a function says otherwise.
+"""
+
+def install() -> None:
+    """Register the guard with the endpoint; call it once `Endpoint.libInit()` has returned.
+
+    Call it before `libStart()`: PJSIP sleeps 100 ms to take a module while it runs. A second call
+    does nothing. After `libDestroy()` and a new `libInit()` it must be called again; networks,
+    limits, readiness and counters are kept.
+
+    Raises:
+        RuntimeError: there is no endpoint, or PJSIP does not know the calling thread.
+    """
+
+def set_allowed_networks(networks: list[tuple[str, int]], /) -> None:
+    """Set who may send any request, in and out of dialogs; replaces the former list at once.
+
+    Refused requests are counted, answered by a stateless 403 at most ten times per second over all
+    refused sources together, and dropped silently otherwise; an ACK is always dropped silently.
+    The 403 goes to the address that the request came from, whatever its Via says.
+
+    Args:
+        networks: (address, prefix length) pairs, IPv4 or IPv6; bits after the prefix are ignored.
+            An IPv4 peer on a dual-stack socket counts as IPv4. An empty list allows nobody.
+
+    Raises:
+        ValueError: an address or a prefix length is not one; the former list stays.
+        TypeError: not a list of tuples.
+    """
+
+def set_in_dialog_networks(networks: list[tuple[str, int]], /) -> None:
+    """Set who, besides the allowed networks, may send requests inside dialogs (with a To tag).
+
+    Meant for the agents' phones: they answer our calls, hold, transfer and hang up, but never
+    call us. Out of a dialog they are refused as in `set_allowed_networks`. Same arguments and
+    errors; an empty list, the state at the start, adds nobody.
+    """
+
+def set_rate_limit(per_second: float, burst: int) -> None:
+    """Limit new requests outside dialogs for each allowed source address (token bucket).
+
+    Counted: every request without a To tag but CANCEL and ACK, and not the retransmission of a
+    request that has a transaction. OPTIONS has a bucket of its own with the same figures. Above
+    the limit: a stateless 503 with Retry-After (RFC 3261 21.5.4). Buckets of 4096 addresses are
+    kept, least recently seen ones make room. No limit until this is called. Every call fills all
+    buckets.
+
+    Args:
+        per_second: requests a second in the long run; 0 for no limit.
+        burst: requests at once after a pause, at least 1.
+
+    Raises:
+        ValueError: a figure is out of range.
+    """
+
+def set_readiness(ready: bool, retry_after_s: int) -> None:
+    """Set the answer to OPTIONS outside dialogs, given statelessly for every Request-URI.
+
+    Args:
+        ready: 200 with Allow, Accept and Supported (RFC 3261 11.2), or 503.
+        retry_after_s: Retry-After of the 503, in seconds; 0 leaves the header out.
+
+    Raises:
+        ValueError: retry_after_s is negative.
+    """
+
+def take_unknown_byes() -> list[bytes]:
+    """Return, oldest first, and forget the BYEs that came for dialogs unknown to PJSIP.
+
+    Each is the whole SIP message as received. PJSIP has answered 481 already. At most 256 wait;
+    older ones are dropped and counted (`unknown_byes_dropped`). A sender that repeats its BYE in
+    spite of the 481 is reported each time.
+    """
+
+def counters() -> dict[str, int]:
+    """Return the counters since the process started.
+
+    `received_requests`: well-formed requests seen, refused ones included.
+    `refused_source`: from outside the networks; `refused_source_answered` of them got a 403.
+    `rate_limited`: answered 503 by the rate limit.
+    `options_ok`, `options_unready`: OPTIONS answered 200 and 503.
+    `unknown_byes`: BYEs for unknown dialogs; `unknown_byes_dropped` of them pushed out unread.
+    `malformed`: messages that PJSIP's transport layer reports as dropped: a broken start line or
+        header, a missing Call-ID, From, To, Via or CSeq, too long for the buffer. Keep-alives are
+        not counted, nor are packets without a single line that looks like SIP: PJSIP ignores those
+        without a word.
+    """
+
+def info() -> dict[str, str | int]:
+    """Return what this build is, from the libraries loaded now; works without an endpoint.
+
+    `pjsip_version` ("2.17"), `max_calls` (call legs), `ioqueue` ("epoll"), `tls` ("OpenSSL 3.0.22
+    ..."), `srtp` ("libsrtp2 2.5.0"), `max_packet_bytes` (longest SIP message received whole).
+    """
+
+def epoll_fd() -> int:
+    """Return the descriptor that is readable when PJSIP has network events to handle.
+
+    It belongs to PJSIP: watch it (`loop.add_reader`, level-triggered), never read or close it.
+    Timers don't make it readable: see `next_timer_ms`. Valid until `libDestroy()`.
+
+    Raises:
+        RuntimeError: there is no endpoint, PJSIP does not know the calling thread, or this build
+            has no epoll.
+    """
+
+def next_timer_ms() -> int | None:
+    """Return the milliseconds until PJSIP's next timer is due, 0 if it is due, None if none runs.
+
+    Raises:
+        RuntimeError: there is no endpoint, or PJSIP does not know the calling thread.
+    """
+
+def load() -> dict[str, int]:
+    """Return how many `transactions` and `dialogs` (sets with one Call-ID) PJSIP holds now.
+
+    Raises:
+        RuntimeError: there is no endpoint, or PJSIP does not know the calling thread.
+    """
