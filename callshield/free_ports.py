@@ -1,0 +1,42 @@
+"""Ports for the demo and the tests, outside the range from which clients get theirs.
+
+A port inside the kernel's ephemeral range may be taken by any outgoing connection between the
+moment it was found free and the moment it is used; so only ports below that range are tried.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+
+#: Below Linux's default ``net.ipv4.ip_local_port_range`` (32768-60999).
+LOWEST, HIGHEST = 10240, 32700
+
+
+def _free(address: str, port: int) -> bool:
+    """Free for UDP and for TCP."""
+    try:
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            with socket.socket(socket.AF_INET, kind) as probe:
+                probe.bind((address, port))
+    except OSError:
+        return False
+    return True
+
+
+def free_range(address: str, count: int) -> tuple[int, int]:
+    """The first and last of ``count`` ports in a row that are free now; the first is even.
+
+    Raises:
+        OSError: there is no such range.
+    """
+    for _ in range(200):
+        first = random.randrange(LOWEST, HIGHEST - count, 2)
+        if all(_free(address, port) for port in range(first, first + count)):
+            return first, first + count - 1
+    raise OSError(f"no {count} free ports in a row on {address}")
+
+
+def free_port(address: str) -> int:
+    """One port on ``address`` that is free now."""
+    return free_range(address, 1)[0]

@@ -1,0 +1,417 @@
+"""The administrator's one TOML file, checked as a whole before anything starts.
+
+Every key has a default but the peers and agents. Environment variables override keys:
+``CALLSHIELD_WEB__PORT=9000`` is ``web.port = 9000``. An unknown key is an error, never ignored.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from callshield.errors import ConfigurationError
+
+Language = Literal["ko", "en", "zh", "ja"]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+#: ``sip:user@host[:port][;params]`` (RFC 3261 section 19.1), no headers part.
+SIP_URI = re.compile(
+    r"^sips?:(?P<user>[^@\s;?<>]+)@(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)"
+    r"(?::(?P<port>\d{1,5}))?(?P<params>(?:;[^\s?<>]+)*)$"
+)
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError("an IPv4 or IPv6 address") from None
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError("an address or network like 192.0.2.10 or 192.0.2.0/24") from None
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class NodeSettings(_Section):
+    """``[node]``: this machine."""
+
+    name: str = Field("node-1", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """Names this node in alerts and logs."""
+    state_dir: Path = Path("/var/lib/callshield")
+    """Database and keys; survives a restart."""
+    runtime_dir: Path = Path("/run/callshield")
+    """Unix sockets; made with mode 0700."""
+    language: Language = "ko"
+    """Language of consoles and alerts."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level written to standard error."""
+    stop_timeout_s: float = Field(30.0, ge=0, le=3600)
+    """A clean stop lets running calls finish for at most this long."""
+
+
+class SideSettings(_Section):
+    """``[sip.pbx]`` and ``[sip.phone]``: one side's addresses."""
+
+    bind: str = "127.0.0.1"
+    """Our address on this side."""
+    port: Port = 5060
+    """SIP port, UDP and TCP."""
+    advertised: str | None = None
+    """Address written into Contact, Via and SDP when it is not ``bind``."""
+    rtp_bind: str | None = None
+    """Media address; ``bind`` when absent."""
+    rtp_ports: tuple[Port, Port] = (20000, 24999)
+    """First and last port; each call takes an even RTP port and the odd RTCP port above it."""
+    networks: list[str] = []
+    """Networks from which media (and, on the phone side, SIP) may come besides the address in
+    the SDP: phones behind NAT."""
+
+    @field_validator("bind", "advertised", "rtp_bind")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        return None if value is None else _address(value)
+
+    @field_validator("networks")
+    @classmethod
+    def _are_networks(cls, value: list[str]) -> list[str]:
+        return [_network(item) for item in value]
+
+    @field_validator("rtp_ports")
+    @classmethod
+    def _is_range(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[1] - value[0] < 1:
+            raise ValueError("two ports, the second at least one above the first")
+        return value
+
+    @property
+    def media_bind(self) -> str:
+        return self.rtp_bind or self.bind
+
+    @property
+    def media_advertised(self) -> str:
+        return self.advertised or self.media_bind
+
+    @property
+    def signalling_advertised(self) -> str:
+        return self.advertised or self.bind
+
+
+class PhoneSideSettings(SideSettings):
+    """``[sip.phone]``: the same keys with other default ports."""
+
+    port: Port = 5062
+    """SIP port, UDP and TCP."""
+    rtp_ports: tuple[Port, Port] = (25000, 29999)
+    """First and last port; each call takes an even RTP port and the odd RTCP port above it."""
+
+
+class SipSettings(_Section):
+    """``[sip]``: signalling and media of all calls."""
+
+    pbx: SideSettings = SideSettings()
+    phone: PhoneSideSettings = PhoneSideSettings()
+    user_agent: str = Field("Callshield", pattern=r"^[\x21-\x7e ]{1,64}$")
+    """User-Agent of our SIP messages."""
+    admission_limit: int = Field(300, ge=1, le=500)
+    """Calls at once; the next INVITE gets 503 with Retry-After."""
+    retry_after_s: int = Field(5, ge=1, le=3600)
+    """Retry-After of every 503."""
+    requests_per_s: float = Field(50.0, gt=0)
+    """New requests a second from one address; beyond it 503."""
+    request_burst: int = Field(200, ge=1)
+    """New requests at once from one address after a pause."""
+    ring_timeout_s: float = Field(60.0, ge=5, le=600)
+    """A phone that has not answered by then is cancelled; the PBX gets 480."""
+    rtp_timeout_s: float = Field(60.0, ge=5, le=3600)
+    """Both legs are ended when no RTP came on either for this long, off hold."""
+    latch_window_s: float = Field(5.0, ge=1, le=60)
+    """How long after the SDP a phone behind NAT may show its media source."""
+    session_expires_s: int = Field(1800, ge=90, le=86400)
+    """RFC 4028 Session-Expires that we ask for on both legs."""
+    min_se_s: int = Field(90, ge=90, le=86400)
+    """RFC 4028 Min-SE: shorter session intervals are refused with 422."""
+    dscp_media: int = Field(46, ge=0, le=63)
+    """EF (RFC 3246)."""
+    dscp_signalling: int = Field(24, ge=0, le=63)
+    """CS3 (RFC 4594)."""
+    end_code: str = Field(r"*9#", pattern=r"^[0-9*#]{2,8}$")
+    """Digits on the agent's phone that end the call with announcement."""
+    help_code: str = Field(r"*8#", pattern=r"^[0-9*#]{2,8}$")
+    """Digits on the agent's phone that call a supervisor."""
+    skip_notice_code: str = Field(r"*0#", pattern=r"^[0-9*#]{2,8}$")
+    """Digits on the agent's phone that skip the notice in an emergency (nothing is tapped)."""
+    pbx_call_id_header: str = Field("X-Asterisk-Uniqueid", pattern=r"^[A-Za-z0-9-]{1,64}$")
+    """Header in which the PBX sends its own id of the call; without it the SIP Call-ID counts."""
+
+    @model_validator(mode="after")
+    def _codes_differ(self) -> SipSettings:
+        codes = [self.end_code, self.help_code, self.skip_notice_code]
+        for one in codes:
+            for other in codes:
+                if one is not other and one.endswith(other):
+                    raise ValueError("DTMF codes none of which is the end of another")
+        return self
+
+
+class PeerSettings(_Section):
+    """``[[peers]]``: a PBX or session border controller that may send calls."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """Names this peer in events and logs."""
+    networks: list[str] = Field(min_length=1)
+    """Addresses and networks from which its SIP comes."""
+    attests_notice: bool = False
+    """Believe this peer's :attr:`NoticeSettings.upstream_header`."""
+
+    @field_validator("networks")
+    @classmethod
+    def _are_networks(cls, value: list[str]) -> list[str]:
+        return [_network(item) for item in value]
+
+
+class AgentSettings(_Section):
+    """``[agents.ID]``: where an agent's phone is."""
+
+    uri: str
+    """SIP URI of the phone, e.g. ``sip:1001@192.0.2.20:5060``."""
+
+    @field_validator("uri")
+    @classmethod
+    def _is_sip_uri(cls, value: str) -> str:
+        if not SIP_URI.match(value):
+            raise ValueError("a SIP URI like sip:1001@192.0.2.20:5060")
+        return value
+
+
+class NoticeSettings(_Section):
+    """``[notice]``: what the caller hears before anything is analysed."""
+
+    language: Language = "ko"
+    """Language of the announcements."""
+    prompts: list[str] = ["abuse_prevention", "recording"]
+    """Ids of the prompts, in order."""
+    closing: str = "closing"
+    """Id of the prompt that the caller hears after *end*."""
+    warnings: list[str] = ["warning_1", "warning_2", "warning_3"]
+    """Ids of the graded warnings; the last one is repeated."""
+    prompt_dir: Path | None = None
+    """A folder of one's own with ``<language>/<id>.wav`` (8 kHz, 16 bit, mono) and
+    ``manifest.toml``; the shipped prompts when absent."""
+    upstream_header: str = Field("X-Callshield-Notice", pattern=r"^[A-Za-z0-9-]{1,64}$")
+    """Header in which a trusted PBX names the prompt ids it already played."""
+
+    @field_validator("prompts")
+    @classmethod
+    def _at_least_one(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("at least one prompt: without a notice nothing may be analysed")
+        return value
+
+    @field_validator("prompts", "warnings")
+    @classmethod
+    def _are_ids(cls, value: list[str]) -> list[str]:
+        for item in value:
+            if not re.fullmatch(r"[a-z0-9_]{1,64}", item):
+                raise ValueError("prompt ids of small letters, digits and _")
+        return value
+
+
+class DetectorSettings(_Section):
+    """``[detector]``: what the caller's audio means."""
+
+    enabled: bool = True
+    """Analyse the caller's audio; off: no tap is ever opened."""
+    model_dir: Path | None = None
+    """Folder with the acoustic model and its card; the shipped one when absent."""
+
+
+class WebSettings(_Section):
+    """``[web]``: consoles, API and WebSocket."""
+
+    bind: str = "127.0.0.1"
+    """Address of the web server; put TLS in front of anything but loopback."""
+    port: Port = 8080
+    """Its TCP port."""
+    allowed_origins: list[str] = []
+    """Origins besides our own from which a browser may connect, e.g. ``https://desk.example``."""
+
+    @field_validator("bind")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        return _address(value)
+
+
+class AlertSettings(_Section):
+    """``[alerts]``: when supervisors are told."""
+
+    level: int = Field(2, ge=1, le=3)
+    """An alert is raised when a call's level reaches this."""
+
+
+class Settings(BaseSettings):
+    """The whole configuration of one node."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CALLSHIELD_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    node: NodeSettings = Field(default_factory=NodeSettings)  # type: ignore[arg-type]
+    sip: SipSettings = Field(default_factory=SipSettings)  # type: ignore[arg-type]
+    peers: list[PeerSettings] = []
+    agents: dict[str, AgentSettings] = {}
+    notice: NoticeSettings = Field(default_factory=NoticeSettings)  # type: ignore[arg-type]
+    detector: DetectorSettings = Field(default_factory=DetectorSettings)
+    web: WebSettings = Field(default_factory=WebSettings)
+    alerts: AlertSettings = Field(default_factory=AlertSettings)  # type: ignore[arg-type]
+
+    @field_validator("agents")
+    @classmethod
+    def _agent_ids(cls, value: dict[str, AgentSettings]) -> dict[str, AgentSettings]:
+        for agent_id in value:
+            if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", agent_id):
+                raise ValueError(
+                    f"agent ids of letters, digits, '.', '_' and '-', not {agent_id!r}"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _sides_differ(self) -> Settings:
+        pbx, phone = self.sip.pbx, self.sip.phone
+        if (pbx.bind, pbx.port) == (phone.bind, phone.port):
+            raise ValueError("sip.pbx and sip.phone on different addresses or ports")
+        if pbx.media_bind == phone.media_bind and (
+            pbx.rtp_ports[0] <= phone.rtp_ports[1] and phone.rtp_ports[0] <= pbx.rtp_ports[1]
+        ):
+            raise ValueError("sip.pbx.rtp_ports and sip.phone.rtp_ports that do not overlap")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The file's values arrive as init arguments; the environment goes before them.
+        return (env_settings, init_settings)
+
+    # Sockets between the processes of this node.
+
+    @property
+    def bus_path(self) -> Path:
+        """Unix stream socket of the notifier (events in, commands out)."""
+        return self.node.runtime_dir / "bus.sock"
+
+    @property
+    def media_path(self) -> Path:
+        """Unix stream socket of the media worker (media control)."""
+        return self.node.runtime_dir / "media.sock"
+
+    @property
+    def tap_path(self) -> Path:
+        """Unix datagram socket of the detector (:mod:`callshield.tap`)."""
+        return self.node.runtime_dir / "tap.sock"
+
+    @property
+    def database_path(self) -> Path:
+        """SQLite file of the notifier."""
+        return self.node.state_dir / "callshield.sqlite3"
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and check a configuration file.
+
+    Args:
+        path: TOML file.
+
+    Raises:
+        ConfigurationError: every fault on a line of its own: file, key, found, expected.
+    """
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            [(str(path), "(file)", "nothing", "a TOML file; give another with --config")]
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            [(str(path), "(file)", f"an unreadable file ({error})", "UTF-8 text")]
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError([(str(path), "(syntax)", str(error), "valid TOML")]) from None
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigurationError(
+            [_fault(path, values, dict(item)) for item in error.errors(include_url=False)]
+        ) from None
+
+
+_EXPECTED = {
+    "missing": "a value",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text in quotes",
+    "list_type": "a list in [ ]",
+    "tuple_type": "a list in [ ]",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "path_type": "a path in quotes",
+    "extra_forbidden": "no such key (see docs/configuration.md)",
+}
+
+
+def _fault(path: Path, values: dict[str, Any], item: dict[str, Any]) -> tuple[str, str, str, str]:
+    location = tuple(item["loc"])
+    key = ".".join(str(part) for part in location) or "(file)"
+    kind = str(item["type"])
+    context = item.get("ctx") or {}
+    if kind == "missing":
+        found = "nothing"
+    elif not location or isinstance(item["input"], dict | BaseModel):
+        found = "values that do not fit together" if kind == "value_error" else "a table"
+    else:
+        found = repr(item["input"])
+    if kind == "value_error":
+        expected = str(context.get("error", item["msg"]))
+    elif kind == "literal_error":
+        expected = f"one of {context.get('expected')}"
+    elif kind.startswith(("greater_than", "less_than")):
+        sign = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+        expected = " and ".join(
+            f"{sign[name]} {limit}" for name, limit in context.items() if name in sign
+        )
+    elif kind == "string_pattern_mismatch":
+        expected = f"text that matches {context.get('pattern')}"
+    elif kind in ("too_short", "too_long", "missing_argument"):
+        expected = str(item["msg"]).removeprefix("Value should have ")
+    else:
+        expected = _EXPECTED.get(kind, str(item["msg"]))
+    return (_origin(path, values, location), key, found, expected)
+
+
+def _origin(path: Path, values: dict[str, Any], location: tuple[Any, ...]) -> str:
+    """``environment`` when the key is not in the file (and so came from a variable)."""
+    name = "CALLSHIELD_" + "__".join(str(part) for part in location).upper()
+    return "environment" if any(key.upper() == name for key in os.environ) else str(path)
