@@ -1,0 +1,467 @@
+"""The bridge: INVITEs of the PBX in, protected calls out.
+
+It binds the pure call (:mod:`sipbridge.call`) to pjsua2 (:mod:`sipbridge.legs`), to the media
+worker (:mod:`sipbridge.media_link`) and to the notifier (:mod:`callshield.bus`). One thread, one
+event loop; nothing here waits for anything but a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import time
+import uuid
+from collections import OrderedDict
+from typing import Any
+
+import pjsip_guard
+import pjsua2 as pj
+import structlog
+
+from callshield.bus import BusClient
+from callshield.errors import SdpError
+from callshield.messages import (
+    Action,
+    CallEnded,
+    CallSnapshot,
+    CloseSession,
+    Command,
+    CommandResult,
+    DigitPressed,
+    Event,
+    Hello,
+    LegName,
+    MediaFailed,
+    MediaMessage,
+    MediaTimeout,
+    NodeDegraded,
+    NodeMessage,
+    PlayFinished,
+    SessionClosed,
+    SessionOpened,
+    TapStarted,
+)
+from callshield.settings import SIP_URI, PeerSettings, Settings
+from sipbridge import sdp
+from sipbridge.bridged import Bridged
+from sipbridge.call import CallPlan, CallState
+from sipbridge.legs import Leg, Refusal
+from sipbridge.media_link import MediaLink
+from sipbridge.pjsip_stack import PjsipStack
+from sipbridge.prompt_catalogue import Prompts
+from sipbridge.sip_message import (
+    SipHeaders,
+    address_uri,
+    display_name,
+    max_forwards,
+    request_uri_user,
+    source_host,
+    uri_user,
+)
+
+log = structlog.get_logger()
+
+#: Our header: names the call on both legs and shows a loop.
+CALL_ID_HEADER = "X-Callshield-Call-ID"
+#: Ended calls remembered so that a late second press is "already", not "unknown".
+REMEMBERED_ENDED = 1024
+#: How long the last BYEs may take when the node stops.
+LAST_BYES_S = 2.0
+
+
+class Bridge:
+    """All calls of this node.
+
+    Args:
+        settings: the node's configuration.
+        prompts: checked announcements.
+    """
+
+    def __init__(self, settings: Settings, prompts: Prompts) -> None:
+        self.settings = settings
+        self.prompts = prompts
+        self.calls: dict[str, Bridged] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._refused: set[Refusal] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.draining = False
+        self.codes = {
+            settings.sip.end_code: Action.END,
+            settings.sip.help_code: Action.HELP,
+            settings.sip.skip_notice_code: Action.SKIP_NOTICE,
+        }
+        self._peers = [
+            (ipaddress.ip_network(network), peer)
+            for peer in settings.peers
+            for network in peer.networks
+        ]
+        self.stack = PjsipStack(settings, asyncio.get_running_loop())
+        self.media = MediaLink(settings.media_path, self._on_media, self._on_media_lost)
+        self._bus: BusClient[NodeMessage] = BusClient(
+            settings.bus_path, NodeMessage, self._on_command, self._introduce
+        )
+        self.pbx_account: Any = None
+        self.phone_account: Any = None
+
+    async def start(self) -> None:
+        """Open the SIP ports and connect to the other processes.
+
+        Raises:
+            SetupError: a port is taken or a host name of an agent cannot be resolved.
+        """
+        self.stack.start()
+        sip = self.settings.sip
+        self.pbx_account = _Account(self)
+        self.pbx_account.create(self.stack.account_config(sip.pbx, self.stack.pbx_transport), True)
+        self.phone_account = _Account(self)
+        self.phone_account.create(self.stack.account_config(sip.phone, self.stack.phone_transport))
+        self._bus.start()
+        self.media.start()
+        await self.media.connected.wait()
+        self._update_readiness()
+        self._spawn(self._watch_readiness())
+        log.info("bridge_ready", **{k: v for k, v in pjsip_guard.info().items() if k != "srtp"})
+
+    async def _watch_readiness(self) -> None:
+        """Follow the media worker: without it there is no audio, so no call is taken."""
+        while True:
+            await self.media.connected.wait()
+            self._update_readiness()
+            await asyncio.sleep(0.2)
+
+    def _update_readiness(self) -> None:
+        self.stack.set_ready(self.media.connected.is_set() and not self.draining)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ------------------------------------------------------------------------- a new INVITE
+
+    def on_invite(self, account: Any, pjsua_id: int, message: str, source: str) -> None:
+        """Decide on an INVITE; refusals are answered at once."""
+        headers = SipHeaders(message)
+        call_id = uuid.uuid4().hex
+        peer = self._peer_of(source)
+        refusal = self._refusal(headers, peer)
+        plan: CallPlan | None = None
+        if refusal is None and peer is not None:
+            plan, refusal = self._plan(call_id, headers, message, peer)
+        if plan is None:
+            status, reason, detail = refusal or (500, "error", "")
+            event = "offer_refused" if status == 488 else "invite_refused"
+            log.info(event, reason=reason, status=status, detail=detail)
+            self._refuse(account, pjsua_id, call_id, status)
+            return
+        bridged = Bridged(self, plan, headers, source)
+        bridged.caller = Leg(account, bridged, LegName.CALLER, call_id, pjsua_id)
+        # The first answer fixes what PJSIP negotiates; the 200 replaces it (RFC 3261 13.3.1.4).
+        self.calls[call_id] = bridged
+        self._idle.clear()
+        request_id = self.media.next_request_id()
+        self._spawn(self._open_media(bridged, request_id))
+        bridged.run(bridged.call.begin(request_id))
+
+    async def _open_media(self, bridged: Bridged, request_id: int) -> None:
+        opened = await self.media.opened(request_id)
+        if bridged.call.state is not CallState.OPENING:
+            return
+        if opened is None or opened.error:
+            log.warning(
+                "media_refused",
+                call_id=bridged.call_id,
+                error=opened.error if opened else "the media worker does not answer",
+            )
+            bridged.run(bridged.call.on_media_refused())
+            return
+        plan = bridged.call.plan
+        assert bridged.caller is not None
+        session_id = int.from_bytes(os.urandom(4), "big")
+        bridged.caller.local_sdp = sdp.write_answer(
+            plan.offer,
+            address=plan.pbx_address,
+            port=opened.caller_port,
+            negotiated=plan.negotiated,
+            session_id=session_id,
+        )
+        bridged.run(bridged.call.on_media_open(opened.caller_port, opened.agent_port, session_id))
+
+    def _peer_of(self, source: str) -> PeerSettings | None:
+        try:
+            address = ipaddress.ip_address(source_host(source))
+        except ValueError:
+            return None
+        for network, peer in self._peers:
+            if address in network:
+                return peer
+        return None
+
+    def _refusal(
+        self, headers: SipHeaders, peer: PeerSettings | None
+    ) -> tuple[int, str, str] | None:
+        """Why an INVITE cannot be taken, before its body is looked at."""
+        if peer is None:
+            return 403, "unknown_peer", ""
+        if self.draining or not self.media.connected.is_set():
+            return 503, "draining" if self.draining else "no_media_worker", ""
+        if len(self.calls) >= self.settings.sip.admission_limit:
+            return 503, "admission_limit", str(self.settings.sip.admission_limit)
+        if max_forwards(headers) <= 0:
+            return 483, "too_many_hops", ""
+        if headers.first(CALL_ID_HEADER) in self.calls:
+            return 482, "loop", ""
+        agent_id = request_uri_user(headers.start_line)
+        if agent_id not in self.settings.agents:
+            return 404, "unknown_agent", ""
+        return None
+
+    def _plan(
+        self, call_id: str, headers: SipHeaders, message: str, peer: PeerSettings
+    ) -> tuple[CallPlan | None, tuple[int, str, str] | None]:
+        body = message.replace("\r\n", "\n").partition("\n\n")[2]
+        if not body.strip():
+            return None, (488, "no_offer", "an INVITE without a session description")
+        try:
+            offer = sdp.parse(body)
+        except SdpError as error:
+            return None, (488, "bad_offer", str(error))
+        negotiated = sdp.negotiate(offer)
+        if negotiated is None:
+            return None, (
+                488,
+                "no_common_codec",
+                f"offered {offer.offered()}; PCMU and PCMA are taken",
+            )
+        sip = self.settings.sip
+        attested = self._attested(headers, peer)
+        return (
+            CallPlan(
+                call_id=call_id,
+                agent_id=request_uri_user(headers.start_line),
+                pbx_call_id=(headers.first(sip.pbx_call_id_header) or headers.first("Call-ID"))[
+                    :128
+                ],
+                pbx=peer.name,
+                offer=offer,
+                negotiated=negotiated,
+                pbx_address=sip.pbx.media_advertised,
+                phone_address=sip.phone.media_advertised,
+                notice=tuple(p for p in self.prompts.notice if p.prompt_id not in attested),
+                closing=self.prompts.closing,
+                warnings=self.prompts.warnings,
+                notice_tone=self.prompts.notice_tone,
+                attested=attested,
+                tap_allowed=self.settings.detector.enabled,
+                ring_timeout_s=sip.ring_timeout_s,
+            ),
+            None,
+        )
+
+    def _attested(self, headers: SipHeaders, peer: PeerSettings) -> tuple[str, ...]:
+        """Configured prompts that a trusted PBX says it played; a stranger's word is ignored."""
+        value = headers.first(self.settings.notice.upstream_header)
+        if not value:
+            return ()
+        if not peer.attests_notice:
+            log.warning("notice_attestation_ignored", peer=peer.name)
+            return ()
+        named = {part.split(";", 1)[0].strip() for part in value.split(",")}
+        return tuple(p.prompt_id for p in self.prompts.notice if p.prompt_id in named)
+
+    def _refuse(self, account: Any, pjsua_id: int, call_id: str, status: int) -> None:
+        owner = Refusal(self._refused)
+        leg = owner.leg = Leg(account, owner, LegName.CALLER, call_id, pjsua_id)
+        self._refused.add(owner)
+        headers = [("Retry-After", str(self.settings.sip.retry_after_s))] if status == 503 else []
+        leg.hang_up(status, headers)
+
+    def headers_for(
+        self, bridged: Bridged, extra: tuple[tuple[str, str], ...]
+    ) -> list[tuple[str, str]]:
+        """What every message of ours about this call carries."""
+        return [(CALL_ID_HEADER, bridged.call_id), *extra]
+
+    def from_header(self, headers: SipHeaders) -> str:
+        """From of the phone's leg: the caller's number and name at our own address."""
+        value = headers.first("From")
+        user = uri_user(address_uri(value)) or "anonymous"
+        name = "".join(c for c in display_name(value) if c not in '"\\<>' and c >= " ")[:64]
+        side = self.settings.sip.phone
+        host = side.signalling_advertised
+        host = f"[{host}]" if ":" in host else host
+        uri = f"sip:{user}@{host}:{side.port}"
+        if not SIP_URI.match(uri):
+            uri = f"sip:anonymous@{host}:{side.port}"
+        return f'"{name}" <{uri}>' if name else f"<{uri}>"
+
+    # ------------------------------------------------------------------- what others tell us
+
+    def emit(self, event: Event) -> None:
+        """An event for the notifier; the last one of a call ends our memory of it."""
+        self._bus.send(event)
+        if isinstance(event, CallEnded):
+            log.info("call_ended", call_id=event.call_id, reason=event.reason)
+            self._ended[event.call_id] = None
+            while len(self._ended) > REMEMBERED_ENDED:
+                self._ended.popitem(last=False)
+            # The pjsua2 objects are in use by the callback that led here: drop them afterwards.
+            asyncio.get_running_loop().call_soon(self._forget, event.call_id)
+
+    def call_supervisor(self, call_id: str, by: str) -> None:
+        """*help* keyed on the phone: an alert is the notifier's to raise."""
+        self._bus.send(
+            Command(command_id=uuid.uuid4().hex, call_id=call_id, action=Action.HELP, by=by)
+        )
+
+    def _forget(self, call_id: str) -> None:
+        bridged = self.calls.get(call_id)
+        if bridged is None:
+            return
+        legs = [leg for leg in (bridged.caller, bridged.phone) if leg is not None]
+        if any(not leg.gone for leg in legs):
+            # BYE or CANCEL is still under way; PJSIP's own timers bound the wait.
+            asyncio.get_running_loop().call_later(0.1, self._forget, call_id)
+            return
+        del self.calls[call_id]
+        if not self.calls:
+            self._idle.set()
+
+    async def _on_media(self, message: MediaMessage) -> None:
+        match message:
+            case PlayFinished():
+                if bridged := self.calls.get(message.call_id):
+                    bridged.run(bridged.call.on_play_finished(message))
+            case DigitPressed():
+                bridged = self.calls.get(message.call_id)
+                if bridged is not None and message.leg is LegName.AGENT:
+                    bridged.press(message.digit)
+            case MediaTimeout():
+                if bridged := self.calls.get(message.call_id):
+                    log.info("media_timeout", call_id=message.call_id, silent_s=message.silent_s)
+                    bridged.run(bridged.call.on_media_timeout())
+                else:
+                    self.media.send(CloseSession(call_id=message.call_id))
+            case TapStarted():
+                self._bus.send(message)
+            case SessionOpened() if message.call_id not in self.calls:
+                # Left by a bridge that died: nobody can hang it up any more but its far ends. The
+                # worker keeps the audio until then; taking it away would only cut two people off.
+                log.warning("orphaned_media", call_id=message.call_id)
+            case MediaFailed():
+                log.warning(
+                    "media_failed",
+                    call_id=message.call_id,
+                    command=message.command,
+                    error=message.error,
+                )
+            case SessionClosed():
+                log.info(
+                    "media_closed",
+                    call_id=message.call_id,
+                    caller_received=message.caller.received,
+                    agent_received=message.agent.received,
+                    tapped=message.tapped,
+                    tap_dropped=message.tap_dropped,
+                    wrong_source=message.caller.wrong_source + message.agent.wrong_source,
+                    malformed=message.caller.malformed + message.agent.malformed,
+                )
+            case _:
+                pass
+
+    def _on_media_lost(self) -> None:
+        """The audio of every running call is gone with its worker: end them, take no new ones."""
+        self.stack.set_ready(False)
+        self._bus.send(
+            NodeDegraded(
+                ts=time.time(), component="media", degraded=True, reason="the media worker stopped"
+            )
+        )
+        for bridged in list(self.calls.values()):
+            bridged.run(bridged.call.on_media_lost())
+
+    async def _on_command(self, message: NodeMessage) -> None:
+        if not isinstance(message, Command):
+            return
+        bridged = self.calls.get(message.call_id)
+        if bridged is not None and bridged.call.state is not CallState.ENDED:
+            outcome, detail, steps = bridged.call.act(message.action, message.by)
+            result = CommandResult(command_id=message.command_id, status=outcome, detail=detail)
+            bridged.run(steps)
+        elif message.call_id in self._ended or bridged is not None:
+            status = "already" if message.action is Action.END else "not_now"
+            result = CommandResult(
+                command_id=message.command_id,
+                status="already" if status == "already" else "not_now",
+                detail="The call has ended.",
+            )
+        else:
+            result = CommandResult(
+                command_id=message.command_id,
+                status="unknown_call",
+                detail="There is no such call on this node.",
+            )
+        self._bus.send(result)
+
+    def _introduce(self) -> list[NodeMessage]:
+        live = [b for b in self.calls.values() if b.call.state is not CallState.ENDED]
+        return [
+            Hello(role="bridge", pid=os.getpid(), node=self.settings.node.name),
+            CallSnapshot(
+                ts=time.time(),
+                calls=[b.call.started_event() for b in live],
+                answered=[b.call_id for b in live if b.call.answered_ts],
+            ),
+        ]
+
+    # --------------------------------------------------------------------------------- stop
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new calls; let the running ones finish, at most for ``timeout_s``."""
+        self.draining = True
+        self._update_readiness()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("calls_cut_by_stop", calls=len(self.calls))
+            for bridged in list(self.calls.values()):
+                bridged.run(bridged.call.on_shutdown())
+            try:
+                async with asyncio.timeout(LAST_BYES_S):
+                    await self._idle.wait()
+            except TimeoutError:
+                log.warning("legs_without_answer_to_bye", calls=len(self.calls))
+
+    async def stop(self) -> None:
+        """Close everything; call :meth:`drain` first."""
+        for bridged in list(self.calls.values()):
+            self.media.send(CloseSession(call_id=bridged.call_id))
+        await self._bus.flush(1.0)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.media.close()
+        await self._bus.close()
+        self.calls.clear()
+        self.pbx_account = self.phone_account = None
+        self.stack.stop()
+
+
+class _Account(pj.Account):
+    """Hands incoming calls to the bridge."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+
+    def onIncomingCall(self, prm: Any) -> None:
+        try:
+            self._bridge.on_invite(
+                self, prm.callId, str(prm.rdata.wholeMsg), str(prm.rdata.srcAddress)
+            )
+        except Exception:  # the process must outlive any one INVITE
+            log.exception("invite_failed")

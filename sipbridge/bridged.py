@@ -1,0 +1,203 @@
+"""One call with its two legs: carries out on pjsua2 and the relay what the pure call decides."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pjsua2 as pj
+import structlog
+
+from callshield.errors import SdpError
+from callshield.messages import LegName
+from sipbridge import sdp
+from sipbridge.call import Call, CallPlan
+from sipbridge.call_steps import (
+    AnswerCaller,
+    CallPhone,
+    CallSupervisor,
+    Emit,
+    HangUp,
+    StartTimer,
+    Step,
+    StopTimer,
+    ToMedia,
+)
+from sipbridge.digits import FeatureCodes
+from sipbridge.legs import Leg
+from sipbridge.sip_message import SipHeaders, max_forwards, source_host
+
+if TYPE_CHECKING:
+    from sipbridge.bridge import Bridge
+
+log = structlog.get_logger()
+
+
+class Bridged:
+    """One call with its two legs; carries out what :class:`Call` decides."""
+
+    def __init__(self, bridge: Bridge, plan: CallPlan, headers: SipHeaders, source: str) -> None:
+        self._bridge = bridge
+        self.call = Call(plan, time.time)
+        self.headers = headers
+        self.caller_address = source_host(source)
+        self.caller: Leg | None = None
+        self.phone: Leg | None = None
+        self.codes = FeatureCodes(bridge.codes)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._session_id = int.from_bytes(os.urandom(4), "big")
+        self._held: dict[LegName, bool] = {}
+
+    @property
+    def call_id(self) -> str:
+        return self.call.plan.call_id
+
+    # --------------------------------------------------------------------- LegOwner (callbacks)
+
+    def leg_progress(self, leg: LegName, status: int) -> None:
+        self.run(self.call.on_phone_ringing(status))
+
+    def leg_answered(self, leg: LegName, response: str, source: str) -> None:
+        """The phone's 200: its session description must be one that the relay can carry."""
+        try:
+            description = sdp.parse(response.replace("\r\n", "\n").partition("\n\n")[2])
+            negotiated = sdp.negotiate(description)
+        except SdpError as error:
+            log.warning("phone_answer_unusable", call_id=self.call_id, error=str(error))
+            negotiated = None
+        if negotiated is None:
+            self.run(self.call.on_error("phone_answer_unusable", 500))
+            return
+        headers = SipHeaders(response)
+        self.run(
+            self.call.on_phone_answered(
+                description,
+                negotiated,
+                user_agent=(headers.first("User-Agent") or headers.first("Server"))[:128],
+                signalling_address=source_host(source),
+                session_id=self._session_id + 1,
+            )
+        )
+        if self.phone is not None:
+            self.phone.signalling_address = source_host(source)
+
+    def leg_confirmed(self, leg: LegName) -> None:
+        if leg is LegName.CALLER:
+            self.run(self.call.on_caller_confirmed(self.caller_address))
+
+    def leg_gone(self, leg: LegName, status: int, contact: str) -> None:
+        if leg is LegName.CALLER:
+            self.run(self.call.on_caller_gone(status))
+        else:
+            self.run(self.call.on_phone_gone(status, contact))
+
+    def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
+        """Answer a re-INVITE ourselves: new address, hold or resume; the other leg is not told."""
+        negotiated = sdp.negotiate(offer)
+        own = self.caller if leg is LegName.CALLER else self.phone
+        if negotiated is None or own is None:
+            log.info(
+                "reinvite_refused", call_id=self.call_id, leg=leg.value, offered=offer.offered()
+            )
+            return own.local_sdp if own else ""
+        side = self.call.plan.pbx_address if leg is LegName.CALLER else self.call.plan.phone_address
+        port = self.call.caller_port if leg is LegName.CALLER else self.call.agent_port
+        answer = sdp.write_answer(
+            offer, address=side, port=port, negotiated=negotiated, session_id=self._session_id
+        )
+        own.local_sdp = answer
+        source = self.caller_address if leg is LegName.CALLER else own.signalling_address
+        self._bridge.media.send(self.call.leg_update(leg, offer, negotiated, source))
+        self._held[leg] = offer.audio is not None and offer.audio.held
+        self.run(self.call.on_hold_changed(any(self._held.values())))
+        return answer
+
+    def leg_digit(self, leg: LegName, digit: str) -> None:
+        if leg is LegName.AGENT:
+            self.press(digit)
+
+    def leg_failed(self, leg: LegName, error: str) -> None:
+        self.run(self.call.on_error(f"error:{error}"))
+
+    # ------------------------------------------------------------------------------ the rest
+
+    def press(self, digit: str) -> None:
+        """A digit on the agent's phone, by RFC 4733 or INFO."""
+        action = self.codes.press(digit, time.monotonic())
+        if action is not None:
+            outcome, _, steps = self.call.act(action, "agent:dtmf")
+            log.info("agent_code", call_id=self.call_id, action=action.value, outcome=outcome)
+            self.run(steps)
+
+    def run(self, steps: list[Step]) -> None:
+        """Carry out steps in order; a failing one ends this call and no other."""
+        for step in steps:
+            try:
+                self._do(step)
+            except pj.Error as error:
+                log.warning(
+                    "step_failed",
+                    call_id=self.call_id,
+                    step=type(step).__name__,
+                    status=error.status,
+                )
+                if isinstance(step, CallPhone):
+                    # An unusable URI or no transport: the agent cannot be reached.
+                    self.run(self.call.on_phone_gone(480))
+                elif isinstance(step, AnswerCaller):
+                    self.run(self.call.on_error("caller_unreachable"))
+        self._bridge.stack.rearm()
+
+    def _do(self, step: Step) -> None:
+        match step:
+            case ToMedia(message):
+                self._bridge.media.send(message)
+            case Emit(event):
+                self._bridge.emit(event)
+            case CallSupervisor(by):
+                self._bridge.call_supervisor(self.call_id, by)
+            case CallPhone(offer):
+                self._call_phone(offer)
+            case AnswerCaller(status, answer, headers):
+                if self.caller is not None and not self.caller.gone:
+                    self.caller.respond(status, answer, self._bridge.headers_for(self, headers))
+            case HangUp(LegName.CALLER, status):
+                if self.caller is not None:
+                    extra = self._retry_after() if status == 503 else ()
+                    self.caller.hang_up(status, self._bridge.headers_for(self, extra))
+            case HangUp(LegName.AGENT, status):
+                if self.phone is not None:
+                    self.phone.hang_up(status, self._bridge.headers_for(self, ()))
+            case StartTimer(name, delay_s):
+                self._stop_timer(name)
+                self._timers[name] = asyncio.get_running_loop().call_later(
+                    delay_s, self._timer, name
+                )
+            case StopTimer(name):
+                self._stop_timer(name)
+
+    def _retry_after(self) -> tuple[tuple[str, str], ...]:
+        return (("Retry-After", str(self._bridge.settings.sip.retry_after_s)),)
+
+    def _stop_timer(self, name: str) -> None:
+        handle = self._timers.pop(name, None)
+        if handle is not None:
+            handle.cancel()
+
+    def _timer(self, name: str) -> None:
+        self._timers.pop(name, None)
+        self.run(self.call.on_timer(name))
+
+    def _call_phone(self, offer: str) -> None:
+        bridge = self._bridge
+        agent = bridge.settings.agents[self.call.plan.agent_id]
+        self.phone = Leg(bridge.phone_account, self, LegName.AGENT, self.call_id)
+        hops = max_forwards(self.headers)
+        headers = [
+            ("Max-Forwards", str(hops - 1)),
+            *self.headers.carried(),
+            *bridge.headers_for(self, ()),
+        ]
+        self.phone.invite(agent.uri, offer, headers, bridge.from_header(self.headers))

@@ -1,0 +1,607 @@
+"""One protected call as a pure state machine: events in, things to do out.
+
+::
+
+    INVITE ──► OPENING ──► RINGING ──► ANSWERING ──► NOTICE ──► CONNECTED ──► ENDING ──► ENDED
+                 │            │             │           │            │           ▲
+                 └────────────┴── refused, cancelled, no answer ─────┴── end ────┘
+
+The machine knows no socket, no clock and no pjsua2: its methods take what happened and return
+steps (:mod:`sipbridge.call_steps`) that the shell (:mod:`sipbridge.bridged`) carries out in order.
+The promises of the house live here and are tested here:
+
+* nothing is tapped before the notice was heard to its end or a trusted peer attested it, and
+  never after the agent skipped it or it could not be played (principle 3);
+* *end* releases the agent first, then the caller hears the closing prompt, then BYE;
+* two presses make one end; every button works in every connected state (principle 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from callshield.messages import (
+    Action,
+    CallAnswered,
+    CallEnded,
+    CallEnding,
+    CallStarted,
+    CloseSession,
+    FlowUpdate,
+    LegName,
+    LegUpdate,
+    NodeDegraded,
+    NoticeFinished,
+    NoticeStarted,
+    OpenSession,
+    PlayFinished,
+    PlayPrompts,
+    PromptStamp,
+    StopPlay,
+    WarningPlayed,
+)
+from sipbridge.call_steps import (
+    AnswerCaller,
+    CallPhone,
+    CallSupervisor,
+    Emit,
+    HangUp,
+    StartTimer,
+    Step,
+    StopTimer,
+    ToMedia,
+)
+from sipbridge.phone_status import map_phone_status
+from sipbridge.prompt_catalogue import Prompt
+from sipbridge.sdp import Codec, Negotiated, SessionDescription, write_answer, write_offer
+
+#: Silence after the closing prompt so that the caller's jitter buffer plays out before BYE.
+CLOSING_TAIL_S = 0.2
+#: The closing prompt never keeps a call longer than this beyond its own length.
+CLOSING_GRACE_S = 5.0
+
+
+Outcome = Literal["done", "already", "not_now", "not_supported"]
+
+
+class CallState(StrEnum):
+    """Where a call stands."""
+
+    OPENING = "opening"
+    RINGING = "ringing"
+    ANSWERING = "answering"
+    NOTICE = "notice"
+    CONNECTED = "connected"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class CallPlan:
+    """What is fixed when the INVITE arrives."""
+
+    call_id: str
+    agent_id: str
+    pbx_call_id: str
+    pbx: str
+    offer: SessionDescription
+    negotiated: Negotiated
+    pbx_address: str
+    """Our media address towards the PBX."""
+    phone_address: str
+    """Our media address towards the phone."""
+    notice: tuple[Prompt, ...]
+    closing: Prompt
+    warnings: tuple[Prompt, ...]
+    notice_tone: Prompt
+    attested: tuple[str, ...] = ()
+    """Ids of configured prompts that a trusted PBX has already played; not in ``notice``."""
+    tap_allowed: bool = True
+    ring_timeout_s: float = 60.0
+
+
+@dataclass(slots=True)
+class Call:
+    """The state of one call.
+
+    Args:
+        plan: what the INVITE fixed.
+        now: wall clock, seconds since the epoch; stamps events only.
+    """
+
+    plan: CallPlan
+    now: Callable[[], float]
+    state: CallState = CallState.OPENING
+    caller_port: int = 0
+    agent_port: int = 0
+    started_ts: float = 0.0
+    answered_ts: float = 0.0
+    warnings_played: int = 0
+    on_hold: bool = False
+    _play_id: int = 0
+    _caller_play: int = 0
+    _playing: Literal["", "notice", "closing", "warning"] = ""
+    _notice_begun: bool = False
+    _tap_open: bool = False
+    _relay_open: bool = False
+    _end_reason: str = ""
+    _caller_gone: bool = False
+    _phone_gone: bool = False
+    _caller: Negotiated | None = None
+    _ringing_sent: bool = False
+
+    # -------------------------------------------------------------------------------- set-up
+
+    def begin(self, request_id: int) -> list[Step]:
+        """The INVITE was accepted: reserve media."""
+        self.started_ts = self.now()
+        return [
+            Emit(self.started_event()),
+            ToMedia(OpenSession(request_id=request_id, call_id=self.plan.call_id)),
+        ]
+
+    def started_event(self) -> CallStarted:
+        """The call as it is announced, at its start and in every snapshot."""
+        plan = self.plan
+        return CallStarted(
+            ts=self.started_ts,
+            call_id=plan.call_id,
+            agent_id=plan.agent_id,
+            pbx_call_id=plan.pbx_call_id,
+            pbx=plan.pbx,
+        )
+
+    def on_media_open(self, caller_port: int, agent_port: int, session_id: int) -> list[Step]:
+        """Ports are reserved: call the phone with the caller's voice codecs."""
+        if self.state is not CallState.OPENING:
+            return []
+        self.caller_port, self.agent_port = caller_port, agent_port
+        self.state = CallState.RINGING
+        assert self.plan.offer.audio is not None  # negotiate() accepted it
+        offer = write_offer(
+            address=self.plan.phone_address,
+            port=agent_port,
+            voices=self.plan.offer.audio.voice,
+            events=self.plan.negotiated.event is not None,
+            session_id=session_id,
+        )
+        return [CallPhone(offer), StartTimer("ring", self.plan.ring_timeout_s)]
+
+    def on_media_refused(self) -> list[Step]:
+        """No ports: the PBX may try elsewhere."""
+        return self._finish("no_media_ports", caller_status=503)
+
+    def on_phone_ringing(self, status: int) -> list[Step]:
+        """180 or 183 from the phone.
+
+        Both reach the PBX once, as 180: before the answer nothing of the phone is relayed, and a
+        183 without a session description would leave the caller in silence (RFC 3960).
+        """
+        if self.state is not CallState.RINGING or self._ringing_sent or status < 180:
+            return []
+        self._ringing_sent = True
+        return [AnswerCaller(180)]
+
+    def on_phone_answered(
+        self,
+        sdp: SessionDescription,
+        negotiated: Negotiated,
+        *,
+        user_agent: str,
+        signalling_address: str,
+        session_id: int,
+    ) -> list[Step]:
+        """200 from the phone: answer the caller with the codec that the phone took."""
+        if self.state is not CallState.RINGING:
+            return []
+        self.state = CallState.ANSWERING
+        self.answered_ts = self.now()
+        voice = self._caller_voice_like(negotiated.voice)
+        caller = Negotiated(voice, self.plan.negotiated.event)
+        self._caller = caller
+        answer = write_answer(
+            self.plan.offer,
+            address=self.plan.pbx_address,
+            port=self.caller_port,
+            negotiated=caller,
+            session_id=session_id,
+        )
+        return [
+            StopTimer("ring"),
+            ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address)),
+            AnswerCaller(200, answer),
+            Emit(
+                CallAnswered(
+                    ts=self.answered_ts,
+                    call_id=self.plan.call_id,
+                    agent_id=self.plan.agent_id,
+                    pbx_call_id=self.plan.pbx_call_id,
+                    phone_user_agent=user_agent,
+                    codec=voice.name,
+                )
+            ),
+        ]
+
+    def _caller_voice_like(self, voice: Codec) -> Codec:
+        assert self.plan.offer.audio is not None
+        for codec in self.plan.offer.audio.voice:
+            if codec.name == voice.name:
+                return codec
+        return self.plan.negotiated.voice
+
+    def leg_update(
+        self,
+        leg: LegName,
+        sdp: SessionDescription,
+        negotiated: Negotiated,
+        signalling_address: str,
+    ) -> LegUpdate:
+        """What the media worker must know of a leg."""
+        assert sdp.audio is not None
+        return LegUpdate(
+            call_id=self.plan.call_id,
+            leg=leg,
+            address=sdp.audio.address,
+            port=sdp.audio.port,
+            payload_type=negotiated.voice.payload_type,
+            event_payload_type=negotiated.event.payload_type if negotiated.event else -1,
+            signalling_address=signalling_address,
+            ptime_ms=sdp.audio.ptime_ms,
+        )
+
+    # -------------------------------------------------------------------------------- notice
+
+    def on_caller_confirmed(self, signalling_address: str) -> list[Step]:
+        """The caller's ACK came: media may flow, the notice begins.
+
+        It does not begin earlier: what is sent before the PBX has our answer may be lost, and
+        a caller who missed the first words has not heard the notice.
+        """
+        if self.state is not CallState.ANSWERING:
+            return []
+        assert self._caller is not None
+        steps: list[Step] = [
+            ToMedia(
+                self.leg_update(LegName.CALLER, self.plan.offer, self._caller, signalling_address)
+            )
+        ]
+        if not self.plan.notice:  # the PBX attested every one of them
+            self.state = CallState.CONNECTED
+            self._relay_open = True
+            self._tap_open = self.plan.tap_allowed
+            return [*steps, self._flow(), self._notice_finished("upstream", [])]
+        self.state = CallState.NOTICE
+        steps += [
+            self._flow(),
+            self._play_to_agent(),
+            self._play_to_caller("notice", self.plan.notice),
+            Emit(
+                NoticeStarted(
+                    ts=self.now(),
+                    call_id=self.plan.call_id,
+                    agent_id=self.plan.agent_id,
+                    pbx_call_id=self.plan.pbx_call_id,
+                )
+            ),
+        ]
+        return steps
+
+    def _notice_finished(
+        self,
+        source: Literal["played", "upstream", "skipped", "failed"],
+        stamps: list[PromptStamp],
+    ) -> Emit:
+        return Emit(
+            NoticeFinished(
+                ts=self.now(),
+                call_id=self.plan.call_id,
+                agent_id=self.plan.agent_id,
+                source=source,
+                prompts=self._attested_stamps() + stamps,
+                tapped=self._tap_open,
+                attested_by=self.plan.pbx if self.plan.attested else "",
+                pbx_call_id=self.plan.pbx_call_id,
+            )
+        )
+
+    def _attested_stamps(self) -> list[PromptStamp]:
+        """The PBX's word: no hash, and the call's own start as the latest possible time."""
+        return [
+            PromptStamp(
+                prompt_id=prompt_id,
+                version="",
+                sha256="",
+                started_ts=self.started_ts,
+                finished_ts=self.started_ts,
+                complete=True,
+            )
+            for prompt_id in self.plan.attested
+        ]
+
+    def _flow(self) -> ToMedia:
+        """What may pass now; the tap is open only where the notice gate opened it."""
+        hears = self.state in (CallState.NOTICE, CallState.CONNECTED)
+        return ToMedia(
+            FlowUpdate(
+                call_id=self.plan.call_id,
+                caller_to_agent=hears,
+                agent_to_caller=self._relay_open and self.state is CallState.CONNECTED,
+                tap=self._tap_open and self.state is CallState.CONNECTED and not self.on_hold,
+                on_hold=self.on_hold,
+            )
+        )
+
+    def _play_to_caller(
+        self, what: Literal["notice", "closing", "warning"], prompts: Sequence[Prompt]
+    ) -> ToMedia:
+        self._play_id += 1
+        self._caller_play = self._play_id
+        self._playing = what
+        return ToMedia(
+            PlayPrompts(
+                call_id=self.plan.call_id,
+                play_id=self._play_id,
+                leg=LegName.CALLER,
+                files=[str(prompt.path) for prompt in prompts],
+            )
+        )
+
+    def _play_to_agent(self) -> ToMedia:
+        self._play_id += 1
+        return ToMedia(
+            PlayPrompts(
+                call_id=self.plan.call_id,
+                play_id=self._play_id,
+                leg=LegName.AGENT,
+                files=[str(self.plan.notice_tone.path)],
+                loop=True,
+                mix=True,
+            )
+        )
+
+    def _stop_play(self, leg: LegName) -> ToMedia:
+        return ToMedia(StopPlay(call_id=self.plan.call_id, leg=leg))
+
+    def on_play_finished(self, played: PlayFinished) -> list[Step]:
+        """A prompt ended, was stopped, or could not be played."""
+        if played.leg is not LegName.CALLER or played.play_id != self._caller_play:
+            return []
+        what, self._playing = self._playing, ""
+        if what == "notice" and self.state is CallState.NOTICE:
+            return self._after_notice(played)
+        if what == "warning" and self.state is CallState.CONNECTED:
+            return self._after_warning(played)
+        if what == "closing" and self.state is CallState.ENDING:
+            steps: list[Step] = [StartTimer("tail", CLOSING_TAIL_S)]
+            if not played.complete:
+                steps.append(self._prompts_degraded(played.error or "the closing prompt stopped"))
+            return steps
+        return []
+
+    def _after_notice(self, played: PlayFinished) -> list[Step]:
+        self.state = CallState.CONNECTED
+        self._relay_open = True
+        self._tap_open = played.complete and self.plan.tap_allowed
+        stamps = _stamps(self.plan.notice, played)
+        steps: list[Step] = [self._stop_play(LegName.AGENT), self._flow()]
+        if played.complete:
+            return [*steps, self._notice_finished("played", stamps)]
+        # Principle 3: the call goes on, untapped, and an alarm is raised.
+        return [
+            *steps,
+            self._notice_finished("failed", stamps),
+            self._prompts_degraded(played.error or "the notice stopped before its end"),
+        ]
+
+    def _after_warning(self, played: PlayFinished) -> list[Step]:
+        steps: list[Step] = [
+            self._stop_play(LegName.AGENT),
+            Emit(
+                WarningPlayed(
+                    ts=self.now(),
+                    call_id=self.plan.call_id,
+                    agent_id=self.plan.agent_id,
+                    grade=self.warnings_played,
+                    complete=played.complete,
+                    pbx_call_id=self.plan.pbx_call_id,
+                )
+            ),
+        ]
+        if not played.complete and played.error:
+            steps.append(self._prompts_degraded(played.error))
+        return steps
+
+    def _prompts_degraded(self, reason: str) -> Emit:
+        return Emit(
+            NodeDegraded(
+                ts=self.now(),
+                component="prompts",
+                degraded=True,
+                reason=reason,
+                call_id=self.plan.call_id,
+            )
+        )
+
+    # --------------------------------------------------------------------------- what people do
+
+    def act(self, action: Action, by: str) -> tuple[Outcome, str, list[Step]]:
+        """A button, phone key or DTMF code.
+
+        Returns:
+            outcome, a sentence for the person who pressed, and the steps.
+        """
+        if self.state in (CallState.ENDING, CallState.ENDED):
+            if action is Action.END:
+                return "already", "The call is already being ended.", []
+            return "not_now", "The call is being ended.", []
+        if self.state in (CallState.OPENING, CallState.RINGING, CallState.ANSWERING):
+            return "not_now", "The call has not been answered yet.", []
+        if action is Action.END:
+            return "done", "The caller hears the closing announcement.", self._end(by)
+        if action is Action.SKIP_NOTICE:
+            if self.state is not CallState.NOTICE:
+                return "already", "The notice is over.", []
+            return "done", "Connected; this call is not analysed.", self._skip_notice()
+        if action is Action.WARN:
+            if self.state is CallState.NOTICE:
+                return "not_now", "The notice is still playing.", []
+            if self._playing:
+                return "not_now", "An announcement is still playing.", []
+            return "done", "The caller hears the warning.", self._warn()
+        if action is Action.HELP:
+            return "done", "A supervisor is called.", [CallSupervisor(by)]
+        return "not_supported", f"{action.value} is not available in this version.", []
+
+    def _warn(self) -> list[Step]:
+        prompt = self.plan.warnings[min(self.warnings_played, len(self.plan.warnings) - 1)]
+        self.warnings_played += 1
+        return [self._play_to_agent(), self._play_to_caller("warning", [prompt])]
+
+    def _skip_notice(self) -> list[Step]:
+        self.state = CallState.CONNECTED
+        self._relay_open = True
+        self._tap_open = False
+        self._playing = ""
+        self._caller_play = 0
+        return [
+            self._stop_play(LegName.CALLER),
+            self._stop_play(LegName.AGENT),
+            self._flow(),
+            self._notice_finished("skipped", []),
+        ]
+
+    def _end(self, by: str) -> list[Step]:
+        self.state = CallState.ENDING
+        self._end_reason = "ended_with_announcement"
+        self._phone_gone = True
+        return [
+            HangUp(LegName.AGENT),  # first: the agent is free at once
+            self._flow(),
+            self._stop_play(LegName.AGENT),
+            self._play_to_caller("closing", [self.plan.closing]),
+            Emit(
+                CallEnding(
+                    ts=self.now(),
+                    call_id=self.plan.call_id,
+                    agent_id=self.plan.agent_id,
+                    by=by,
+                    pbx_call_id=self.plan.pbx_call_id,
+                )
+            ),
+            StartTimer("closing", self.plan.closing.duration_s + CLOSING_GRACE_S),
+        ]
+
+    # ------------------------------------------------------------------------ changes and ends
+
+    def on_hold_changed(self, held: bool) -> list[Step]:
+        """Either side holds or resumes: on hold nothing is analysed and silence is no fault."""
+        if held == self.on_hold:
+            return []
+        self.on_hold = held
+        return [self._flow()] if self.state in (CallState.NOTICE, CallState.CONNECTED) else []
+
+    def on_caller_gone(self, status: int) -> list[Step]:
+        """BYE or CANCEL from the caller's side (or its INVITE failed)."""
+        self._caller_gone = True
+        if self.state is CallState.ENDED:
+            return []
+        if self.state is CallState.ENDING:
+            return self._finish(self._end_reason)
+        reason = "caller_hangup" if self.answered_ts else "cancelled"
+        return self._finish(reason, sip_status=status)
+
+    def on_phone_gone(self, status: int, contact: str = "") -> list[Step]:
+        """BYE from the agent's phone, or its final refusal with ``status``."""
+        self._phone_gone = True
+        if self.state in (CallState.ENDING, CallState.ENDED):
+            return []
+        if self.state is not CallState.RINGING:
+            return self._finish("agent_hangup", sip_status=status)
+        mapped = map_phone_status(status)
+        if mapped == 302 and not contact:
+            mapped = 480
+        headers = (("Contact", f"<{contact}>"),) if mapped == 302 else ()
+        reason = {302: "redirected", 486: "busy", 480: "no_answer"}.get(mapped, "refused")
+        self._caller_gone = True
+        return [
+            AnswerCaller(mapped, headers=headers),
+            *self._finish(reason, sip_status=status),
+        ]
+
+    def on_media_timeout(self) -> list[Step]:
+        """No RTP either way for the configured time."""
+        if self.state is CallState.ENDED:
+            return []
+        return self._finish("media_timeout")
+
+    def on_media_lost(self) -> list[Step]:
+        """The media worker died: its ports, and so the audio of this call, are gone."""
+        if self.state is CallState.ENDED:
+            return []
+        return self._finish("media_lost", caller_status=503)
+
+    def on_shutdown(self) -> list[Step]:
+        """The node stops and its patience is over."""
+        if self.state is CallState.ENDED:
+            return []
+        return self._finish("shutdown", caller_status=503)
+
+    def on_error(self, reason: str, status: int = 500) -> list[Step]:
+        """A step could not be carried out."""
+        if self.state is CallState.ENDED:
+            return []
+        return self._finish(reason, caller_status=status)
+
+    def on_timer(self, name: str) -> list[Step]:
+        """A timer of :class:`StartTimer` ran out."""
+        if name == "ring" and self.state is CallState.RINGING:
+            return self._finish("no_answer", caller_status=480)
+        if name in ("closing", "tail") and self.state is CallState.ENDING:
+            return self._finish(self._end_reason)
+        return []
+
+    def _finish(self, reason: str, *, caller_status: int = 0, sip_status: int = 0) -> list[Step]:
+        self.state = CallState.ENDED
+        steps: list[Step] = []
+        if not self._phone_gone:
+            steps.append(HangUp(LegName.AGENT))
+        if not self._caller_gone:
+            steps.append(HangUp(LegName.CALLER, caller_status))
+        steps += [StopTimer("ring"), StopTimer("closing"), StopTimer("tail")]
+        steps.append(ToMedia(CloseSession(call_id=self.plan.call_id)))
+        now = self.now()
+        steps.append(
+            Emit(
+                CallEnded(
+                    ts=now,
+                    call_id=self.plan.call_id,
+                    agent_id=self.plan.agent_id,
+                    reason=reason,
+                    duration_s=round(now - self.answered_ts, 3) if self.answered_ts else 0.0,
+                    sip_status=sip_status,
+                    pbx_call_id=self.plan.pbx_call_id,
+                )
+            )
+        )
+        return steps
+
+
+def _stamps(prompts: Sequence[Prompt], played: PlayFinished) -> list[PromptStamp]:
+    """One stamp for each prompt that was begun; only a whole one counts as heard."""
+    last = len(played.spans) - 1
+    return [
+        PromptStamp(
+            prompt_id=prompt.prompt_id,
+            version=prompt.version,
+            sha256=prompt.sha256,
+            started_ts=started,
+            finished_ts=finished,
+            complete=played.complete or index < last,
+        )
+        for index, (prompt, (started, finished)) in enumerate(
+            zip(prompts, played.spans, strict=False)
+        )
+    ]

@@ -1,0 +1,71 @@
+"""What a :class:`sipbridge.call.Call` asks its shell to do, one dataclass a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from callshield.messages import Event, LegName, MediaMessage
+
+
+@dataclass(frozen=True, slots=True)
+class CallPhone:
+    """Send the INVITE to the agent's phone."""
+
+    sdp: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCaller:
+    """Send a response to the caller's INVITE."""
+
+    status: int
+    sdp: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """BYE, CANCEL or final response, whatever the leg's state asks for."""
+
+    leg: LegName
+    status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToMedia:
+    """A message for the media worker."""
+
+    message: MediaMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """An event for the notifier."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimer:
+    """Call :meth:`Call.on_timer` with this name after ``delay_s``; replaces one of that name."""
+
+    name: Literal["ring", "closing", "tail"]
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopTimer:
+    """Forget a timer."""
+
+    name: Literal["ring", "closing", "tail"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallSupervisor:
+    """The agent keyed *help* on the phone: the notifier calls the supervisors."""
+
+    by: str
+
+
+Step = CallPhone | AnswerCaller | HangUp | ToMedia | Emit | CallSupervisor | StartTimer | StopTimer

@@ -1,0 +1,268 @@
+"""The two legs of a call as pjsua2 calls: callbacks in, plain Python out.
+
+An exception must never leave a pjsua2 callback (SWIG would abort the process), so each is wrapped:
+it is logged and the call is ended, never the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pjsua2 as pj
+import structlog
+
+from callshield.errors import SdpError
+from callshield.messages import LegName
+from sipbridge import sdp
+from sipbridge.sip_message import SipHeaders, address_uri
+
+log = structlog.get_logger()
+
+
+class LegOwner(Protocol):
+    """What a leg tells the bridge; implemented by :class:`sipbridge.bridge.Bridged`."""
+
+    def leg_progress(self, leg: LegName, status: int) -> None:
+        """A provisional response came (phone's leg only)."""
+
+    def leg_answered(self, leg: LegName, response: str, source: str) -> None:
+        """The phone's 200 arrived; ``response`` is the whole message, ``source`` its address."""
+
+    def leg_confirmed(self, leg: LegName) -> None:
+        """The ACK passed: media may flow."""
+
+    def leg_gone(self, leg: LegName, status: int, contact: str) -> None:
+        """The leg is over; ``contact`` is where a 3xx points."""
+
+    def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
+        """A re-INVITE or UPDATE changed the far end's description; our answer."""
+
+    def leg_digit(self, leg: LegName, digit: str) -> None:
+        """A digit came by INFO."""
+
+    def leg_failed(self, leg: LegName, error: str) -> None:
+        """A callback failed; end the call."""
+
+
+def _never_raises(callback: Callable[[Leg, Any], None]) -> Callable[[Leg, Any], None]:
+    def wrapped(self: Leg, prm: Any) -> None:
+        try:
+            callback(self, prm)
+        except Exception as error:  # the process must outlive any one call
+            log.exception("leg_callback_failed", call_id=self.call_id, leg=self.name.value)
+            self.owner.leg_failed(self.name, type(error).__name__)
+
+    return wrapped
+
+
+class Leg(pj.Call):
+    """One dialog.
+
+    Args:
+        account: pjsua2 account of its side.
+        owner: who is told.
+        name: which leg it is.
+        call_id: our id of the call, for logs.
+        pjsua_id: pjsua's number of an incoming call.
+    """
+
+    def __init__(
+        self,
+        account: Any,
+        owner: LegOwner,
+        name: LegName,
+        call_id: str,
+        pjsua_id: int = pj.PJSUA_INVALID_ID,
+    ) -> None:
+        super().__init__(account, pjsua_id)
+        self.owner = owner
+        self.name = name
+        self.call_id = call_id
+        self.local_sdp = ""
+        """What we say next: our offer, or our answer to the INVITE."""
+        self.signalling_address = ""
+        self.answered = False
+        """The phone's first 200 was seen; those of our own re-INVITEs don't count."""
+        self.confirmed = False
+        self.gone = False
+        self.redirected_to = ""
+        """Where the phone's 3xx points."""
+
+    # -------------------------------------------------------------------------- pjsua2 callbacks
+
+    @_never_raises
+    def onCallState(self, prm: Any) -> None:
+        info = self.getInfo()
+        if info.state == pj.PJSIP_INV_STATE_CONFIRMED:
+            if not self.confirmed:
+                self.confirmed = True
+                self.owner.leg_confirmed(self.name)
+        elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED and not self.gone:
+            self.gone = True
+            # PJSIP calls an INVITE whose redirection was not followed terminated (487).
+            status = 302 if self.redirected_to else int(info.lastStatusCode)
+            self.owner.leg_gone(self.name, status, self.redirected_to)
+
+    @_never_raises
+    def onCallTsxState(self, prm: Any) -> None:
+        # PJSIP calls this after the state has already become CONFIRMED.
+        if self.name is not LegName.AGENT or self.answered:
+            return
+        transaction = prm.e.body.tsxState.tsx
+        if transaction.method != "INVITE" or transaction.role != pj.PJSIP_ROLE_UAC:
+            return
+        message = _received(prm.e)
+        if not message or not message.startswith("SIP/2.0 "):
+            return
+        status = int(message[8:11])
+        if 100 < status < 200:
+            self.owner.leg_progress(self.name, status)
+        elif 200 <= status < 300:
+            self.answered = True
+            source = prm.e.body.tsxState.src.rdata.srcAddress
+            self.owner.leg_answered(self.name, message, source)
+
+    @_never_raises
+    def onCallSdpCreated(self, prm: Any) -> None:
+        remote = str(prm.remSdp.wholeSdp)
+        if self.confirmed and remote:
+            prm.sdp.wholeSdp = self.owner.leg_offer(self.name, _parsed(remote))
+        elif self.local_sdp:
+            prm.sdp.wholeSdp = self.local_sdp
+
+    @_never_raises
+    def onDtmfDigit(self, prm: Any) -> None:
+        # Only INFO comes here: PJSIP never sees our RTP.
+        if len(prm.digit) == 1 and prm.digit in "0123456789*#ABCD":
+            self.owner.leg_digit(self.name, prm.digit)
+
+    @_never_raises
+    def onCallTransferRequest(self, prm: Any) -> None:
+        # Left alone, pjsua would dial the Refer-To itself and rebind this object.
+        prm.statusCode = pj.PJSIP_SC_DECLINE
+
+    @_never_raises
+    def onCallReplaceRequest(self, prm: Any) -> None:
+        prm.statusCode = pj.PJSIP_SC_NOT_ACCEPTABLE_HERE
+
+    def onCallRedirected(self, prm: Any) -> int:
+        # Not followed: a phone may not send our call to just anybody. The PBX is told, and decides.
+        # The event's message, not prm.targetUri: that has lost its port.
+        message = _received(prm.e)
+        self.redirected_to = address_uri(SipHeaders(message).first("Contact"))
+        return int(pj.PJSIP_REDIRECT_STOP)
+
+    # ------------------------------------------------------------------------ for the bridge
+
+    def invite(self, uri: str, offer: str, headers: list[tuple[str, str]], local_uri: str) -> None:
+        """Send the INVITE.
+
+        Raises:
+            pj.Error: the URI or the transport cannot be used.
+        """
+        self.local_sdp = offer
+        option = pj.CallOpParam(True)
+        _set_headers(option, headers)
+        if local_uri:
+            option.txOption.localUri = local_uri
+        self.makeCall(uri, option)
+
+    def respond(self, status: int, answer: str, headers: list[tuple[str, str]]) -> None:
+        """Answer the incoming INVITE.
+
+        Raises:
+            pj.Error: the INVITE is already over.
+        """
+        if answer:
+            self.local_sdp = answer
+        option = pj.CallOpParam(True)
+        option.statusCode = status
+        if answer:
+            option.sdp.wholeSdp = answer
+        _set_headers(option, headers)
+        self.answer(option)
+
+    def hang_up(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """BYE, CANCEL or a final response, whichever this leg needs; harmless when it is over."""
+        if self.gone:
+            return
+        if status and self.name is LegName.CALLER and not self.confirmed:
+            # pjsua's hangup() of an unanswered call would leave our headers out.
+            self._refuse(status, headers)
+            return
+        option = pj.CallOpParam()
+        if status:
+            option.statusCode = status
+        _set_headers(option, headers)
+        try:
+            self.hangup(option)
+        except pj.Error as error:
+            log.warning(
+                "hangup_failed", call_id=self.call_id, leg=self.name.value, error=error.status
+            )
+
+    def _refuse(self, status: int, headers: list[tuple[str, str]]) -> None:
+        try:
+            self.respond(status, "", headers)
+        except pj.Error as error:
+            log.warning("refusal_failed", call_id=self.call_id, status=status, error=error.status)
+
+
+class Refusal:
+    """Owner of a leg that is being refused.
+
+    The leg must live until its final response is acknowledged: pjsua sends the response late, and
+    a collected pjsua2 call would decline by itself first.
+
+    Args:
+        kept: where refusals under way are held.
+    """
+
+    def __init__(self, kept: set[Refusal]) -> None:
+        self._kept = kept
+        self.leg: Leg | None = None
+
+    def leg_gone(self, leg: LegName, status: int, contact: str) -> None:
+        # Not inside the callback of the very object that would be freed.
+        asyncio.get_running_loop().call_soon(self._kept.discard, self)
+
+    def leg_failed(self, leg: LegName, error: str) -> None:
+        asyncio.get_running_loop().call_soon(self._kept.discard, self)
+
+    def leg_progress(self, leg: LegName, status: int) -> None:
+        return
+
+    def leg_answered(self, leg: LegName, response: str, source: str) -> None:
+        return
+
+    def leg_confirmed(self, leg: LegName) -> None:
+        return
+
+    def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
+        return ""
+
+    def leg_digit(self, leg: LegName, digit: str) -> None:
+        return
+
+
+def _received(event: Any) -> str:
+    """The SIP message behind a pjsua2 event, or ``""`` when it was not a received one."""
+    if event.type != pj.PJSIP_EVENT_TSX_STATE or event.body.tsxState.type != pj.PJSIP_EVENT_RX_MSG:
+        return ""
+    return str(event.body.tsxState.src.rdata.wholeMsg)
+
+
+def _parsed(text: str) -> sdp.SessionDescription:
+    try:
+        return sdp.parse(text)
+    except SdpError:
+        return sdp.SessionDescription(None, ())
+
+
+def _set_headers(option: Any, headers: list[tuple[str, str]]) -> None:
+    for name, value in headers:
+        header = pj.SipHeader()
+        header.hName, header.hValue = name, value
+        option.txOption.headers.push_back(header)

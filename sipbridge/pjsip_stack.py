@@ -1,0 +1,236 @@
+"""The PJSIP endpoint inside an asyncio loop: one thread, no polling.
+
+PJSIP's ioqueue is an epoll set whose descriptor asyncio watches; its timers are armed one by one
+with ``call_later``. So every callback of pjsua2 runs in the loop's own thread, and an idle node
+uses no CPU. PJSIP's media is switched off (``useLoopMedTp``): it opens no RTP socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pjsip_guard
+import pjsua2 as pj
+import structlog
+
+from callshield.errors import SdpError, SetupError
+from callshield.settings import SIP_URI, Settings, SideSettings
+from sipbridge import sdp
+
+log = structlog.get_logger()
+
+#: Packets handled in one go before other tasks of the loop get their turn.
+MAX_EVENTS_A_TURN = 64
+
+
+class _QuietLog(pj.LogWriter):
+    """Counts PJSIP's own errors; its text may carry numbers and names and goes nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors = 0
+
+    def write(self, entry: Any) -> None:
+        if entry.level <= 1:
+            self.errors += 1
+
+
+@contextlib.contextmanager
+def _no_output() -> Iterator[None]:
+    """libCreate prints banners on descriptor 1 before a log writer can be set."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(null)
+
+
+class _Endpoint(pj.Endpoint):
+    """Names what was offered when PJSIP itself answers 488, before any call exists."""
+
+    def onRejectedIncomingCall(self, prm: Any) -> None:
+        try:
+            body = str(prm.rdata.wholeMsg).replace("\r\n", "\n").partition("\n\n")[2]
+            offered = sdp.parse(body).offered()
+        except SdpError as error:
+            offered = str(error)
+        except Exception:  # never out of a pjsua2 callback
+            offered = "unreadable"
+        log.info(
+            "offer_refused",
+            status=int(prm.statusCode),
+            detail=f"offered {offered}; PCMU and PCMA are taken",
+        )
+
+
+class PjsipStack:
+    """Endpoint, transports and the two accounts (PBX side, phone side).
+
+    Args:
+        settings: the node's configuration.
+        loop: the loop whose thread owns PJSIP from now on.
+    """
+
+    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+        self._settings = settings
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._log_writer = _QuietLog()
+        self.endpoint = _Endpoint()
+        self.pbx_transport = -1
+        self.phone_transport = -1
+
+    def start(self) -> None:
+        """Open the transports; requests are refused until :meth:`set_ready`.
+
+        Raises:
+            SetupError: a port is taken, an address is not ours, or this build is too small.
+        """
+        sip = self._settings.sip
+        info = pjsip_guard.info()
+        legs = 2 * sip.admission_limit + 8
+        if int(info["max_calls"]) < legs:
+            raise SetupError(
+                f"this pjsua2 carries {info['max_calls']} call legs, sip.admission_limit = "
+                f"{sip.admission_limit} needs {legs}: run ./run setup again, or lower the limit"
+            )
+        with _no_output():
+            self.endpoint.libCreate()
+        config = pj.EpConfig()
+        config.uaConfig.threadCnt = 0
+        config.uaConfig.mainThreadOnly = True
+        config.uaConfig.maxCalls = legs
+        config.uaConfig.userAgent = sip.user_agent
+        config.medConfig.threadCnt = 0
+        config.medConfig.clockRate = 8000
+        config.medConfig.sndClockRate = 8000
+        config.medConfig.hasIoqueue = False
+        config.logConfig.level = 1
+        config.logConfig.consoleLevel = 0
+        config.logConfig.msgLogging = 0
+        config.logConfig.writer = self._log_writer
+        with _no_output():
+            self.endpoint.libInit(config)
+        pjsip_guard.install()
+        pjsip_guard.set_rate_limit(sip.requests_per_s, sip.request_burst)
+        pjsip_guard.set_readiness(False, sip.retry_after_s)
+        pjsip_guard.set_allowed_networks(
+            [_prefix(network) for peer in self._settings.peers for network in peer.networks]
+        )
+        pjsip_guard.set_in_dialog_networks(self._phone_networks())
+        self.pbx_transport = self._open_transport(sip.pbx, "sip.pbx")
+        self.phone_transport = self._open_transport(sip.phone, "sip.phone")
+        self.endpoint.libStart()
+        self.endpoint.audDevManager().setNullDev()
+        for codec in self.endpoint.codecEnum2():
+            # Offers without G.711 still reach Python this way, which logs what was offered.
+            self.endpoint.codecSetPriority(codec.codecId, 128)
+        self._loop.add_reader(pjsip_guard.epoll_fd(), self.pump)
+        self._arm()
+
+    def _phone_networks(self) -> list[tuple[str, int]]:
+        networks = [_prefix(network) for network in self._settings.sip.phone.networks]
+        for agent_id, agent in self._settings.agents.items():
+            match = SIP_URI.match(agent.uri)
+            host = match["host"].strip("[]") if match else ""
+            try:
+                found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+            except OSError:
+                raise SetupError(
+                    f"the host of agents.{agent_id}.uri cannot be resolved: give an address"
+                ) from None
+            for address in {str(item[4][0]) for item in found}:
+                networks.append(_prefix(address))
+        return sorted(set(networks))
+
+    def _open_transport(self, side: SideSettings, key: str) -> int:
+        config = pj.TransportConfig()
+        config.port = side.port
+        config.boundAddress = side.bind
+        if side.advertised:
+            config.publicAddress = side.advertised
+        config.qosParams.flags = pj.PJ_QOS_PARAM_HAS_DSCP
+        config.qosParams.dscp_val = self._settings.sip.dscp_signalling
+        kind = pj.PJSIP_TRANSPORT_UDP6 if ":" in side.bind else pj.PJSIP_TRANSPORT_UDP
+        try:
+            transport = int(self.endpoint.transportCreate(kind, config))
+            tcp = pj.PJSIP_TRANSPORT_TCP6 if ":" in side.bind else pj.PJSIP_TRANSPORT_TCP
+            self.endpoint.transportCreate(tcp, config)
+        except pj.Error as error:
+            raise SetupError(
+                f"{key}: {side.bind} port {side.port} cannot be opened ({error.reason}): "
+                "stop what uses it (ss -lnp), or choose another address or port"
+            ) from None
+        return transport
+
+    def account_config(self, side: SideSettings, transport: int) -> Any:
+        """A pjsua2 account bound to one side: timers on, PJSIP's own media off."""
+        sip = self._settings.sip
+        host = side.signalling_advertised
+        host = f"[{host}]" if ":" in host else host
+        config = pj.AccountConfig()
+        config.idUri = f"sip:callshield@{host}:{side.port}"
+        config.sipConfig.transportId = transport
+        config.mediaConfig.useLoopMedTp = True
+        config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_DISABLED
+        config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_ALWAYS
+        config.callConfig.timerMinSESec = sip.min_se_s
+        config.callConfig.timerSessExpiresSec = sip.session_expires_s
+        config.callConfig.prackUse = pj.PJSUA_100REL_NOT_USED
+        config.natConfig.contactRewriteUse = 0
+        config.natConfig.viaRewriteUse = False
+        config.natConfig.sdpNatRewriteUse = 0
+        return config
+
+    def set_ready(self, ready: bool) -> None:
+        """What OPTIONS is answered: 200, or 503 with Retry-After."""
+        pjsip_guard.set_readiness(ready, self._settings.sip.retry_after_s)
+
+    def pump(self) -> None:
+        """Handle what PJSIP has waiting, then arm its next timer."""
+        for _ in range(MAX_EVENTS_A_TURN):
+            if self.endpoint.libHandleEvents(0) <= 0:
+                break
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due_ms = pjsip_guard.next_timer_ms()
+        if due_ms is not None:
+            self._timer = self._loop.call_later(due_ms / 1000, self.pump)
+
+    def rearm(self) -> None:
+        """After a call into PJSIP from outside its callbacks: it may have set a timer."""
+        self._arm()
+
+    @property
+    def log_errors(self) -> int:
+        """Errors that PJSIP itself logged."""
+        return self._log_writer.errors
+
+    def stop(self) -> None:
+        """Close everything; no pjsua2 object may be used afterwards."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(pjsip_guard.epoll_fd())
+        with _no_output():
+            self.endpoint.libDestroy()
+
+
+def _prefix(network: str) -> tuple[str, int]:
+    parsed = ipaddress.ip_network(network, strict=False)
+    return str(parsed.network_address), parsed.prefixlen

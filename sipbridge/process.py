@@ -1,0 +1,56 @@
+"""``python -m sipbridge.process --config FILE``: the bridge as a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from callshield.errors import CallshieldError
+from callshield.logs import configure_logs
+from callshield.settings import Settings, load_settings
+from sipbridge.bridge import Bridge
+from sipbridge.prompt_catalogue import Prompts
+
+log = structlog.get_logger()
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT, then let calls finish.
+
+    Raises:
+        SetupError: a port, a prompt or pjsua2 is not as it should be.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    bridge = Bridge(settings, Prompts(settings))
+    await bridge.start()
+    await stop.wait()
+    log.info("bridge_draining", calls=len(bridge.calls))
+    await bridge.drain(settings.node.stop_timeout_s)
+    await bridge.stop()
+    log.info("bridge_stopped")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True)
+    arguments = parser.parse_args()
+    try:
+        settings = load_settings(arguments.config)
+        configure_logs("bridge", level=settings.node.log_level)
+        uvloop.run(serve(settings))
+    except CallshieldError as error:
+        print(f"callshield bridge: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

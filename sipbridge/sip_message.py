@@ -1,0 +1,123 @@
+"""Headers of a SIP message as text (RFC 3261 section 7.3), for what pjsua2 does not hand over.
+
+PJSIP has parsed and accepted the message before this is called, so this reader is forgiving:
+it only has to find headers, with folding (section 7.3.1) and compact forms (section 20).
+"""
+
+from __future__ import annotations
+
+import re
+
+_COMPACT = {
+    "i": "call-id",
+    "m": "contact",
+    "f": "from",
+    "t": "to",
+    "v": "via",
+    "c": "content-type",
+    "l": "content-length",
+    "s": "subject",
+    "k": "supported",
+}
+#: No header of one call is longer than this in our hands; the rest is cut.
+MAX_VALUE = 1024
+_TOKEN = re.compile(r"^[A-Za-z0-9.!%*_+`'~-]+$")
+_URI_USER = re.compile(r"sips?:([^@;?>\s]*)@", re.IGNORECASE)
+_ADDRESS_URI = re.compile(
+    r"<\s*((?:sips?|tel):[^>\s]+)\s*>|((?:sips?|tel):[^;,\s]+)", re.IGNORECASE
+)
+
+
+class SipHeaders:
+    """The headers of one message, in order, names compared without case.
+
+    Args:
+        message: the whole message; a body is ignored.
+    """
+
+    def __init__(self, message: str) -> None:
+        head = message.replace("\r\n", "\n").split("\n\n", 1)[0]
+        lines = head.split("\n")
+        self.start_line = lines[0] if lines else ""
+        self._fields: list[tuple[str, str]] = []
+        for line in lines[1:]:
+            if line[:1] in (" ", "\t") and self._fields:
+                name, value = self._fields[-1]
+                self._fields[-1] = (name, f"{value} {line.strip()}"[:MAX_VALUE])
+                continue
+            name, colon, value = line.partition(":")
+            name = name.strip()
+            if colon and _TOKEN.match(name):
+                self._fields.append((name, value.strip()[:MAX_VALUE]))
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header, in order."""
+        wanted = name.lower()
+        return [
+            value
+            for field, value in self._fields
+            if _COMPACT.get(field.lower(), field.lower()) == wanted
+        ]
+
+    def first(self, name: str) -> str:
+        """The first value of a header, or ``""``."""
+        values = self.all(name)
+        return values[0] if values else ""
+
+    def names(self) -> list[str]:
+        """Header names as written, in order."""
+        return [name for name, _ in self._fields]
+
+    def carried(self, own_prefix: str = "x-callshield-") -> list[tuple[str, str]]:
+        """Headers that go across to the other leg: ``X-*``, P-Asserted-Identity, Diversion.
+
+        Our own (``X-Callshield-*``) are not copied: they are set afresh for each leg.
+        """
+        return [
+            (name, value)
+            for name, value in self._fields
+            if (lower := name.lower()) in ("p-asserted-identity", "diversion")
+            or (lower.startswith("x-") and not lower.startswith(own_prefix))
+        ]
+
+
+def request_uri_user(start_line: str) -> str:
+    """The user part of a request's URI: the agent's id (RFC 3261 section 19.1.1); ``""`` if none.
+
+    Escapes (``%41``) are not decoded: agent ids need none.
+    """
+    parts = start_line.split(" ")
+    match = _URI_USER.match(parts[1]) if len(parts) == 3 else None
+    return match[1].split(":", 1)[0] if match else ""
+
+
+def address_uri(value: str) -> str:
+    """The URI inside a From, To or Contact value (RFC 3261 section 20.10); ``""`` if none."""
+    match = _ADDRESS_URI.search(value)
+    return (match[1] or match[2]) if match else ""
+
+
+def uri_user(uri: str) -> str:
+    """The user part of a SIP URI, or ``""``."""
+    match = _URI_USER.match(uri)
+    return match[1] if match else ""
+
+
+def display_name(value: str) -> str:
+    """The display name of a From or To value, without quotes; ``""`` if none."""
+    match = re.match(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^<"]*?))\s*<', value)
+    if match is None:
+        return ""
+    return (match[1] if match[1] is not None else match[2]).replace("\\", "").strip()
+
+
+def source_host(source: str) -> str:
+    """``192.0.2.1`` of ``192.0.2.1:5060`` or ``[2001:db8::1]:5060``."""
+    host = source.rpartition(":")[0] if source.count(":") == 1 or "]" in source else source
+    return host.strip("[]")
+
+
+def max_forwards(headers: SipHeaders) -> int:
+    """Hops that a request may still take (RFC 3261 section 8.1.1.6); 70 when it does not say."""
+    value = headers.first("Max-Forwards")
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 4 else 70
