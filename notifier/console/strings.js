@@ -1,0 +1,43 @@
+// Words of the consoles. A language is one file with the same keys and one line here.
+import en from "./strings.en.js";
+import ko from "./strings.ko.js";
+
+export const LANGUAGES = { ko, en };
+const KEPT = "callshield.language";
+let current = localStorage.getItem(KEPT) ?? "ko";
+if (!(current in LANGUAGES)) current = "ko";
+
+/** The node's language, unless this person chose another. */
+export function preferLanguage(code) {
+  if (localStorage.getItem(KEPT) === null && code in LANGUAGES) current = code;
+}
+
+export function chooseLanguage(code) {
+  localStorage.setItem(KEPT, code);
+  current = code;
+}
+
+export const language = () => current;
+
+export const has = (key) => key in LANGUAGES[current];
+
+/** The text of a key; `{name}` is replaced by values.name. */
+export function t(key, values = {}) {
+  const text = LANGUAGES[current][key] ?? LANGUAGES.en[key] ?? key;
+  return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+}
+
+/** t(prefix + id), or t(prefix + "other") for an id that has no word yet. */
+export const known = (prefix, id) => t(has(prefix + id) ? prefix + id : `${prefix}other`, { name: id });
+
+/** Fill every element with data-t (text) and data-t-label (aria-label). */
+export function translatePage(titleKey) {
+  document.documentElement.lang = current;
+  document.title = `${t(titleKey)} · Callshield`;
+  for (const element of document.querySelectorAll("[data-t]")) {
+    element.textContent = t(element.dataset.t);
+  }
+  for (const element of document.querySelectorAll("[data-t-label]")) {
+    element.setAttribute("aria-label", t(element.dataset.tLabel));
+  }
+}

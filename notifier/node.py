@@ -1,0 +1,235 @@
+"""The notifier as a whole: bus in, board, journal, hub, commands out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from callshield.bus import BusServer, Peer
+from callshield.messages import (
+    Action,
+    CallSnapshot,
+    Command,
+    CommandResult,
+    Hello,
+    NodeDegraded,
+    NodeMessage,
+)
+from callshield.settings import Settings
+from notifier.board import Alert, Board, Call, Entry
+from notifier.commands import Commands
+from notifier.hub import Hub
+from notifier.journal import Journal
+from notifier.metrics import Metrics
+from notifier.store import Store
+
+log = structlog.get_logger()
+
+#: Processes whose silence on the bus means that a part of the node is down.
+WATCHED_ROLES = ("bridge", "detector")
+#: A process that has not come this long after our start is said to be missing: a screen must not
+#: promise protection that nobody gives.
+ABSENT_AFTER_S = 15.0
+_STOP_WRITING_S = 5.0
+
+
+class Node:
+    """One running notifier.
+
+    Args:
+        settings: the node's configuration.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.metrics = Metrics()
+        self.board = Board(settings.alerts.level)
+        self.store = Store(settings.database_path)
+        self.commands = Commands(self._send_command)
+        self.hub = Hub(0)
+        self.journal = Journal(self._write, self._publish, self._store_trouble, 0)
+        self._bus: BusServer[NodeMessage] = BusServer(
+            settings.bus_path, NodeMessage, self._on_message, self._on_close
+        )
+        self._lost_check: asyncio.TimerHandle | None = None
+        self._absent_check: asyncio.TimerHandle | None = None
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Take over what is stored, then listen on the bus.
+
+        Raises:
+            BusError: the bus socket cannot be made.
+        """
+        last_id = await self.store.last_event_id()
+        self.board.restore(
+            await self.store.live_calls(),
+            await self.store.open_alerts(),
+            await self.store.degraded(),
+        )
+        # The store answered: what an earlier process noted about it is over.
+        self.board.degraded.pop("store", None)
+        self.hub.last_id = last_id
+        self.journal = Journal(self._write, self._publish, self._store_trouble, last_id)
+        self.journal.start()
+        await self._bus.start()
+        self.metrics.watch(self)
+        self._absent_check = asyncio.get_running_loop().call_later(
+            ABSENT_AFTER_S, self._note_absent
+        )
+        log.info(
+            "board_restored",
+            calls=len(self.board.calls),
+            open_alerts=len(self.board.alerts),
+            last_event_id=last_id,
+        )
+
+    async def stop(self) -> None:
+        """Close the bus, write what is queued, close the store."""
+        self._stopping = True
+        for check in (self._lost_check, self._absent_check):
+            if check is not None:
+                check.cancel()
+        await self._bus.close()
+        await self.journal.close(_STOP_WRITING_S)
+        await self.store.close()
+
+    @property
+    def writing(self) -> asyncio.Task[None]:
+        """The journal's writer; its end before :meth:`stop` is a fault."""
+        return self.journal.task
+
+    # ------------------------------------------------------------------------------- the bus
+
+    def connected(self, role: str) -> bool:
+        """True when a process of this role is on the bus."""
+        return any(peer.role == role for peer in self._bus.peers)
+
+    async def _on_message(self, peer: Peer[NodeMessage], message: NodeMessage) -> None:
+        match message:
+            case Hello():
+                peer.role = message.role
+                log.info("bus_peer_connected", role=message.role, pid=message.pid)
+                if message.role in WATCHED_ROLES:
+                    self._note(message.role, degraded=False)
+            case CommandResult():
+                self.commands.answered(message)
+            case Command():
+                self._on_command(peer, message)
+            case _:
+                self.metrics.received(message)
+                self.journal.append(self.board.apply(message))
+                if isinstance(message, CallSnapshot):
+                    self._check_lost()
+
+    def _on_command(self, peer: Peer[NodeMessage], command: Command) -> None:
+        """The bridge passes on what the agent keyed on the phone: help is ours to do."""
+        if command.action is not Action.HELP:
+            peer.send(CommandResult(command_id=command.command_id, status="not_supported"))
+            return
+        asked = self.board.ask_for_help(command.call_id, self.clock())
+        if asked is None:
+            peer.send(CommandResult(command_id=command.command_id, status="unknown_call"))
+            return
+        self.journal.append(asked[1])
+        peer.send(
+            CommandResult(command_id=command.command_id, status="done" if asked[1] else "already")
+        )
+
+    def _on_close(self, peer: Peer[NodeMessage]) -> None:
+        if self._stopping:
+            return
+        log.info("bus_peer_gone", role=peer.role)
+        if peer.role == "bridge" and not self.connected("bridge"):
+            self.commands.bridge_left()
+        if peer.role in WATCHED_ROLES and not self.connected(peer.role):
+            self._note(peer.role, degraded=True, reason="disconnected")
+
+    def _note_absent(self) -> None:
+        for role in WATCHED_ROLES:
+            expected = role != "detector" or self.settings.detector.enabled
+            if expected and not self.connected(role):
+                self._note(role, degraded=True, reason="not connected")
+
+    def _note(self, component: str, *, degraded: bool, reason: str = "") -> None:
+        event = NodeDegraded(ts=self.clock(), component=component, degraded=degraded, reason=reason)
+        self.journal.append(self.board.apply(event))
+
+    def _check_lost(self) -> None:
+        self.journal.append(self.board.end_lost(self.clock()))
+        if self.board.has_missing and self._lost_check is None:
+            self._lost_check = asyncio.get_running_loop().call_later(0.5, self._lost_check_again)
+
+    def _lost_check_again(self) -> None:
+        self._lost_check = None
+        self._check_lost()
+
+    def _send_command(self, command: Command) -> bool:
+        for peer in self._bus.peers:
+            if peer.role == "bridge":
+                peer.send(command)
+                return True
+        return False
+
+    # ----------------------------------------------------------------------------- the store
+
+    async def _write(self, entries: Sequence[Entry], more_calls: Sequence[Call]) -> None:
+        with self.metrics.commit_seconds.time():
+            await self.store.write(entries, more_calls)
+
+    def _publish(self, entries: Sequence[Entry]) -> None:
+        self.hub.publish(entries)
+        self.metrics.stored(entries)
+
+    def _store_trouble(self, reason: str | None) -> None:
+        if reason is not None:
+            # Said at once and without a number: it cannot be stored now. It is queued too, so
+            # that the record has it.
+            self.hub.announce(
+                NodeDegraded(ts=self.clock(), component="store", degraded=True, reason=reason)
+            )
+        self._note("store", degraded=reason is not None, reason=reason or "")
+
+    async def store_is_writable(self) -> bool:
+        """For readiness: a transaction can begin and nothing waits for one."""
+        if self.journal.in_trouble:
+            return False
+        try:
+            return await self.store.check_writable()
+        except SQLAlchemyError:
+            return False
+
+    # -------------------------------------------------------------------- what a person does
+
+    async def ask_for_help(self, call_id: str) -> tuple[Alert, bool] | None:
+        """Raise a help alert and wait until it is stored.
+
+        Returns:
+            The alert and whether it is new; ``None`` when the call is not live.
+        """
+        asked = self.board.ask_for_help(call_id, self.clock())
+        if asked is None:
+            return None
+        alert, entries = asked
+        await self.journal.stored(entries)
+        return alert, bool(entries)
+
+    async def acknowledge(self, alert_id: str, by: str) -> tuple[Alert, bool] | None:
+        """Take an alert and wait until that is stored.
+
+        Returns:
+            The alert and whether this call won it; ``None`` when there is no such alert.
+        """
+        taken = self.board.acknowledge(alert_id, by, self.clock())
+        if taken is None:
+            past = await self.store.alert(alert_id)
+            return None if past is None else (past, False)
+        alert, entries = taken
+        await self.journal.stored(entries)
+        return alert, bool(entries)

@@ -1,0 +1,320 @@
+"""Fixtures of the notifier's tests: a real process or server, a bridge at its bus, consoles."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+import websockets
+from websockets.asyncio.client import ClientConnection
+
+from callshield.bus import BusClient
+from callshield.messages import (
+    CallAnswered,
+    CallEnded,
+    CallEnding,
+    CallSnapshot,
+    CallStarted,
+    Command,
+    CommandResult,
+    Hello,
+    NodeMessage,
+    NoticeFinished,
+    NoticeStarted,
+    PromptStamp,
+    Reason,
+    RiskChanged,
+    TapStarted,
+)
+from callshield.settings import Settings, load_settings
+from notifier.database import lock, migrate
+from notifier.process import bind, run
+from notifier.tokens import create_token
+
+WITHIN_S = 20.0
+Status = Literal["done", "already", "unknown_call", "not_now", "not_supported"]
+Source = Literal["played", "upstream", "skipped", "failed"]
+
+
+def new_call_id() -> str:
+    return uuid.uuid4().hex
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def write_config(folder: Path, port: int, extra: str = "") -> Path:
+    """A node's TOML file with two agents, everything under ``folder``."""
+    path = folder / "callshield.toml"
+    path.write_text(
+        f"""
+[node]
+state_dir = "{folder / "state"}"
+runtime_dir = "{folder / "run"}"
+[agents.1001]
+uri = "sip:1001@192.0.2.20:5060"
+[agents.1002]
+uri = "sip:1002@192.0.2.21:5060"
+[web]
+port = {port}
+{extra}
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+class Bridge:
+    """A peer on the bus that does what the bridge does, and counts what it was asked."""
+
+    def __init__(self, path: Path, role: str = "bridge") -> None:
+        self.role = role
+        self.calls: dict[str, CallStarted] = {}
+        self.answered: set[str] = set()
+        self.commands: list[Command] = []
+        self.answer: Callable[[Command], Status | None] = lambda command: "done"
+        self.asked = asyncio.Event()
+        self.results: list[CommandResult] = []
+        self.client: BusClient[NodeMessage] = BusClient(
+            path, NodeMessage, self._on_message, self._on_connect
+        )
+
+    def _on_connect(self) -> list[NodeMessage]:
+        hello = Hello(role=self.role, pid=os.getpid())
+        if self.role != "bridge":
+            return [hello]
+        snapshot = CallSnapshot(
+            ts=time.time(), calls=list(self.calls.values()), answered=sorted(self.answered)
+        )
+        return [hello, snapshot]
+
+    async def _on_message(self, message: NodeMessage) -> None:
+        if isinstance(message, CommandResult):
+            self.results.append(message)
+            self.asked.set()
+            return
+        assert isinstance(message, Command)
+        self.commands.append(message)
+        self.asked.set()
+        status = self.answer(message)
+        if status is not None:
+            self.client.send(CommandResult(command_id=message.command_id, status=status))
+
+    def send(self, message: NodeMessage) -> None:
+        self.client.send(message)
+
+    def start_call(self, agent_id: str = "1001", *, answer: bool = True) -> str:
+        call_id = new_call_id()
+        started = CallStarted(
+            ts=time.time(), call_id=call_id, agent_id=agent_id, pbx_call_id="1763.42", pbx="pbx"
+        )
+        self.calls[call_id] = started
+        self.send(started)
+        if answer:
+            self.answered.add(call_id)
+            self.send(CallAnswered(ts=time.time(), call_id=call_id, agent_id=agent_id))
+        return call_id
+
+    def agent(self, call_id: str) -> str:
+        return self.calls[call_id].agent_id
+
+    def notice(self, call_id: str, source: Source = "played") -> None:
+        agent_id, now = self.agent(call_id), time.time()
+        self.send(NoticeStarted(ts=now, call_id=call_id, agent_id=agent_id))
+        stamp = PromptStamp(
+            prompt_id="recording",
+            version="1",
+            sha256="0" * 64,
+            started_ts=now,
+            finished_ts=now,
+            complete=source == "played",
+        )
+        tapped = source in ("played", "upstream")
+        self.send(
+            NoticeFinished(
+                ts=now,
+                call_id=call_id,
+                agent_id=agent_id,
+                source=source,
+                prompts=[stamp],
+                tapped=tapped,
+            )
+        )
+        if tapped:
+            self.send(TapStarted(ts=now, call_id=call_id))
+
+    def risk(self, call_id: str, level: int, previous: int = 0) -> None:
+        self.send(
+            RiskChanged(
+                ts=time.time(),
+                call_id=call_id,
+                level=level,
+                previous=previous,
+                categories=["shouting"] if level else [],
+                score=0.9,
+                reasons=[Reason(kind="vocal_effort", score=0.9, detail="shouting")],
+            )
+        )
+
+    def ending(self, call_id: str) -> None:
+        self.send(
+            CallEnding(
+                ts=time.time(), call_id=call_id, agent_id=self.agent(call_id), by="agent:console"
+            )
+        )
+
+    def end_call(self, call_id: str, reason: str = "caller_hangup") -> None:
+        started = self.calls.pop(call_id)
+        self.answered.discard(call_id)
+        self.send(
+            CallEnded(
+                ts=time.time(),
+                call_id=call_id,
+                agent_id=started.agent_id,
+                reason=reason,
+                duration_s=3.0,
+            )
+        )
+
+    async def __aenter__(self) -> Bridge:
+        self.client.start()
+        async with asyncio.timeout(WITHIN_S):
+            await self.client.connected.wait()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.close()
+
+
+class Console:
+    """A WebSocket client that remembers the last id, as a console does."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.ready: dict[str, Any] = {}
+        self.seen: list[dict[str, Any]] = []
+
+    async def next(self) -> dict[str, Any]:
+        """The next event; heartbeats are passed over."""
+        async with asyncio.timeout(WITHIN_S):
+            while True:
+                message: dict[str, Any] = json.loads(await self.connection.recv())
+                if message["type"] != "heartbeat":
+                    self.seen.append(message)
+                    return message
+
+    async def until(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """The next event of a type with these fields."""
+        while True:
+            message = await self.next()
+            if message["type"] == kind and all(message.get(k) == v for k, v in fields.items()):
+                return message
+
+    @property
+    def last_id(self) -> int:
+        return max((m["id"] for m in self.seen if "id" in m), default=0)
+
+
+class Desk:
+    """A running notifier with tokens for everybody."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.address = f"127.0.0.1:{settings.web.port}"
+        self.agent = create_token(settings, "agent", "one", "1001")
+        self.other = create_token(settings, "agent", "two", "1002")
+        self.supervisor = create_token(settings, "supervisor", "first")
+        self.second = create_token(settings, "supervisor", "second")
+
+    def http(self, token: str | None = None, **headers: str) -> httpx.AsyncClient:
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        return httpx.AsyncClient(
+            base_url=f"http://{self.address}", headers=headers, timeout=WITHIN_S
+        )
+
+    def url(self, last_id: int | None = None) -> str:
+        query = "" if last_id is None else f"?last_event_id={last_id}"
+        return f"ws://{self.address}/api/v1/events{query}"
+
+    @contextlib.asynccontextmanager
+    async def console(
+        self, token: str, last_id: int | None = None, **options: Any
+    ) -> AsyncIterator[Console]:
+        async with websockets.connect(self.url(last_id), **options) as connection:
+            await connection.send(json.dumps({"token": token}))
+            console = Console(connection)
+            console.ready = json.loads(await connection.recv())
+            assert console.ready["type"] == "session.ready"
+            yield console
+
+    def bridge(self, role: str = "bridge") -> Bridge:
+        return Bridge(self.settings.bus_path, role)
+
+
+@contextlib.asynccontextmanager
+async def desk_in_process(folder: Path, extra: str = "") -> AsyncIterator[Desk]:
+    """A notifier in this process: the real server on a real port, stopped cleanly at the end."""
+    settings = load_settings(write_config(folder, free_port(), extra))
+    migrate(settings.database_path)
+    held = lock(settings.database_path)
+    desk = Desk(settings)
+    stop = asyncio.Event()
+    serving = asyncio.create_task(run(settings, bind(settings), stop))
+    try:
+        await _answers(desk, serving)
+        yield desk
+    finally:
+        stop.set()
+        await serving
+        os.close(held)
+
+
+async def _answers(desk: Desk, serving: asyncio.Task[None] | None = None) -> None:
+    async with asyncio.timeout(WITHIN_S), desk.http() as http:
+        while True:
+            if serving is not None and serving.done():
+                serving.result()
+            with contextlib.suppress(httpx.TransportError):
+                if (await http.get("/healthz")).status_code == 200:
+                    return
+            await asyncio.sleep(0.05)
+
+
+class Process:
+    """``python -m notifier.process`` as ``callshield serve`` runs it."""
+
+    def __init__(self, folder: Path, extra: str = "") -> None:
+        self.config = write_config(folder, free_port(), extra)
+        self.desk = Desk(load_settings(self.config))
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self, *command: str) -> None:
+        """Start it, or with ``command`` a variation of it, and wait until it answers."""
+        command = command or (sys.executable, "-m", "notifier.process")
+        self.process = await asyncio.create_subprocess_exec(
+            *command, "--config", str(self.config), stderr=asyncio.subprocess.DEVNULL
+        )
+        await _answers(self.desk)
+
+    async def end(self, number: signal.Signals) -> int:
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        async with asyncio.timeout(WITHIN_S):
+            return await self.process.wait()
