@@ -1,0 +1,185 @@
+"""The ``callshield`` command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from callshield import __version__
+from callshield.errors import CallshieldError
+from callshield.settings import load_settings
+
+app = typer.Typer(
+    help="Protects call-centre agents from abusive callers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+bench_app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+token_app = typer.Typer(help="Access to the consoles and the API.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
+app.add_typer(token_app, name="token")
+
+Config = Annotated[Path, typer.Option(help="The node's configuration (TOML).")]
+DEFAULT_CONFIG = Path("callshield.toml")
+
+
+class RoleName(StrEnum):
+    """Roles of a token."""
+
+    AGENT = "agent"
+    SUPERVISOR = "supervisor"
+    ADMIN = "admin"
+
+
+class LanguageName(StrEnum):
+    """Languages of prompts, consoles and words."""
+
+    KO = "ko"
+    EN = "en"
+    ZH = "zh"
+    JA = "ja"
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"callshield {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    return
+
+
+@app.command()
+def serve(config: Config = DEFAULT_CONFIG) -> None:
+    """Run a node until SIGTERM; a second SIGTERM ends it at once."""
+    import uvloop
+
+    from callshield.logs import configure_logs
+    from callshield.serve import serve as run
+
+    settings = load_settings(config)
+    configure_logs("supervisor", level=settings.node.log_level)
+    uvloop.run(run(settings, config))
+
+
+@app.command()
+def demo(
+    headless: Annotated[
+        bool, typer.Option(help="Run the script once and exit; status 0 if all of it happened.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    language: Annotated[LanguageName, typer.Option(help="Of notice and consoles.")] = (
+        LanguageName.KO
+    ),
+) -> None:
+    """Watch one real call being protected, on this machine alone."""
+    from callshield.demo import run_demo
+
+    raise typer.Exit(run_demo(headless=headless, as_json=as_json, language=language.value))
+
+
+@app.command()
+def doctor(config: Config = DEFAULT_CONFIG) -> None:
+    """Check configuration, ports, model, prompts and pjsua2; exit status 1 if anything is wrong."""
+    from callshield.doctor import examine
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"callshield {__version__}")
+    settings = load_settings(config)
+    failed = 0
+    for finding in examine(settings):
+        failed += not finding.ok
+        mark = "[green]ok  [/green]" if finding.ok else "[bold red]FAIL[/bold red]"
+        console.print(f"{mark} {finding.name}: ", end="")
+        console.print(finding.detail, markup=False)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def analyze(
+    files: Annotated[list[Path], typer.Argument(help="WAV or FLAC files, any rate.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line a file.")] = False,
+    lang: Annotated[
+        LanguageName | None, typer.Option(help="Language of the words (unused without ASR).")
+    ] = None,
+    asr: Annotated[bool, typer.Option("--asr/--no-asr", help="Transcribe words.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Files at once.")] = 1,
+    model_dir: Annotated[Path | None, typer.Option(help="Another acoustic model.")] = None,
+) -> None:
+    """Run recordings through the same pipeline as a live call."""
+    from detectors.analyze import analyze_paths
+
+    if asr:
+        raise CallshieldError("this version has no transcriber yet: leave out --asr")
+    failed = False
+    for result in analyze_paths(files, jobs=jobs, model_dir=model_dir):
+        failed = failed or "error" in result
+        if as_json:
+            print(json.dumps(result, ensure_ascii=False), flush=True)
+        elif "error" in result:
+            print(f"{result['file']}: {result['error']}", file=sys.stderr)
+        else:
+            print(
+                f"{result['file']}: level {result['level']}, vocal effort "
+                f"{result['acoustic']:.2f}, {result['duration_s']:.1f} s"
+            )
+    raise typer.Exit(1 if failed else 0)
+
+
+@bench_app.command("relay")
+def bench_relay(
+    calls: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    seconds: Annotated[float, typer.Option(min=1, max=3600)] = 20,
+    tap: Annotated[bool, typer.Option("--tap/--no-tap", help="With a real tap reader.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure the media worker, and rtpengine beside it where that is installed."""
+    from sipbridge.bench_relay import run
+
+    raise typer.Exit(run(calls=calls, seconds=seconds, tap=tap, as_json=as_json))
+
+
+@token_app.command("create")
+def token_create(
+    role: Annotated[RoleName, typer.Option()],
+    name: Annotated[str, typer.Option(help="Whose it is; kept in the store only.")],
+    agent: Annotated[str, typer.Option(help="Agent id, for --role agent.")] = "",
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Print a new token; it is shown this once and stored as a hash."""
+    from notifier.tokens import create_token
+
+    print(create_token(load_settings(config), role.value, name, agent or None))
+
+
+def main() -> None:
+    """Entry point: errors of ours are sentences on stderr and exit status 2."""
+    try:
+        app()
+    except CallshieldError as error:
+        print(f"callshield: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except asyncio.CancelledError:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""``callshield doctor``: what would fail, before it fails; one line a check."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from callshield.errors import CallshieldError
+from callshield.settings import SIP_URI, Settings, SideSettings
+
+#: Under this much free space the store is about to fail.
+MIN_FREE_MIB = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one check."""
+
+    ok: bool
+    name: str
+    detail: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Run every check, in the order in which an operator would mend things."""
+    checks: list[tuple[str, Callable[[Settings], str]]] = [
+        ("pjsua2", _pjsua2),
+        ("prompts", _prompts),
+        ("acoustic model", _model),
+        ("folders", _folders),
+        ("descriptors", _descriptors),
+        ("peers", _peers),
+        ("agents", _agents),
+        ("sip.pbx port", lambda s: _sip_port(s.sip.pbx, "sip.pbx")),
+        ("sip.phone port", lambda s: _sip_port(s.sip.phone, "sip.phone")),
+        ("media ports", _media_ports),
+        ("web port", _web_port),
+    ]
+    for name, check in checks:
+        try:
+            yield Finding(True, name, check(settings))
+        except CallshieldError as error:
+            yield Finding(False, name, str(error))
+        except _Failed as error:
+            yield Finding(False, name, str(error))
+
+
+class _Failed(Exception):
+    """A check's own sentence."""
+
+
+def _pjsua2(settings: Settings) -> str:
+    try:
+        import pjsip_guard
+    except ImportError as error:
+        raise _Failed(f"pjsua2 is not installed ({error}): run ./run setup") from None
+    info = pjsip_guard.info()
+    limit = int(info["max_calls"])
+    needed = 2 * settings.sip.admission_limit
+    if limit < needed:
+        raise _Failed(
+            f"{limit} call legs, {needed} needed for sip.admission_limit = "
+            f"{settings.sip.admission_limit}: run ./run setup again, or lower the limit"
+        )
+    return (
+        f"{info['pjsip_version']}, {limit} call legs ({limit // 2} calls), {info['tls']}, "
+        f"{info['srtp']}, {info['ioqueue']}"
+    )
+
+
+def _prompts(settings: Settings) -> str:
+    from sipbridge.prompt_catalogue import Prompts
+
+    prompts = Prompts(settings)
+    seconds = sum(prompt.duration_s for prompt in prompts.notice)
+    return f"{settings.notice.language}: notice of {seconds:.1f} s, closing, warnings"
+
+
+def _model(settings: Settings) -> str:
+    if not settings.detector.enabled:
+        return "switched off by detector.enabled"
+    from detectors.acoustic import AcousticModel
+
+    card = AcousticModel(settings.detector.model_dir).card
+    return f"vocal effort, version {card.version}, sha256 {card.sha256[:12]}…"
+
+
+def _folders(settings: Settings) -> str:
+    for key, folder in (
+        ("node.state_dir", settings.node.state_dir),
+        ("node.runtime_dir", settings.node.runtime_dir),
+    ):
+        existing = folder
+        while not existing.exists():
+            existing = existing.parent
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise _Failed(
+                f"{key}: this user cannot write to {existing}: chown it, or choose another"
+            )
+    free_mib = shutil.disk_usage(_existing(settings.node.state_dir)).free >> 20
+    if free_mib < MIN_FREE_MIB:
+        raise _Failed(f"{settings.node.state_dir}: {free_mib} MiB free, {MIN_FREE_MIB} needed")
+    if len(str(settings.bus_path)) > 100:
+        raise _Failed(f"{settings.bus_path} is too long for a Unix socket: shorten runtime_dir")
+    return f"{settings.node.state_dir} ({free_mib} MiB free), {settings.node.runtime_dir}"
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _descriptors(settings: Settings) -> str:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 4 * settings.sip.admission_limit + 256
+    if hard < needed:
+        raise _Failed(f"{hard} open files allowed, {needed} needed: raise LimitNOFILE (ulimit -n)")
+    return f"{soft} (up to {hard}), {needed} needed"
+
+
+def _peers(settings: Settings) -> str:
+    if not settings.peers:
+        raise _Failed("no [[peers]]: nobody may send calls; add the PBX's address")
+    return ", ".join(f"{peer.name} ({', '.join(peer.networks)})" for peer in settings.peers)
+
+
+def _agents(settings: Settings) -> str:
+    if not settings.agents:
+        raise _Failed("no [agents.ID]: no call has a destination; add each agent's phone")
+    for agent_id, agent in settings.agents.items():
+        match = SIP_URI.match(agent.uri)
+        host = match["host"].strip("[]") if match else ""
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError:
+            raise _Failed(
+                f"agents.{agent_id}.uri: {host} cannot be resolved: give an address"
+            ) from None
+    return f"{len(settings.agents)} phones"
+
+
+def _bind(address: str, port: int, kind: socket.SocketKind) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, kind) as probe:
+        if kind == socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((address, port))
+
+
+def _sip_port(side: SideSettings, key: str) -> str:
+    try:
+        _bind(side.bind, side.port, socket.SOCK_DGRAM)
+        _bind(side.bind, side.port, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _Failed(
+            f"{key}: {side.bind} port {side.port} cannot be opened ({error.strerror}): stop what "
+            "uses it (ss -lnp; a running node does too), or choose another"
+        ) from None
+    return f"{side.bind}:{side.port} free (UDP and TCP)"
+
+
+def _media_ports(settings: Settings) -> str:
+    for key, side in (("sip.pbx", settings.sip.pbx), ("sip.phone", settings.sip.phone)):
+        first, last = side.rtp_ports
+        pairs = (last - first + 1) // 2
+        if pairs < settings.sip.admission_limit:
+            raise _Failed(
+                f"{key}.rtp_ports holds {pairs} calls, sip.admission_limit is "
+                f"{settings.sip.admission_limit}: widen the range"
+            )
+        try:
+            _bind(side.media_bind, 0, socket.SOCK_DGRAM)
+        except OSError as error:
+            raise _Failed(
+                f"{key}: {side.media_bind} is not an address here ({error.strerror})"
+            ) from None
+    return f"room for {settings.sip.admission_limit} calls on each side"
+
+
+def _web_port(settings: Settings) -> str:
+    try:
+        _bind(settings.web.bind, settings.web.port, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _Failed(
+            f"web: {settings.web.bind} port {settings.web.port} cannot be opened "
+            f"({error.strerror}): stop what uses it, or choose another"
+        ) from None
+    return f"{settings.web.bind}:{settings.web.port} free"

@@ -1,0 +1,224 @@
+"""``callshield serve``: start the node's processes, restart what dies, stop them in order.
+
+Order of a clean stop: the bridge first (it takes no new calls and lets the running ones finish),
+then media, detector and notifier. A process that dies is restarted after a growing pause; the
+notifier is told (``node.degraded``), and tells people. Audio does not depend on this process: it
+only watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import structlog
+
+from callshield.bus import BusClient
+from callshield.errors import SetupError
+from callshield.messages import Hello, NodeDegraded, NodeMessage
+from callshield.settings import Settings
+
+log = structlog.get_logger()
+
+#: First and longest pause before a restart; a process that lived this long starts afresh.
+FIRST_PAUSE_S, LONGEST_PAUSE_S, HEALTHY_AFTER_S = 0.2, 10.0, 30.0
+#: Exit status of a process that cannot work as configured (its sentence is on stderr).
+SETUP_FAILED = 2
+#: What a process gets to end by itself after SIGTERM, beyond the bridge's patience with calls.
+END_TIMEOUT_S = 5.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of the node."""
+
+    name: str
+    module: str
+
+
+def parts_of(settings: Settings) -> list[Part]:
+    """The processes in the order in which they start."""
+    parts = [Part("notifier", "notifier.process"), Part("media", "sipbridge.media_worker")]
+    if settings.detector.enabled:
+        parts.append(Part("detector", "detectors.process"))
+    return [*parts, Part("bridge", "sipbridge.process")]
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the supervisor dies, so that no port stays taken."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Supervisor:
+    """Keeps the processes of one node running.
+
+    Args:
+        settings: the node's configuration.
+        config: its file, handed to each process.
+    """
+
+    def __init__(self, settings: Settings, config: Path) -> None:
+        self._settings = settings
+        self._config = config
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._stopping = asyncio.Event()
+        self._failure = ""
+        self.ready = asyncio.Event()
+        self._bus: BusClient[NodeMessage] = BusClient(
+            settings.bus_path, NodeMessage, self._ignore, self._introduce, limit=1000
+        )
+
+    async def _ignore(self, message: NodeMessage) -> None:
+        return
+
+    def _introduce(self) -> list[NodeMessage]:
+        return [Hello(role="supervisor", pid=os.getpid(), node=self._settings.node.name)]
+
+    def request_stop(self) -> None:
+        """Begin a clean stop; asked twice, end the processes now."""
+        if self._stopping.is_set():
+            for process in self._processes.values():
+                _signal(process, signal.SIGKILL)
+        self._stopping.set()
+
+    def pid_of(self, name: str) -> int | None:
+        """Process id of a part, for tests and ``doctor``."""
+        process = self._processes.get(name)
+        return process.pid if process else None
+
+    async def run(self) -> None:
+        """Run until :meth:`request_stop`.
+
+        Raises:
+            SetupError: a process cannot work as configured.
+        """
+        for folder in (self._settings.node.runtime_dir, self._settings.node.state_dir):
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise SetupError(
+                    f"the folder {folder} cannot be made ({error.strerror}): create it for this "
+                    "user, or choose another in [node]"
+                ) from None
+        self._bus.start()
+        parts = parts_of(self._settings)
+        keepers = [asyncio.create_task(self._keep(part), name=part.name) for part in parts]
+        ready = asyncio.create_task(self._watch_ready())
+        await self._stopping.wait()
+        ready.cancel()
+        # The bridge first: calls finish while everything they need still runs.
+        for part in reversed(parts):
+            await self._end(part, keepers[parts.index(part)])
+        await self._bus.close()
+        if self._failure:
+            raise SetupError(self._failure)
+
+    async def _keep(self, part: Part) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            begun = time.monotonic()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                part.module,
+                "--config",
+                str(self._config),
+                preexec_fn=_end_with_parent,
+            )
+            self._processes[part.name] = process
+            log.info("process_started", part=part.name, pid=process.pid)
+            status = await process.wait()
+            if self._stopping.is_set():
+                return
+            lived_s = time.monotonic() - begun
+            log.error("process_died", part=part.name, status=status, lived_s=round(lived_s, 1))
+            if status == SETUP_FAILED and not self.ready.is_set():
+                self._failure = f"the {part.name} cannot start (its reason stands above)"
+                self._stopping.set()
+                return
+            if lived_s > HEALTHY_AFTER_S:
+                pause_s = FIRST_PAUSE_S
+            self._tell(part, True, f"stopped with status {status}, restarting")
+            await _first(asyncio.sleep(pause_s), self._stopping.wait())
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            self._tell(part, False, "restarted")
+
+    def _tell(self, part: Part, degraded: bool, reason: str) -> None:
+        self._bus.send(
+            NodeDegraded(ts=time.time(), component=part.name, degraded=degraded, reason=reason)
+        )
+
+    async def _watch_ready(self) -> None:
+        """Ask the node's own /readyz until it says yes."""
+        host = self._settings.web.bind
+        host = f"[{host}]" if ":" in host else host
+        url = f"http://{host}:{self._settings.web.port}/readyz"
+        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
+            while True:
+                try:
+                    if (await client.get(url)).status_code == 200:
+                        break
+                except httpx.HTTPError:
+                    pass
+                await asyncio.sleep(0.1)
+        self.ready.set()
+        log.info("node_ready", consoles=url.removesuffix("/readyz"))
+
+    async def _end(self, part: Part, keeper: asyncio.Task[None]) -> None:
+        process = self._processes.get(part.name)
+        patience_s = END_TIMEOUT_S
+        if part.name == "bridge":
+            patience_s += self._settings.node.stop_timeout_s
+        if process is not None and process.returncode is None:
+            _signal(process, signal.SIGTERM)
+            try:
+                async with asyncio.timeout(patience_s):
+                    await process.wait()
+            except TimeoutError:
+                log.error("process_would_not_end", part=part.name)
+                _signal(process, signal.SIGKILL)
+                await process.wait()
+            log.info("process_ended", part=part.name, status=process.returncode)
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    if process.returncode is None:
+        process.send_signal(number)
+
+
+async def _first(*works: object) -> None:
+    """Wait for whichever ends first."""
+    tasks = [asyncio.ensure_future(work) for work in works]  # type: ignore[call-overload]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def serve(
+    settings: Settings, config: Path, on_supervisor: Callable[[Supervisor], None] | None = None
+) -> None:
+    """Run a node until SIGTERM or SIGINT.
+
+    Raises:
+        SetupError: a process cannot work as configured.
+    """
+    supervisor = Supervisor(settings, config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.request_stop)
+    if on_supervisor is not None:
+        on_supervisor(supervisor)
+    await supervisor.run()

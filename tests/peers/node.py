@@ -1,0 +1,260 @@
+"""A whole Callshield node as its users run it: ``callshield serve`` in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import websockets
+
+from callshield.free_ports import free_port, free_range
+from callshield.settings import Settings, load_settings
+from notifier.tokens import create_token
+
+PBX_SIDE = "127.0.0.2"
+PHONE_SIDE = "127.0.0.3"
+READY_TIMEOUT_S = 40
+
+
+class Watch:
+    """A console: every event it received, and waiting for the next one that fits."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._news = asyncio.Condition()
+
+    async def add(self, event: dict[str, Any]) -> None:
+        async with self._news:
+            self.events.append(event)
+            self._news.notify_all()
+
+    def seen(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["type"] == kind]
+
+    async def wait(
+        self,
+        kind: str,
+        where: Callable[[dict[str, Any]], bool] = bool,
+        *,
+        count: int = 1,
+        timeout_s: float = 40,
+    ) -> dict[str, Any]:
+        """The ``count``-th event of a type that fits."""
+
+        def matching() -> list[dict[str, Any]]:
+            return [event for event in self.seen(kind) if where(event)]
+
+        try:
+            async with asyncio.timeout(timeout_s), self._news:
+                await self._news.wait_for(lambda: len(matching()) >= count)
+        except TimeoutError:
+            raise AssertionError(
+                f"no {kind} (number {count}) in {timeout_s} s; there came "
+                f"{[(e['type'], e.get('level')) for e in self.events]}"
+            ) from None
+        return matching()[count - 1]
+
+
+class Node:
+    """A running node.
+
+    Args:
+        folder: its files.
+        agents: agent id → SIP URI of the phone.
+        extra: more TOML, put behind the rest (tables of its own only).
+        peer: address from which calls may come.
+        peer_options: more keys of that peer.
+        sip: more keys of ``[sip]``.
+        calls: admission limit.
+        media_networks: networks of both sides. baresip binds its RTP sockets to no address, so
+            its packets to 127.0.0.2 come from 127.0.0.1 and not from the address in its SDP: to
+            the relay it is a telephone behind NAT.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        agents: dict[str, str],
+        *,
+        extra: str = "",
+        peer: str = "127.0.0.4",
+        peer_options: str = "",
+        sip: str = "",
+        calls: int = 10,
+        media_networks: tuple[str, ...] = ("127.0.0.1",),
+    ) -> None:
+        media_from = json.dumps(list(media_networks))
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        self.web_port = free_port("127.0.0.1")
+        self.pbx_port, self.phone_port = free_port(PBX_SIDE), free_port(PHONE_SIDE)
+        pbx_rtp, phone_rtp = free_range(PBX_SIDE, 4 * calls), free_range(PHONE_SIDE, 4 * calls)
+        self.config = folder / "callshield.toml"
+        tables = "".join(f'[agents.{name}]\nuri = "{uri}"\n' for name, uri in agents.items())
+        self.config.write_text(
+            f"""
+[node]
+name = "test"
+state_dir = "{folder / "state"}"
+runtime_dir = "{folder / "run"}"
+stop_timeout_s = 1
+[sip]
+admission_limit = {calls}
+{sip}
+[sip.pbx]
+bind = "{PBX_SIDE}"
+port = {self.pbx_port}
+rtp_ports = [{pbx_rtp[0]}, {pbx_rtp[1]}]
+networks = {media_from}
+[sip.phone]
+bind = "{PHONE_SIDE}"
+port = {self.phone_port}
+rtp_ports = [{phone_rtp[0]}, {phone_rtp[1]}]
+networks = {media_from}
+[[peers]]
+name = "pbx"
+networks = ["{peer}"]
+{peer_options}
+{tables}
+[web]
+port = {self.web_port}
+{extra}
+""",
+            encoding="utf-8",
+        )
+        self.settings: Settings = load_settings(self.config)
+        self.base = f"http://127.0.0.1:{self.web_port}"
+        self.tokens: dict[str, str] = {}
+        self.log_path = folder / "node.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    def uri(self, agent: str) -> str:
+        """Where the PBX sends a call for an agent."""
+        return f"sip:{agent}@{PBX_SIDE}:{self.pbx_port}"
+
+    async def start(self) -> None:
+        """Start and wait until /readyz says yes."""
+        self.settings.node.state_dir.mkdir(exist_ok=True)
+        self.tokens["supervisor"] = create_token(self.settings, "supervisor", "test")
+        for agent in self.settings.agents:
+            self.tokens[agent] = create_token(self.settings, "agent", "test", agent)
+        with self.log_path.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "callshield.cli", "serve", "--config", str(self.config)),
+                stderr=log,
+                stdout=log,
+            )
+        await self.until_ready()
+
+    async def until_ready(self) -> None:
+        """Wait until /readyz says yes."""
+        assert self._process is not None
+        async with httpx.AsyncClient(trust_env=False) as client:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                while True:
+                    if self._process.returncode is not None:
+                        raise AssertionError(f"the node ended: {self.log_path.read_text()}")
+                    try:
+                        if (await client.get(f"{self.base}/readyz")).status_code == 200:
+                            return
+                    except httpx.HTTPError:
+                        pass
+                    await asyncio.sleep(0.05)  # nothing outside tells us: ask again
+
+    def logs(self, event: str) -> list[dict[str, Any]]:
+        """Log lines with this event name."""
+        found = []
+        for line in self.log_path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("{"):
+                entry = json.loads(line)
+                if entry.get("event") == event:
+                    found.append(entry)
+        return found
+
+    async def wait_for_log(self, event: str, *, count: int = 1) -> list[dict[str, Any]]:
+        """The log lines with this event name, once there are ``count`` of them."""
+        async with asyncio.timeout(30):
+            # A file tells nobody that it grew.
+            while len(found := self.logs(event)) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return found
+
+    def pid_of(self, part: str) -> int:
+        """Process id of a part that runs now."""
+        return int([e for e in self.logs("process_started") if e["part"] == part][-1]["pid"])
+
+    def kill(self, part: str) -> None:
+        """``kill -9`` one process."""
+        os.kill(self.pid_of(part), signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """A signal for the supervisor itself."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    @asynccontextmanager
+    async def watch(self, who: str, last_event_id: int | None = None) -> AsyncIterator[Watch]:
+        """A console's WebSocket for as long as the block lasts."""
+        watch = Watch()
+        url = f"ws://127.0.0.1:{self.web_port}/api/v1/events"
+        if last_event_id is not None:
+            url += f"?last_event_id={last_event_id}"
+        async with websockets.connect(url, proxy=None) as connection:
+            await connection.send(json.dumps({"token": self.tokens[who]}))
+            hello = json.loads(await connection.recv())
+            assert hello["type"] == "session.ready", hello
+
+            async def read() -> None:
+                async for message in connection:
+                    event = json.loads(message)
+                    if "id" in event:
+                        await watch.add(event)
+
+            reader = asyncio.create_task(read())
+            try:
+                yield watch
+            finally:
+                reader.cancel()
+                await asyncio.gather(reader, return_exceptions=True)
+
+    async def post(self, path: str, who: str, body: Any = None) -> httpx.Response:
+        """One API call."""
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            return await client.post(
+                f"{self.base}/api/v1{path}",
+                json=body,
+                headers={"Authorization": f"Bearer {self.tokens[who]}"},
+            )
+
+    async def stop(self) -> int:
+        """SIGTERM, and the exit status."""
+        if self._process is None:
+            return 0
+        if self._process.returncode is None:
+            self._process.terminate()
+        try:
+            async with asyncio.timeout(30):
+                return await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            return await self._process.wait()
+
+
+@asynccontextmanager
+async def running_node(folder: Path, agents: dict[str, str], **options: Any) -> AsyncIterator[Node]:
+    """A node for as long as the block lasts."""
+    node = Node(folder, agents, **options)
+    try:
+        await node.start()
+        yield node
+    finally:
+        await node.stop()

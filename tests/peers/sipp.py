@@ -1,0 +1,109 @@
+"""sipp (Debian) as a PBX or as an agent's phone: exact SIP, and every message kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from string import Template
+
+from callshield.free_ports import free_port, free_range
+
+SCENARIOS = Path(__file__).parent / "sipp"
+
+
+class Sipp:
+    """One sipp process that plays one scenario once.
+
+    Args:
+        folder: its files.
+        address: loopback address that it binds to.
+        scenario: name of a file in ``tests/peers/sipp``; ``$name`` in it is filled from values.
+        values: for the scenario's placeholders.
+        target: ``address:port`` that it calls; None waits for a call.
+        service: user part of the request URI.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        address: str,
+        scenario: str,
+        *,
+        values: dict[str, str] | None = None,
+        target: str | None = None,
+        service: str = "1001",
+        calls: int = 1,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.address = folder, address
+        self.port = free_port(address)
+        self._target, self._service, self._calls = target, service, calls
+        text = (SCENARIOS / f"{scenario}.xml").read_text(encoding="utf-8")
+        self._scenario = folder / f"{scenario}.xml"
+        filled = Template(text).substitute({"hops": "70", "headers": "", **(values or {})})
+        self._scenario.write_text(filled, encoding="utf-8")
+        self._media_port = free_range(address, 8)[0]
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"sip:1001@{self.address}:{self.port}"
+
+    @property
+    def media_port(self) -> int:
+        return self._media_port
+
+    async def start(self) -> None:
+        target = [self._target] if self._target else []
+        self._process = await asyncio.create_subprocess_exec(
+            "sipp",
+            *target,
+            *("-sf", str(self._scenario), "-s", self._service, "-m", str(self._calls)),
+            *("-i", self.address, "-p", str(self.port)),
+            *("-mi", self.address, "-mp", str(self._media_port), "-ci", self.address, "-nostdin"),
+            *("-trace_msg", "-message_file", str(self.folder / "messages")),
+            *("-trace_err", "-error_file", str(self.folder / "errors")),
+            cwd=self.folder,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+
+    async def finish(self, timeout_s: float = 60) -> int:
+        """Wait for the scenario's end; 0 when every message came as written."""
+        assert self._process is not None
+        async with asyncio.timeout(timeout_s):
+            return await self._process.wait()
+
+    def messages(self) -> str:
+        """Every SIP message that it sent and received."""
+        path = self.folder / "messages"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def received(self, start: str) -> list[str]:
+        """Received messages whose first line begins with ``start``."""
+        parts = self.messages().split("UDP message received")[1:]
+        bodies = [
+            part.split("-----------------------------------------------")[0] for part in parts
+        ]
+        texts = [body.partition("\n\n")[2] for body in bodies]
+        return [text for text in texts if text.startswith(start)]
+
+    async def stop(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
+@asynccontextmanager
+async def running_sipp(
+    folder: Path, address: str, scenario: str, **options: object
+) -> AsyncIterator[Sipp]:
+    """A sipp for as long as the block lasts."""
+    sipp = Sipp(folder, address, scenario, **options)  # type: ignore[arg-type]
+    try:
+        await sipp.start()
+        yield sipp
+    finally:
+        await sipp.stop()

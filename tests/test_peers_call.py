@@ -1,0 +1,239 @@
+"""Whole calls between real telephones: what each side really heard, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from callshield.heard import find, read_growing_wav, read_wav
+from sipbridge.g711 import PCMA, encode
+from sipbridge.prompt_catalogue import SHIPPED
+from tests.peers.baresip import running_baresip
+from tests.peers.capture import capturing
+from tests.peers.node import running_node
+from tests.peers.sipp import running_sipp
+from tests.peers.sound import blocks, purity, tone_db, write_tone
+
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
+
+CALLER, PHONE = "127.0.0.4", "127.0.0.5"
+CALLER_HZ, AGENT_HZ = 1000.0, 1600.0
+#: One notice instead of two where the test is about something else.
+SHORT = '[notice]\nprompts = ["recording"]\n'
+
+
+async def test_caller_hears_the_notice_then_the_agent_and_the_closing_before_bye(
+    tmp_path: Path,
+) -> None:
+    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 90)
+    agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 90)
+    async with (
+        running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
+        running_baresip(tmp_path / "caller", CALLER, "01000000000", caller_tone) as caller,
+        running_node(tmp_path / "node", {"1001": agent.uri}, peer=CALLER) as node,
+        node.watch("1001") as console,
+    ):
+        await caller.command("dial", node.uri("1001"))
+        await caller.wait("CALL_ESTABLISHED")
+        finished = await console.wait("notice.finished")
+        tapped = await console.wait("tap.started")
+        await asyncio.sleep(2)  # two seconds of conversation: this is what is recorded
+        await agent.press("*9#")
+        ending = await console.wait("call.ending")
+        agent_gone = await agent.wait("CALL_CLOSED")
+        caller_gone = await caller.wait("CALL_CLOSED")
+        ended = await console.wait("call.ended")
+
+        assert finished["source"] == "played"
+        assert [stamp["complete"] for stamp in finished["prompts"]] == [True, True]
+        assert tapped["ts"] >= finished["prompts"][-1]["finished_ts"]
+        assert agent_gone["at"] - ending["ts"] < 0.2
+        assert ending["by"] == "agent:dtmf"
+        assert ended["reason"] == "ended_with_announcement"
+        assert caller_gone["at"] > ending["ts"] + 1
+
+    heard = read_growing_wav(caller.recording())
+    position = 0.0
+    for prompt_id in ("abuse_prevention", "recording"):
+        found = find(read_wav(SHIPPED / "ko" / f"{prompt_id}.wav"), heard, after_s=position)
+        assert found is not None, prompt_id
+        assert found.whole, prompt_id
+        position = found.end_s - 0.1
+    closing = find(read_wav(SHIPPED / "ko" / "closing.wav"), heard, after_s=position)
+    assert closing is not None
+    assert closing.whole
+
+    # Before the gate opened the caller heard nothing of the agent; afterwards nothing but.
+    during = blocks(heard[int(0.3 * 8000) : int((position - 0.3) * 8000)])
+    assert max(tone_db(block, AGENT_HZ) for block in during) < -30
+    talk = blocks(heard[int((position + 0.4) * 8000) : int((closing.start_s - 1.5) * 8000)])
+    assert len(talk) >= 3
+    assert min(purity(block, AGENT_HZ) for block in talk) > 0.95
+
+    # The agent heard the caller all along (under a soft tone while the notice played), never a
+    # word of the notice, never itself.
+    agent_heard = read_growing_wav(agent.recording())
+    body = blocks(agent_heard[int(0.6 * 8000) : -int(0.4 * 8000)])
+    assert np.median([tone_db(block, CALLER_HZ) for block in body]) > -14
+    assert max(tone_db(block, AGENT_HZ) for block in body) < -40
+    talk = blocks(agent_heard[-int(2.0 * 8000) : -int(0.6 * 8000)])
+    assert min(purity(block, CALLER_HZ) for block in talk) > 0.95
+    notice = find(read_wav(SHIPPED / "ko" / "abuse_prevention.wav"), agent_heard)
+    assert notice is None or notice.share < 0.2
+
+
+async def test_skipped_notice_is_not_whole_and_nothing_is_ever_tapped(tmp_path: Path) -> None:
+    """The negative control of the test above: the same judge says "not whole" here."""
+    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60)
+    agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 60)
+    async with (
+        running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
+        running_baresip(tmp_path / "caller", CALLER, "01000000000", caller_tone) as caller,
+        running_node(tmp_path / "node", {"1001": agent.uri}, peer=CALLER) as node,
+        node.watch("1001") as console,
+    ):
+        await caller.command("dial", node.uri("1001"))
+        await console.wait("notice.started")
+        await asyncio.sleep(1.5)  # the caller hears the beginning
+        started = console.seen("call.started")[0]
+        skip = {"action": "skip_notice"}
+        answer = await node.post(f"/calls/{started['call_id']}/actions", "1001", skip)
+        assert answer.status_code == 200
+        finished = await console.wait("notice.finished")
+        await asyncio.sleep(2)  # a conversation in which nothing may be analysed
+        await caller.command("hangup")
+        ended = await console.wait("call.ended")
+        assert finished["source"] == "skipped"
+        assert not finished["tapped"]
+        assert ended["reason"] == "caller_hangup"
+        assert not console.seen("tap.started")
+        (closed,) = await node.wait_for_log("media_closed")
+        assert closed["tapped"] + closed["tap_dropped"] == 0
+
+    heard = read_growing_wav(caller.recording())
+    notice = find(read_wav(SHIPPED / "ko" / "abuse_prevention.wav"), heard)
+    assert notice is not None
+    assert 0 < notice.share < 0.5
+    tail = blocks(heard[-int(1.2 * 8000) : -int(0.4 * 8000)])
+    assert min(purity(block, AGENT_HZ) for block in tail) > 0.95
+
+
+async def test_sipp_to_baresip_both_ways_with_a_notice_that_the_pbx_played(tmp_path: Path) -> None:
+    agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 60)
+    # sipp streams raw A-law: a whole number of periods, so that it can be looped.
+    time = np.arange(8000) / 8000
+    tone = (0.3 * 32767 * np.sin(2 * np.pi * CALLER_HZ * time)).astype(np.int16)
+    audio = tmp_path / "tone.al"
+    audio.write_bytes(encode(tone, PCMA))
+    headers = (
+        "X-Callshield-Notice: abuse_prevention, recording\n"
+        "X-Asterisk-Uniqueid: 1700000000.42\n"
+        "X-Queue: support\n"
+        "P-Asserted-Identity: <sip:+82212345678@pbx>\n"
+        "Diversion: <sip:600@pbx>;reason=unconditional\n"
+    )
+    async with (
+        running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
+        running_node(
+            tmp_path / "node",
+            {"1001": agent.uri},
+            peer=CALLER,
+            peer_options="attests_notice = true",
+        ) as node,
+        node.watch("1001") as console,
+        capturing(tmp_path / "caller.pcap", CALLER) as capture,
+        running_sipp(
+            tmp_path / "pbx",
+            CALLER,
+            "uac_talk",
+            values={"headers": headers, "audio": str(audio), "talk_ms": "4000"},
+            target=f"127.0.0.2:{node.pbx_port}",
+        ) as pbx,
+    ):
+        answered = await console.wait("call.answered")
+        finished = await console.wait("notice.finished")
+        await console.wait("tap.started")
+        assert await pbx.finish() == 0
+        ended = await console.wait("call.ended")
+        assert (finished["source"], finished["attested_by"]) == ("upstream", "pbx")
+        assert finished["ts"] - answered["ts"] < 1.0
+        assert ended["reason"] == "caller_hangup"
+        # The PBX's own id is in every event of the call.
+        assert {event["pbx_call_id"] for event in (answered, finished, ended)} == {"1700000000.42"}
+        await agent.wait("CALL_CLOSED")
+        ports = await capture.rtp_ports()
+        assert len(ports) == 1, ports
+        heard = await capture.pcma(ports.pop())
+
+    talk = blocks(heard[int(0.5 * 8000) : -int(0.5 * 8000)])
+    assert len(talk) >= 10
+    assert min(purity(block, AGENT_HZ) for block in talk) > 0.95
+    agent_heard = blocks(read_growing_wav(agent.recording())[int(0.6 * 8000) : -int(0.6 * 8000)])
+    assert len(agent_heard) >= 8
+    assert min(purity(block, CALLER_HZ) for block in agent_heard) > 0.95
+
+
+async def test_console_ends_the_call_and_two_presses_are_one_end(tmp_path: Path) -> None:
+    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60)
+    agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 60)
+    async with (
+        running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
+        running_baresip(tmp_path / "caller", CALLER, "01000000000", caller_tone) as caller,
+        running_node(tmp_path / "node", {"1001": agent.uri}, peer=CALLER, extra=SHORT) as node,
+        node.watch("1001") as console,
+    ):
+        await caller.command("dial", node.uri("1001"))
+        started = await console.wait("call.started")
+        await console.wait("notice.finished")
+        path = f"/calls/{started['call_id']}/actions"
+        answers = await asyncio.gather(
+            *(node.post(path, "1001", {"action": "end"}) for _ in range(2))
+        )
+        assert [answer.status_code for answer in answers] == [200, 200]
+        agent_gone = await agent.wait("CALL_CLOSED")
+        ending = await console.wait("call.ending")
+        assert agent_gone["at"] - ending["ts"] < 0.2
+        await caller.wait("CALL_CLOSED")
+        ended = await console.wait("call.ended")
+        assert ended["reason"] == "ended_with_announcement"
+        assert len(console.seen("call.ending")) == 1
+    closing = find(read_wav(SHIPPED / "ko" / "closing.wav"), read_growing_wav(caller.recording()))
+    assert closing is not None
+    assert closing.whole
+
+
+async def test_a_call_outlives_detector_and_notifier(tmp_path: Path) -> None:
+    """kill -9 of both in mid-call: no packet lost, and the consoles come back to a live call."""
+    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 90)
+    agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 90)
+    async with (
+        running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
+        running_baresip(tmp_path / "caller", CALLER, "01000000000", caller_tone) as caller,
+        running_node(tmp_path / "node", {"1001": agent.uri}, peer=CALLER, extra=SHORT) as node,
+        # Both telephones send from 127.0.0.1 (tests/peers/node.py), so the relay latches there.
+        capturing(tmp_path / "phones.pcap", "127.0.0.1") as capture,
+    ):
+        async with node.watch("1001") as console:
+            await caller.command("dial", node.uri("1001"))
+            started = await console.wait("call.started")
+            await console.wait("tap.started")
+        node.kill("detector")
+        node.kill("notifier")
+        await node.wait_for_log("process_died", count=2)
+        await node.until_ready()
+        async with node.watch("1001", last_event_id=0) as console:
+            await console.wait("tap.started")
+            answer = await node.post(
+                f"/calls/{started['call_id']}/actions", "1001", {"action": "end"}
+            )
+            assert answer.status_code == 200, answer.text
+            ended = await console.wait("call.ended")
+            assert ended["reason"] == "ended_with_announcement"
+        await agent.wait("CALL_CLOSED")
+        await caller.wait("CALL_CLOSED")
+        ports = await capture.rtp_ports()
+        assert len(ports) == 2, ports
+        assert [await capture.lost_packets(port) for port in ports] == [0, 0]

@@ -1,0 +1,59 @@
+"""The supervisor: restarts what dies, stops in order, lets calls finish."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.peers.node import running_node
+
+pytestmark = pytest.mark.timeout(120)
+AGENTS = {"1001": "sip:1001@127.0.0.5:5070"}
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_each_part_comes_back_after_kill_9(tmp_path: Path) -> None:
+    async with running_node(tmp_path / "node", AGENTS) as node:
+        for number, part in enumerate(("detector", "notifier", "media", "bridge"), start=1):
+            before = node.pid_of(part)
+            node.kill(part)
+            await node.wait_for_log("process_died", count=number)
+            await node.wait_for_log("process_started", count=4 + number)
+            await node.until_ready()
+            assert node.pid_of(part) != before
+        async with node.watch("supervisor", last_event_id=0) as console:
+            told = await console.wait(
+                "node.degraded", lambda e: e["component"] == "media" and e["degraded"]
+            )
+            assert told["reason"]
+        pids = [node.pid_of(part) for part in ("detector", "notifier", "media", "bridge")]
+    assert not any(alive(pid) for pid in pids)
+
+
+async def test_clean_stop_ends_the_bridge_before_the_rest(tmp_path: Path) -> None:
+    async with running_node(tmp_path / "node", AGENTS) as node:
+        assert await node.stop() == 0
+        order = [entry["part"] for entry in node.logs("process_ended")]
+        assert order == ["bridge", "detector", "media", "notifier"]
+        assert not node.logs("process_died")
+        assert "Traceback" not in node.log_path.read_text()
+
+
+async def test_nothing_is_left_when_the_supervisor_itself_is_killed(tmp_path: Path) -> None:
+    async with running_node(tmp_path / "node", AGENTS) as node:
+        pids = [node.pid_of(part) for part in ("detector", "notifier", "media", "bridge")]
+        node.signal(signal.SIGKILL)
+        async with asyncio.timeout(30):
+            while any(alive(pid) for pid in pids):  # noqa: ASYNC110 - not our children: ask again
+                await asyncio.sleep(0.05)
