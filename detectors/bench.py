@@ -1,0 +1,108 @@
+"""What the detector costs: ``python -m detectors.bench --calls 300``.
+
+Plays N calls whose callers all speak all the time (the worst case; a caller usually speaks less
+than half of it) from tap datagrams to verdicts, as fast as it goes, and divides CPU time by the
+audio's time. No sockets: their cost is the kernel's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import tracemalloc
+from typing import Any
+
+import numpy as np
+
+from callshield.tap import CallerFrame, TapCodec, TapKind, encode_batches
+from detectors import g711
+from detectors.acoustic import AcousticModel
+from detectors.engine import Detector
+from detectors.process import TICK_S, TapQueue
+from detectors.resample import RATE
+
+_TICK_FRAMES = round(TICK_S / 0.02)
+
+
+def _babble(seconds: float) -> bytes:
+    """Noise in the rhythm and band of syllables: every frame passes for speech."""
+    rng = np.random.default_rng(1)
+    noise = np.convolve(rng.standard_normal(int(seconds * RATE)), np.ones(4) / 4, "same")
+    rhythm = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(len(noise)) / RATE)
+    return g711.encode_ulaw(g711.to_int16((0.3 * noise * rhythm).astype(np.float32)))
+
+
+def measure(calls: int, seconds: float) -> dict[str, Any]:
+    """Run the bench.
+
+    Args:
+        calls: calls at once.
+        seconds: audio of each call.
+
+    Returns:
+        ``cpu_core_pct`` of one core for that many calls, ``us_per_decision`` (CPU),
+        ``step_ms`` (p50, p99, max of one tick's batch), ``kib_per_call`` (Python's own
+        allocations), ``scored_pct`` of the decisions.
+    """
+    model = AcousticModel()
+    ids = [i.to_bytes(16, "little") for i in range(calls)]
+    payloads = _babble(seconds)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    probe = Detector(model)
+    for i in range(75):
+        part = payloads[i * 160 : (i + 1) * 160]
+        probe.feed(
+            [CallerFrame(k, TapKind.AUDIO, TapCodec.PCMU, i, i * 160, 0, part) for k in ids], 0.0
+        )
+        probe.step(0.0)
+    kib = (tracemalloc.get_traced_memory()[0] - before) / 1024 / calls
+    tracemalloc.stop()
+
+    detector, queue = Detector(model), TapQueue(limit=10**6)
+    steps_ms: list[float] = []
+    cpu_s = 0.0
+    ticks = int(seconds / TICK_S)
+    for tick in range(ticks):
+        for frame in range(tick * _TICK_FRAMES, (tick + 1) * _TICK_FRAMES):
+            part = payloads[frame * 160 : (frame + 1) * 160]
+            # Calls begin at different times: a fifth of them is due at each tick.
+            batch = [
+                CallerFrame(k, TapKind.AUDIO, TapCodec.PCMU, frame % 2**16, frame * 160, 0, part)
+                for i, k in enumerate(ids)
+                if frame >= (i % 5) * _TICK_FRAMES
+            ]
+            for datagram in encode_batches(batch, 0):
+                queue.datagram_received(datagram, None)
+        now_s = (tick + 1) * TICK_S
+        wall, cpu = time.perf_counter(), time.process_time()
+        detector.feed(queue.take(), now_s)
+        detector.step(now_s)
+        cpu_s += time.process_time() - cpu
+        steps_ms.append((time.perf_counter() - wall) * 1e3)
+    counters = detector.counters
+    p50, p99 = np.percentile(steps_ms, [50, 99])
+    return {
+        "calls": calls,
+        "seconds": seconds,
+        "cpu_core_pct": round(100 * cpu_s / (ticks * TICK_S), 1),
+        "us_per_decision": round(1e6 * cpu_s / max(1, counters.decisions), 1),
+        "step_ms": {"p50": round(p50, 2), "p99": round(p99, 2), "max": round(max(steps_ms), 2)},
+        "kib_per_call": round(kib, 1),
+        "scored_pct": round(100 * counters.scored / max(1, counters.decisions), 1),
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Measure what the detector costs.")
+    parser.add_argument("--calls", type=int, default=300)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    arguments = parser.parse_args()
+    sys.stdout.write(json.dumps(measure(arguments.calls, arguments.seconds)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

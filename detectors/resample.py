@@ -1,0 +1,43 @@
+"""Any sample rate and channel count to 8 kHz mono, whole or in blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+#: The only rate inside the detector: that of G.711 telephony (RFC 3551 section 4.5.14).
+RATE = 8000
+
+
+def to_mono(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of the channels: ``(n,)`` or ``(n, channels)`` to ``(n,)`` float32."""
+    if block.ndim == 1:
+        return block.astype(np.float32, copy=False)
+    mono: NDArray[np.float32] = block.mean(axis=1, dtype=np.float32)
+    return mono
+
+
+class BlockResampler:
+    """Resamples a stream block by block with bounded memory (soxr, quality HQ).
+
+    Args:
+        rate: sample rate of what will be pushed, in Hz.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._stream = None if rate == RATE else soxr.ResampleStream(rate, RATE, 1, dtype="float32")
+
+    def push(self, block: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]:
+        """Take mono float32 of shape ``(n,)``, return what is ready at 8 kHz, ``(m,)``."""
+        if self._stream is None:
+            return block
+        out: NDArray[np.float32] = self._stream.resample_chunk(
+            np.ascontiguousarray(block, dtype=np.float32), last=last
+        )
+        return out
+
+
+def to_8k(audio: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    """Resample a whole clip, ``(n,)`` or ``(n, channels)``, to 8 kHz mono float32."""
+    return BlockResampler(rate).push(to_mono(audio), last=True)
