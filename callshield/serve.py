@@ -132,6 +132,7 @@ class Supervisor:
                 part.module,
                 "--config",
                 str(self._config),
+                stdout=2,  # our own standard output belongs to the command's answer
                 preexec_fn=_end_with_parent,
             )
             self._processes[part.name] = process

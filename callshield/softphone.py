@@ -12,6 +12,7 @@ what it tests but the SIP stack.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import sys
@@ -103,6 +104,7 @@ class _Phone:
         config.medConfig.ecTailLen = 0
         config.logConfig.level = config.logConfig.consoleLevel = 0
         self.endpoint.libInit(config)
+        ctypes.CDLL(None).fflush(None)
         os.dup2(saved, 1)
         transport = pj.TransportConfig()
         transport.port = options.port

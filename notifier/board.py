@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from callshield.messages import (
     AlertAcknowledged,
     AlertRaised,
@@ -104,6 +106,15 @@ class Entry:
     def is_alert(self) -> bool:
         """True for what may never be dropped."""
         return self.alert is not None
+
+    def body(self) -> dict[str, Any]:
+        """The event as it is stored and sent; every event of a call carries the PBX's own id of
+        it, whichever process it came from."""
+        body: dict[str, Any] = msgspec.to_builtins(self.event)
+        if self.call is not None:
+            body["agent_id"] = self.call.agent_id
+            body["pbx_call_id"] = self.call.pbx_call_id
+        return body
 
 
 def _new_id() -> str:
@@ -367,7 +378,8 @@ class Board:
         alert.acknowledged_by = by
         _remember(self.taken, alert_id, alert)
         event = AlertAcknowledged(ts=ts, alert_id=alert_id, call_id=alert.call_id, by=by)
-        return alert, [Entry(event, alert.agent_id, None, alert)]
+        call = self.calls.get(alert.call_id) or self.ended.get(alert.call_id)
+        return alert, [Entry(event, alert.agent_id, call, alert)]
 
 
 def _remember(memory: OrderedDict[str, Any], key: str, value: Any) -> None:

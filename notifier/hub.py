@@ -96,15 +96,14 @@ class Hub:
     def publish(self, entries: Sequence[Entry]) -> None:
         """Hand committed entries to everybody who may see them."""
         for entry in entries:
-            self._send(entry.event_id, entry.event, entry.audience)
+            self._send(entry.event_id, entry.body(), entry.audience)
             self.last_id = entry.event_id
 
     def announce(self, event: Event) -> None:
         """Tell everybody at once, without a number: the store itself is what failed."""
-        self._send(None, event, None)
+        self._send(None, msgspec.to_builtins(event), None)
 
-    def _send(self, event_id: int | None, event: Event, audience: str | None) -> None:
-        body: dict[str, Any] = msgspec.to_builtins(event)
+    def _send(self, event_id: int | None, body: dict[str, Any], audience: str | None) -> None:
         own = message(event_id, body)
         watched = for_supervisor(body)
         over = None if watched is None else message(event_id, watched)

@@ -158,15 +158,14 @@ async def _upsert(connection: AsyncConnection, table: Any, rows: list[dict[str, 
 
 
 def _event_row(entry: Entry) -> dict[str, Any]:
-    body = msgspec.json.encode(entry.event).decode()
-    fields = msgspec.to_builtins(entry.event)
+    fields = entry.body()
     return {
         "id": entry.event_id,
         "ts": fields["ts"],
         "type": fields["type"],
         "call_id": fields.get("call_id", ""),
         "agent_id": entry.audience,
-        "body": body,
+        "body": msgspec.json.encode(fields).decode(),
     }
 
 

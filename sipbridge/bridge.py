@@ -13,6 +13,7 @@ import os
 import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import pjsip_guard
@@ -45,7 +46,8 @@ from callshield.messages import (
 from callshield.settings import SIP_URI, PeerSettings, Settings
 from sipbridge import sdp
 from sipbridge.bridged import Bridged
-from sipbridge.call import CallPlan, CallState
+from sipbridge.call import CallState
+from sipbridge.call_plan import CallPlan
 from sipbridge.legs import Leg, Refusal
 from sipbridge.media_link import MediaLink
 from sipbridge.pjsip_stack import PjsipStack
@@ -66,6 +68,8 @@ log = structlog.get_logger()
 CALL_ID_HEADER = "X-Callshield-Call-ID"
 #: Ended calls remembered so that a late second press is "already", not "unknown".
 REMEMBERED_ENDED = 1024
+#: Seconds between two lines of SIP counters in the log.
+COUNTERS_EVERY_S = 60.0
 #: How long the last BYEs may take when the node stops.
 LAST_BYES_S = 2.0
 
@@ -88,7 +92,7 @@ class Bridge:
         self._idle.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False
-        self.codes = {
+        self.codes: Mapping[str, Action] = {
             settings.sip.end_code: Action.END,
             settings.sip.help_code: Action.HELP,
             settings.sip.skip_notice_code: Action.SKIP_NOTICE,
@@ -123,7 +127,21 @@ class Bridge:
         await self.media.connected.wait()
         self._update_readiness()
         self._spawn(self._watch_readiness())
+        self._spawn(self._report_counters())
         log.info("bridge_ready", **{k: v for k, v in pjsip_guard.info().items() if k != "srtp"})
+
+    async def _report_counters(self) -> None:
+        """What the guard saw, a line a minute when there is news; numbers only."""
+        last: dict[str, int] = {}
+        while True:
+            await asyncio.sleep(COUNTERS_EVERY_S)
+            last = self._log_counters(last)
+
+    def _log_counters(self, last: dict[str, int]) -> dict[str, int]:
+        counters = {**pjsip_guard.counters(), "pjsip_errors": self.stack.log_errors}
+        if counters != last:
+            log.info("sip_counters", **counters)
+        return counters
 
     async def _watch_readiness(self) -> None:
         """Follow the media worker: without it there is no audio, so no call is taken."""
@@ -440,6 +458,7 @@ class Bridge:
         """Close everything; call :meth:`drain` first."""
         for bridged in list(self.calls.values()):
             self.media.send(CloseSession(call_id=bridged.call_id))
+        self._log_counters({})
         await self._bus.flush(1.0)
         for task in list(self._tasks):
             task.cancel()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import pjsua2 as pj
 import structlog
 
 from callshield.errors import SdpError
-from callshield.messages import LegName
+from callshield.messages import Action, Event, LegName
+from callshield.settings import Settings
 from sipbridge import sdp
-from sipbridge.call import Call, CallPlan
+from sipbridge.call import Call
+from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import (
     AnswerCaller,
     CallPhone,
@@ -27,18 +30,41 @@ from sipbridge.call_steps import (
 )
 from sipbridge.digits import FeatureCodes
 from sipbridge.legs import Leg
+from sipbridge.media_link import MediaLink
+from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.sip_message import SipHeaders, max_forwards, source_host
 
-if TYPE_CHECKING:
-    from sipbridge.bridge import Bridge
-
 log = structlog.get_logger()
+
+
+class CallHost(Protocol):
+    """What a call needs of the bridge that carries it."""
+
+    settings: Settings
+    media: MediaLink
+    stack: PjsipStack
+    phone_account: Any
+    codes: Mapping[str, Action]
+
+    def emit(self, event: Event) -> None:
+        """An event for the notifier."""
+
+    def call_supervisor(self, call_id: str, by: str) -> None:
+        """*help* keyed on the phone."""
+
+    def headers_for(
+        self, bridged: Bridged, extra: tuple[tuple[str, str], ...]
+    ) -> list[tuple[str, str]]:
+        """What every message of ours about a call carries."""
+
+    def from_header(self, headers: SipHeaders) -> str:
+        """From of the phone's leg."""
 
 
 class Bridged:
     """One call with its two legs; carries out what :class:`Call` decides."""
 
-    def __init__(self, bridge: Bridge, plan: CallPlan, headers: SipHeaders, source: str) -> None:
+    def __init__(self, bridge: CallHost, plan: CallPlan, headers: SipHeaders, source: str) -> None:
         self._bridge = bridge
         self.call = Call(plan, time.time)
         self.headers = headers

@@ -43,6 +43,7 @@ from callshield.messages import (
     StopPlay,
     WarningPlayed,
 )
+from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import (
     AnswerCaller,
     CallPhone,
@@ -77,30 +78,6 @@ class CallState(StrEnum):
     CONNECTED = "connected"
     ENDING = "ending"
     ENDED = "ended"
-
-
-@dataclass(frozen=True, slots=True)
-class CallPlan:
-    """What is fixed when the INVITE arrives."""
-
-    call_id: str
-    agent_id: str
-    pbx_call_id: str
-    pbx: str
-    offer: SessionDescription
-    negotiated: Negotiated
-    pbx_address: str
-    """Our media address towards the PBX."""
-    phone_address: str
-    """Our media address towards the phone."""
-    notice: tuple[Prompt, ...]
-    closing: Prompt
-    warnings: tuple[Prompt, ...]
-    notice_tone: Prompt
-    attested: tuple[str, ...] = ()
-    """Ids of configured prompts that a trusted PBX has already played; not in ``notice``."""
-    tap_allowed: bool = True
-    ring_timeout_s: float = 60.0
 
 
 @dataclass(slots=True)

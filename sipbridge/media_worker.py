@@ -276,7 +276,10 @@ class MediaWorker:
             if owner is peer:
                 del self._owners[call_id]
                 self._orphaned_at[call_id] = now
-        log.warning("bridge_gone", sessions=len(self._sessions))
+        if self._sessions:
+            log.warning("bridge_gone", sessions=len(self._sessions))
+        else:
+            log.info("bridge_gone", sessions=0)
 
     async def _on_message(self, peer: Peer[MediaMessage], message: MediaMessage) -> None:
         self._greet()

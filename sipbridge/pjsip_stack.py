@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import ipaddress
 import os
 import socket
@@ -52,6 +53,7 @@ def _no_output() -> Iterator[None]:
         os.dup2(null, 1)
         yield
     finally:
+        ctypes.CDLL(None).fflush(None)  # C's own buffer would spill the banners later
         os.dup2(saved, 1)
         os.close(saved)
         os.close(null)
@@ -228,7 +230,8 @@ class PjsipStack:
             self._timer.cancel()
         self._loop.remove_reader(pjsip_guard.epoll_fd())
         with _no_output():
-            self.endpoint.libDestroy()
+            # Every dialog is over: nothing is left to say, and no answer is worth a second's wait.
+            self.endpoint.libDestroy(pj.PJSUA_DESTROY_NO_NETWORK)
 
 
 def _prefix(network: str) -> tuple[str, int]:

@@ -27,7 +27,8 @@ from callshield.messages import (
     WarningPlayed,
 )
 from sipbridge import sdp
-from sipbridge.call import Call, CallPlan, CallState
+from sipbridge.call import Call, CallState
+from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import (
     AnswerCaller,
     CallPhone,

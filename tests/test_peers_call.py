@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,15 @@ CALLER, PHONE = "127.0.0.4", "127.0.0.5"
 CALLER_HZ, AGENT_HZ = 1000.0, 1600.0
 #: One notice instead of two where the test is about something else.
 SHORT = '[notice]\nprompts = ["recording"]\n'
+
+
+def alaw_tone(folder: Path) -> Path:
+    """The caller's tone as sipp streams it: raw A-law, whole periods, so that it can be looped."""
+    time = np.arange(8000) / 8000
+    tone = (0.3 * 32767 * np.sin(2 * np.pi * CALLER_HZ * time)).astype(np.int16)
+    path = folder / "tone.al"
+    path.write_bytes(encode(tone, PCMA))
+    return path
 
 
 async def test_caller_hears_the_notice_then_the_agent_and_the_closing_before_bye(
@@ -123,15 +133,13 @@ async def test_skipped_notice_is_not_whole_and_nothing_is_ever_tapped(tmp_path: 
 
 async def test_sipp_to_baresip_both_ways_with_a_notice_that_the_pbx_played(tmp_path: Path) -> None:
     agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 60)
-    # sipp streams raw A-law: a whole number of periods, so that it can be looped.
-    time = np.arange(8000) / 8000
-    tone = (0.3 * 32767 * np.sin(2 * np.pi * CALLER_HZ * time)).astype(np.int16)
-    audio = tmp_path / "tone.al"
-    audio.write_bytes(encode(tone, PCMA))
+    audio = alaw_tone(tmp_path)
     headers = (
         "X-Callshield-Notice: abuse_prevention, recording\n"
         "X-Asterisk-Uniqueid: 1700000000.42\n"
         "X-Queue: support\n"
+        "Supported: timer\n"
+        "Session-Expires: 600\n"
         "P-Asserted-Identity: <sip:+82212345678@pbx>\n"
         "Diversion: <sip:600@pbx>;reason=unconditional\n"
     )
@@ -162,7 +170,10 @@ async def test_sipp_to_baresip_both_ways_with_a_notice_that_the_pbx_played(tmp_p
         assert finished["ts"] - answered["ts"] < 1.0
         assert ended["reason"] == "caller_hangup"
         # The PBX's own id is in every event of the call.
-        assert {event["pbx_call_id"] for event in (answered, finished, ended)} == {"1700000000.42"}
+        assert {event["pbx_call_id"] for event in console.events} == {"1700000000.42"}
+        # RFC 4028: the PBX asked for a session timer and gets one.
+        (ok,) = [r for r in pbx.received("SIP/2.0 200") if "application/sdp" in r]
+        assert "Session-Expires: 600;refresher=" in ok
         await agent.wait("CALL_CLOSED")
         ports = await capture.rtp_ports()
         assert len(ports) == 1, ports
@@ -176,13 +187,21 @@ async def test_sipp_to_baresip_both_ways_with_a_notice_that_the_pbx_played(tmp_p
     assert min(purity(block, CALLER_HZ) for block in agent_heard) > 0.95
 
 
-async def test_console_ends_the_call_and_two_presses_are_one_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("language", ["en", "zh", "ja"])
+async def test_console_ends_the_call_and_two_presses_are_one_end(
+    tmp_path: Path, language: str
+) -> None:
     caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60)
     agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 60)
     async with (
         running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
         running_baresip(tmp_path / "caller", CALLER, "01000000000", caller_tone) as caller,
-        running_node(tmp_path / "node", {"1001": agent.uri}, peer=CALLER, extra=SHORT) as node,
+        running_node(
+            tmp_path / "node",
+            {"1001": agent.uri},
+            peer=CALLER,
+            extra=f'{SHORT}language = "{language}"\n',
+        ) as node,
         node.watch("1001") as console,
     ):
         await caller.command("dial", node.uri("1001"))
@@ -200,9 +219,12 @@ async def test_console_ends_the_call_and_two_presses_are_one_end(tmp_path: Path)
         ended = await console.wait("call.ended")
         assert ended["reason"] == "ended_with_announcement"
         assert len(console.seen("call.ending")) == 1
-    closing = find(read_wav(SHIPPED / "ko" / "closing.wav"), read_growing_wav(caller.recording()))
-    assert closing is not None
-    assert closing.whole
+    # In the configured language, both the notice and the closing.
+    heard = read_growing_wav(caller.recording())
+    for prompt_id in ("recording", "closing"):
+        found = find(read_wav(SHIPPED / language / f"{prompt_id}.wav"), heard)
+        assert found is not None, prompt_id
+        assert found.whole, prompt_id
 
 
 async def test_a_call_outlives_detector_and_notifier(tmp_path: Path) -> None:
@@ -237,3 +259,70 @@ async def test_a_call_outlives_detector_and_notifier(tmp_path: Path) -> None:
         ports = await capture.rtp_ports()
         assert len(ports) == 2, ports
         assert [await capture.lost_packets(port) for port in ports] == [0, 0]
+
+
+async def test_a_notice_that_cannot_be_played_leaves_the_call_untapped_and_alarms(
+    tmp_path: Path,
+) -> None:
+    """Principle 3, with a real fault: the file vanished after the node had checked it."""
+    prompts = tmp_path / "prompts"
+    shutil.copytree(SHIPPED / "ko", prompts / "ko")
+    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60)
+    agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 60)
+    async with (
+        running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
+        running_baresip(tmp_path / "caller", CALLER, "01000000000", caller_tone) as caller,
+        running_node(
+            tmp_path / "node",
+            {"1001": agent.uri},
+            peer=CALLER,
+            extra=f'[notice]\nprompt_dir = "{prompts}"\nprompts = ["recording"]\n',
+        ) as node,
+        node.watch("supervisor") as supervisor,
+    ):
+        (prompts / "ko" / "recording.wav").unlink()
+        await caller.command("dial", node.uri("1001"))
+        finished = await supervisor.wait("notice.finished")
+        alert = await supervisor.wait("alert.raised")
+        await asyncio.sleep(1.5)  # a conversation in which nothing may be analysed
+        await caller.command("hangup")
+        await supervisor.wait("call.ended")
+        assert (finished["source"], finished["tapped"]) == ("failed", False)
+        assert alert["kind"] == "notice_failed"
+        (closed,) = await node.wait_for_log("media_closed")
+        assert closed["tapped"] + closed["tap_dropped"] == 0
+    tail = blocks(read_growing_wav(caller.recording())[-int(1.2 * 8000) : -int(0.4 * 8000)])
+    assert min(purity(block, AGENT_HZ) for block in tail) > 0.95
+
+
+async def test_on_hold_nothing_is_analysed_and_the_music_still_reaches_the_agent(
+    tmp_path: Path,
+) -> None:
+    """Two seconds of talk, three on hold (the PBX plays music), two of talk again."""
+    agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 60)
+    headers = "X-Callshield-Notice: abuse_prevention, recording\n"
+    async with (
+        running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
+        running_node(
+            tmp_path / "node",
+            {"1001": agent.uri},
+            peer=CALLER,
+            peer_options="attests_notice = true",
+        ) as node,
+        running_sipp(
+            tmp_path / "pbx",
+            CALLER,
+            "uac_hold",
+            values={"headers": headers, "audio": str(alaw_tone(tmp_path))},
+            target=f"127.0.0.2:{node.pbx_port}",
+        ) as pbx,
+    ):
+        assert await pbx.finish() == 0, pbx.messages()
+        (closed,) = await node.wait_for_log("media_closed")
+        await agent.wait("CALL_CLOSED")
+    assert closed["caller_received"] > 300  # sipp never stopped sending
+    assert 120 < closed["tapped"] < 260  # four seconds are 200 frames; seven would be 350
+    assert closed["tap_dropped"] == 0
+    heard = blocks(read_growing_wav(agent.recording())[int(0.6 * 8000) : -int(0.6 * 8000)])
+    assert len(heard) >= 25
+    assert min(purity(block, CALLER_HZ) for block in heard) > 0.95

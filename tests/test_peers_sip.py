@@ -209,4 +209,8 @@ async def test_garbage_and_strangers_harm_nothing(node: Node, tmp_path: Path) ->
     assert not node.logs("leg_callback_failed")
     assert not node.logs("invite_failed")
     assert not node.logs("process_died")
+    await node.stop()
+    (counters,) = node.logs("sip_counters")
+    assert counters["refused_source"] == 50
+    assert counters["malformed"] >= 40
     assert "Traceback" not in node.log_path.read_text()

@@ -1,0 +1,32 @@
+"""What of a call is fixed when its INVITE arrives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sipbridge.prompt_catalogue import Prompt
+from sipbridge.sdp import Negotiated, SessionDescription
+
+
+@dataclass(frozen=True, slots=True)
+class CallPlan:
+    """What is fixed when the INVITE arrives."""
+
+    call_id: str
+    agent_id: str
+    pbx_call_id: str
+    pbx: str
+    offer: SessionDescription
+    negotiated: Negotiated
+    pbx_address: str
+    """Our media address towards the PBX."""
+    phone_address: str
+    """Our media address towards the phone."""
+    notice: tuple[Prompt, ...]
+    closing: Prompt
+    warnings: tuple[Prompt, ...]
+    notice_tone: Prompt
+    attested: tuple[str, ...] = ()
+    """Ids of configured prompts that a trusted PBX has already played; not in ``notice``."""
+    tap_allowed: bool = True
+    ring_timeout_s: float = 60.0
