@@ -132,7 +132,11 @@ class BusServer(Generic[M]):
         self.peers.add(peer)
         try:
             while True:
-                await self._on_message(peer, await self._codec.read(reader))
+                message = await self._codec.read(reader)
+                try:
+                    await self._on_message(peer, message)
+                except Exception:  # one message must not cost the connection
+                    log.exception("bus_message_failed", message=type(message).__name__)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         except BusError as error:
@@ -182,6 +186,7 @@ class BusClient(Generic[M]):
         self._drained = asyncio.Event()
         self._drained.set()
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
         self.connected = asyncio.Event()
         self.dropped = 0
 
@@ -210,17 +215,19 @@ class BusClient(Generic[M]):
             delay_s = 0.05
             try:
                 for message in self._on_connect():
-                    writer.write(self._codec.frame(message))
+                    self._say(writer, message)
                 self.connected.set()
                 await self._exchange(reader, writer)
             except (asyncio.IncompleteReadError, ConnectionError):
                 pass
             except BusError as error:
                 log.error("bus_message_unreadable", error=str(error))
+            except Exception:  # this connection is a process's only way to be heard
+                log.exception("bus_client_failed")
             finally:
                 self.connected.clear()
                 writer.close()
-                if self._on_disconnect is not None:
+                if self._on_disconnect is not None and not self._closing:
                     self._on_disconnect()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -237,13 +244,28 @@ class BusClient(Generic[M]):
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while True:
-            await self._on_message(await self._codec.read(reader))
+            message = await self._codec.read(reader)
+            try:
+                await self._on_message(message)
+            except Exception:  # one message must not cost the connection
+                log.exception("bus_message_failed", message=type(message).__name__)
+
+    def _say(self, writer: asyncio.StreamWriter, message: M) -> None:
+        try:
+            frame = self._codec.frame(message)
+        except (TypeError, ValueError) as error:
+            # Text that is no Unicode, say. It can never be sent: losing it beats losing all.
+            self.dropped += 1
+            log.error(
+                "bus_message_unencodable", message=type(message).__name__, error=str(error)[:80]
+            )
+            return
+        writer.write(frame)
 
     async def _write(self, writer: asyncio.StreamWriter) -> None:
         while True:
             while self._queue:
-                writer.write(self._codec.frame(self._queue[0]))
-                self._queue.popleft()
+                self._say(writer, self._queue.popleft())
                 await writer.drain()
             self._drained.set()
             self._wake.clear()
@@ -259,6 +281,8 @@ class BusClient(Generic[M]):
         return True
 
     async def close(self) -> None:
+        """Stop; ``on_disconnect`` is for losses, not for this."""
+        self._closing = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -164,6 +165,34 @@ def token_create(
     from notifier.tokens import create_token
 
     print(create_token(load_settings(config), role.value, name, agent or None))
+
+
+@token_app.command("list")
+def token_list(config: Config = DEFAULT_CONFIG) -> None:
+    """List all tokens, newest first, without their secrets."""
+    from rich.table import Table
+
+    from notifier.tokens import list_tokens
+
+    table = Table("id", "role", "agent", "name", "expires", "revoked")
+    for row in list_tokens(load_settings(config)):
+        expires = datetime.fromtimestamp(row["expires_ts"], UTC).strftime("%Y-%m-%d")
+        revoked = "yes" if row.get("revoked_ts") else ""
+        table.add_row(row["token_id"], row["role"], row["agent_id"], row["name"], expires, revoked)
+    Console().print(table)
+
+
+@token_app.command("revoke")
+def token_revoke(
+    token_id: Annotated[str, typer.Argument(help="The id that `token list` shows.")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Make a token useless from now on."""
+    from notifier.tokens import revoke_token
+
+    if not revoke_token(load_settings(config), token_id):
+        raise CallshieldError(f"there is no token {token_id}: see `callshield token list`")
+    print(f"{token_id} is revoked")
 
 
 def main() -> None:

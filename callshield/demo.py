@@ -35,6 +35,7 @@ LEVEL_WORDS = {0: "정상", 1: "주의", 2: "위험", 3: "심각"}
 LEVEL_STYLES = {0: "green", 1: "yellow", 2: "bold red", 3: "bold white on red"}
 #: How long a person may look for the button before the script presses it on the phone.
 PRESS_PATIENCE_S = 60.0
+ACCEPT_PATIENCE_S = 30.0
 STEP_TIMEOUT_S = 45.0
 #: The first frame follows the notice at once; shouting is recognised within seconds.
 TAP_TIMEOUT_S, ALERT_TIMEOUT_S = 5.0, 25.0
@@ -167,6 +168,9 @@ class Demo:
             bar = "█" * (level * 4) + "░" * (12 - level * 4)
             words = f"{bar} {LEVEL_WORDS[level]} (level {level}, score {event['score']:.2f})"
             self._line("detector", words, LEVEL_STYLES[level], event["ts"])
+        elif kind == "call.ending":
+            who = "in the console" if event["by"] == "agent:console" else "on the phone"
+            self._line("agent", f"ends the call {who} (안내 후 종료)", "bold", event["ts"])
         elif kind.startswith(("call.", "notice.", "tap.")):
             self._line("bridge", kind.replace(".", " "), "", event["ts"])
         elif kind == "node.degraded":
@@ -223,6 +227,7 @@ class Demo:
             await _first_of(supervisor.ready.wait(), node, STEP_TIMEOUT_S)
             self._step("node_ready", True, f"node ready, consoles at {base}")
             if self._console is not None:
+                self._console.print("  open both in a browser and watch:")
                 for role, token in tokens.items():
                     address = f"{base}/{role}#token={token}"
                     self._console.print(f"  {role:<11} {address}", soft_wrap=True)
@@ -310,6 +315,17 @@ class Demo:
 
     async def _acknowledge(self, base: str, token: str, alert: dict[str, Any] | None) -> None:
         status = 0
+        assert self._supervisor is not None
+        if alert is not None and self._interactive:
+            self._line(
+                "demo",
+                f"press 수락 in the supervisor's console (or wait {ACCEPT_PATIENCE_S:.0f} s)",
+                "bold",
+            )
+            taken = await self._supervisor.wait("alert.acknowledged", ACCEPT_PATIENCE_S)
+            if taken is not None:
+                self._step("alert_acknowledged", True, "you took the alert")
+                return
         if alert is not None:
             async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
                 response = await client.post(
@@ -325,7 +341,11 @@ class Demo:
         """A person's button in the console, or the code on the agent's phone."""
         pressed_ts = 0.0
         if self._interactive:
-            self._line("demo", "press 안내 후 종료 in the agent's console (or wait)", "bold")
+            self._line(
+                "demo",
+                f"press 안내 후 종료 in the agent's console (or wait {PRESS_PATIENCE_S:.0f} s)",
+                "bold",
+            )
             ending = await watcher.wait("call.ending", PRESS_PATIENCE_S)
             pressed_ts = float(ending["ts"]) if ending else 0.0
         if not pressed_ts:

@@ -42,6 +42,7 @@ class Softphone:
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is the demo's to handle
         )
         self._reader = asyncio.create_task(self._read())
         await self.wait("ready", 15)

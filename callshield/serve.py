@@ -2,14 +2,16 @@
 
 Order of a clean stop: the bridge first (it takes no new calls and lets the running ones finish),
 then media, detector and notifier. A process that dies is restarted after a growing pause; the
-notifier is told (``node.degraded``), and tells people. Audio does not depend on this process: it
-only watches.
+notifier is told (``node.degraded``), and tells people; that a part works again it says itself.
+Signals from a terminal reach this process alone, and if it is killed, running calls finish first
+(:mod:`callshield.lifeline`): audio does not depend on it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import fcntl
 import os
 import signal
 import sys
@@ -21,6 +23,7 @@ from pathlib import Path
 import httpx
 import structlog
 
+from callshield import lifeline
 from callshield.bus import BusClient
 from callshield.errors import SetupError
 from callshield.messages import Hello, NodeDegraded, NodeMessage
@@ -53,8 +56,8 @@ def parts_of(settings: Settings) -> list[Part]:
     return [*parts, Part("bridge", "sipbridge.process")]
 
 
-def _end_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the supervisor dies, so that no port stays taken."""
+def _stop_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the supervisor dies: the bridge then lets calls finish."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -70,6 +73,7 @@ class Supervisor:
         self._settings = settings
         self._config = config
         self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._lifeline = os.pipe()
         self._stopping = asyncio.Event()
         self._failure = ""
         self.ready = asyncio.Event()
@@ -99,8 +103,14 @@ class Supervisor:
         """Run until :meth:`request_stop`.
 
         Raises:
-            SetupError: a process cannot work as configured.
+            SetupError: a process cannot work as configured, or a node runs here already.
         """
+        for key, found in (
+            ("[[peers]]", self._settings.peers),
+            ("[agents.ID]", self._settings.agents),
+        ):
+            if not found:
+                raise SetupError(f"no {key} in {self._config}: no call could come or go; add one")
         for folder in (self._settings.node.runtime_dir, self._settings.node.state_dir):
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -109,9 +119,12 @@ class Supervisor:
                     f"the folder {folder} cannot be made ({error.strerror}): create it for this "
                     "user, or choose another in [node]"
                 ) from None
+        self._lock()
         self._bus.start()
         parts = parts_of(self._settings)
         keepers = [asyncio.create_task(self._keep(part), name=part.name) for part in parts]
+        for keeper in keepers:
+            keeper.add_done_callback(self._keeper_ended)
         ready = asyncio.create_task(self._watch_ready())
         await self._stopping.wait()
         ready.cancel()
@@ -119,22 +132,30 @@ class Supervisor:
         for part in reversed(parts):
             await self._end(part, keepers[parts.index(part)])
         await self._bus.close()
+        for descriptor in self._lifeline:
+            os.close(descriptor)
         if self._failure:
             raise SetupError(self._failure)
+
+    def _lock(self) -> None:
+        """One node a runtime folder: a second one would take the first one's sockets."""
+        path = self._settings.node.runtime_dir / "node.lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # Held by this process alone, and gone with it however it ends.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise SetupError(
+                f"a node is already running with node.runtime_dir = "
+                f"{self._settings.node.runtime_dir}: stop it first, or choose another folder"
+            ) from None
 
     async def _keep(self, part: Part) -> None:
         pause_s = FIRST_PAUSE_S
         while not self._stopping.is_set():
             begun = time.monotonic()
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                part.module,
-                "--config",
-                str(self._config),
-                stdout=2,  # our own standard output belongs to the command's answer
-                preexec_fn=_end_with_parent,
-            )
+            process = await self._spawn(part)
             self._processes[part.name] = process
             log.info("process_started", part=part.name, pid=process.pid)
             status = await process.wait()
@@ -151,7 +172,31 @@ class Supervisor:
             self._tell(part, True, f"stopped with status {status}, restarting")
             await _first(asyncio.sleep(pause_s), self._stopping.wait())
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            self._tell(part, False, "restarted")
+            if part.name == "notifier":
+                # Whoever hears this is the new notifier itself.
+                self._tell(part, False, "restarted")
+
+    def _keeper_ended(self, keeper: asyncio.Task[None]) -> None:
+        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+            self._failure = f"the {keeper.get_name()} cannot be started ({error})"
+            self._stopping.set()
+
+    async def _spawn(self, part: Part) -> asyncio.subprocess.Process:
+        reading, writing = self._lifeline
+        bridge = part.name == "bridge"
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            part.module,
+            "--config",
+            str(self._config),
+            stdout=2,  # our own standard output belongs to the command's answer
+            # A session of its own: Ctrl-C in a terminal must not end media before the bridge.
+            start_new_session=True,
+            pass_fds=(writing,) if bridge else (reading,),
+            env=dict(os.environ) if bridge else {**os.environ, lifeline.VARIABLE: str(reading)},
+            preexec_fn=_stop_with_parent if bridge else None,
+        )
 
     def _tell(self, part: Part, degraded: bool, reason: str) -> None:
         self._bus.send(

@@ -6,6 +6,7 @@ Every key has a default but the peers and agents. Environment variables override
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 import re
@@ -187,13 +188,19 @@ class AgentSettings(_Section):
     """``[agents.ID]``: where an agent's phone is."""
 
     uri: str
-    """SIP URI of the phone, e.g. ``sip:1001@192.0.2.20:5060``."""
+    """SIP URI of the phone, e.g. ``sip:1001@192.0.2.20:5060``; the host as an address."""
 
     @field_validator("uri")
     @classmethod
     def _is_sip_uri(cls, value: str) -> str:
-        if not SIP_URI.match(value):
+        match = SIP_URI.match(value)
+        if not match:
             raise ValueError("a SIP URI like sip:1001@192.0.2.20:5060")
+        try:
+            ipaddress.ip_address(match["host"].strip("[]"))
+        except ValueError:
+            # A name would be looked up while every other call of the node waits.
+            raise ValueError("an address as the host, like sip:1001@192.0.2.20:5060") from None
         return value
 
 
@@ -219,6 +226,13 @@ class NoticeSettings(_Section):
     def _at_least_one(cls, value: list[str]) -> list[str]:
         if not value:
             raise ValueError("at least one prompt: without a notice nothing may be analysed")
+        return value
+
+    @field_validator("warnings")
+    @classmethod
+    def _at_least_one_warning(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("at least one warning prompt")
         return value
 
     @field_validator("prompts", "warnings")
@@ -347,7 +361,7 @@ def load_settings(path: Path) -> Settings:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(
-            [(str(path), "(file)", "nothing", "a TOML file; give another with --config")]
+            [(str(path), "(file)", "no such file", "a TOML file; name yours with --config")]
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
@@ -378,7 +392,7 @@ _EXPECTED = {
     "dict_type": "a table",
     "model_type": "a table",
     "path_type": "a path in quotes",
-    "extra_forbidden": "no such key (see docs/configuration.md)",
+    "extra_forbidden": "a known key (see docs/configuration.md)",
 }
 
 
@@ -404,11 +418,33 @@ def _fault(path: Path, values: dict[str, Any], item: dict[str, Any]) -> tuple[st
         )
     elif kind == "string_pattern_mismatch":
         expected = f"text that matches {context.get('pattern')}"
+    elif kind == "extra_forbidden":
+        known = _keys_beside(location)
+        near = difflib.get_close_matches(str(location[-1]), known, 1)
+        expected = f"a known key; did you mean {near[0]}?" if near else _EXPECTED[kind]
     elif kind in ("too_short", "too_long", "missing_argument"):
         expected = str(item["msg"]).removeprefix("Value should have ")
     else:
         expected = _EXPECTED.get(kind, str(item["msg"]))
     return (_origin(path, values, location), key, found, expected)
+
+
+def _keys_beside(location: tuple[Any, ...]) -> list[str]:
+    """Names of the keys of the table in which ``location`` stands."""
+    model: type[BaseModel] | None = Settings
+    for part in location[:-1]:
+        if isinstance(part, int) or model is None:
+            continue
+        if model is Settings and part in ("peers", "agents"):
+            model = PeerSettings if part == "peers" else AgentSettings
+            continue
+        field = model.model_fields.get(str(part))
+        kind = field.annotation if field else None
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            model = kind
+        elif model is not AgentSettings:
+            model = None
+    return list(model.model_fields) if model else []
 
 
 def _origin(path: Path, values: dict[str, Any], location: tuple[Any, ...]) -> str:

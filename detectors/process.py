@@ -21,6 +21,7 @@ from pathlib import Path
 
 import structlog
 
+from callshield import lifeline
 from callshield.bus import BusClient
 from callshield.errors import BusError, CallshieldError, DetectorModelError, TapError
 from callshield.logs import configure_logs
@@ -167,12 +168,21 @@ class DetectorProcess:
         self._lost_before = 0
         self._lost_at_s = -RECOVERY_S
         self._degraded = False
+        self._reason = ""
+        self._raised: dict[str, RiskChanged] = {}
+        """The newest level of each call above 0; the engine forgets a call with a level 0."""
         self._bus: BusClient[NodeMessage] = BusClient(
             settings.bus_path, NodeMessage, self._ignore, self._hello
         )
 
     def _hello(self) -> list[NodeMessage]:
-        return [Hello(role="detector", pid=os.getpid(), node=self._settings.node.name)]
+        """Said on every connection: what a notifier that died may not have stored."""
+        messages: list[NodeMessage] = [
+            Hello(role="detector", pid=os.getpid(), node=self._settings.node.name)
+        ]
+        if self._degraded:
+            messages.append(self._degradation())
+        return [*messages, *self._raised.values()]
 
     async def _ignore(self, _message: NodeMessage) -> None:
         """The detector takes no orders."""
@@ -234,6 +244,10 @@ class DetectorProcess:
 
     def _publish(self, verdict: Verdict) -> None:
         message = risk_changed(verdict, time.time(), self._settings.node.language)
+        if message.level:
+            self._raised[message.call_id] = message
+        else:
+            self._raised.pop(message.call_id, None)
         self._bus.send(message)
         log.info(
             "risk_changed",
@@ -257,9 +271,12 @@ class DetectorProcess:
     def _tell_degraded(self, degraded: bool, reason: str) -> None:
         if degraded == self._degraded:
             return
-        self._degraded = degraded
-        self._bus.send(
-            NodeDegraded(ts=time.time(), component="detector", degraded=degraded, reason=reason)
+        self._degraded, self._reason = degraded, reason
+        self._bus.send(self._degradation())
+
+    def _degradation(self) -> NodeDegraded:
+        return NodeDegraded(
+            ts=time.time(), component="detector", degraded=self._degraded, reason=self._reason
         )
 
     def _report(self, detector: Detector) -> None:
@@ -284,6 +301,7 @@ async def _main(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    lifeline.watch(loop, stop.set)
     await DetectorProcess(settings).run(stop)
 
 

@@ -199,6 +199,8 @@ class Board:
                     entries += self._raise("notice_failed", call, event.ts, "notice_failed")
             case TapStarted():
                 call.tapped = True
+            case RiskChanged() if event.level == call.level:
+                return []  # the detector repeats its levels after a reconnect
             case RiskChanged():
                 entries += self._risk(call, event)
             case WarningPlayed():

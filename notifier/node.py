@@ -60,6 +60,7 @@ class Node:
         self._lost_check: asyncio.TimerHandle | None = None
         self._absent_check: asyncio.TimerHandle | None = None
         self._stopping = False
+        self._answers: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Take over what is stored, then listen on the bus.
@@ -121,23 +122,28 @@ class Node:
             case CommandResult():
                 self.commands.answered(message)
             case Command():
-                self._on_command(peer, message)
+                # Not awaited: a disk that is slow now must not keep the rest of the bus waiting.
+                task = asyncio.create_task(self._on_command(peer, message))
+                self._answers.add(task)
+                task.add_done_callback(self._answers.discard)
             case _:
                 self.metrics.received(message)
                 self.journal.append(self.board.apply(message))
                 if isinstance(message, CallSnapshot):
                     self._check_lost()
 
-    def _on_command(self, peer: Peer[NodeMessage], command: Command) -> None:
-        """The bridge passes on what the agent keyed on the phone: help is ours to do."""
+    async def _on_command(self, peer: Peer[NodeMessage], command: Command) -> None:
+        """The bridge passes on what the agent keyed on the phone: help is ours to do.
+
+        Answered when the alert is stored: until then the bridge asks again after a reconnect.
+        """
         if command.action is not Action.HELP:
             peer.send(CommandResult(command_id=command.command_id, status="not_supported"))
             return
-        asked = self.board.ask_for_help(command.call_id, self.clock())
+        asked = await self.ask_for_help(command.call_id)
         if asked is None:
             peer.send(CommandResult(command_id=command.command_id, status="unknown_call"))
             return
-        self.journal.append(asked[1])
         peer.send(
             CommandResult(command_id=command.command_id, status="done" if asked[1] else "already")
         )

@@ -22,6 +22,7 @@ import structlog
 import uvicorn
 import uvloop
 
+from callshield import lifeline
 from callshield.errors import CallshieldError, SetupError
 from callshield.logs import configure_logs
 from callshield.settings import Settings, load_settings
@@ -139,6 +140,7 @@ async def _main(settings: Settings, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    lifeline.watch(loop, stop.set)
     await run(settings, listener, stop)
 
 

@@ -343,10 +343,11 @@ async def healthz() -> dict[str, str]:
 
 @health.get("/readyz", responses={503: {"description": "not ready; the body says which part"}})
 async def readyz(node: NodeDependency) -> JSONResponse:
-    """Everything a call needs is there: bridge on the bus, store writable."""
+    """Everything a call needs is there: bridge on the bus with a media worker, store writable."""
     parts = {
         "bus": True,
         "bridge": node.connected("bridge"),
+        "media": "media" not in node.board.degraded,
         "store": await node.store_is_writable(),
     }
     ready = all(parts.values())

@@ -93,7 +93,8 @@ def create_token(
         raise SetupError("give the token a name of 1 to 128 characters")
     if role == "agent" and agent_id not in settings.agents:
         known = ", ".join(sorted(settings.agents)) or "none yet"
-        raise SetupError(f"give --agent one of the configured agents ({known}), not {agent_id!r}")
+        found = f", not {agent_id!r}" if agent_id else ""
+        raise SetupError(f"give --agent one of the configured agents ({known}){found}")
     if role != "agent" and agent_id is not None:
         raise SetupError(f"--agent goes with role agent, not with {role}")
     lifetime = DEFAULT_LIFETIME if expires is None else expires

@@ -68,6 +68,8 @@ log = structlog.get_logger()
 CALL_ID_HEADER = "X-Callshield-Call-ID"
 #: Ended calls remembered so that a late second press is "already", not "unknown".
 REMEMBERED_ENDED = 1024
+#: A leg that is not over this long after its BYE or CANCEL is given up: its place is needed.
+LAST_LEG_S = 40.0
 #: Seconds between two lines of SIP counters in the log.
 COUNTERS_EVERY_S = 60.0
 #: How long the last BYEs may take when the node stops.
@@ -88,6 +90,7 @@ class Bridge:
         self.calls: dict[str, Bridged] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._refused: set[Refusal] = set()
+        self._help_wanted: OrderedDict[str, Command] = OrderedDict()
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,7 +106,9 @@ class Bridge:
             for network in peer.networks
         ]
         self.stack = PjsipStack(settings, asyncio.get_running_loop())
-        self.media = MediaLink(settings.media_path, self._on_media, self._on_media_lost)
+        self.media = MediaLink(
+            settings.media_path, self._on_media, self._on_media_found, self._on_media_lost
+        )
         self._bus: BusClient[NodeMessage] = BusClient(
             settings.bus_path, NodeMessage, self._on_command, self._introduce
         )
@@ -122,9 +127,10 @@ class Bridge:
         self.pbx_account.create(self.stack.account_config(sip.pbx, self.stack.pbx_transport), True)
         self.phone_account = _Account(self)
         self.phone_account.create(self.stack.account_config(sip.phone, self.stack.phone_transport))
-        self._bus.start()
+        # Without a media worker the node is not ready, and must not look it: the bus comes last.
         self.media.start()
         await self.media.connected.wait()
+        self._bus.start()
         self._update_readiness()
         self._spawn(self._watch_readiness())
         self._spawn(self._report_counters())
@@ -330,20 +336,27 @@ class Bridge:
             asyncio.get_running_loop().call_soon(self._forget, event.call_id)
 
     def call_supervisor(self, call_id: str, by: str) -> None:
-        """*help* keyed on the phone: an alert is the notifier's to raise."""
-        self._bus.send(
-            Command(command_id=uuid.uuid4().hex, call_id=call_id, action=Action.HELP, by=by)
-        )
+        """*help* keyed on the phone: an alert is the notifier's to raise.
 
-    def _forget(self, call_id: str) -> None:
+        Kept, and said again on every connection, until the notifier answered that it is stored.
+        """
+        command = Command(command_id=uuid.uuid4().hex, call_id=call_id, action=Action.HELP, by=by)
+        self._help_wanted[command.command_id] = command
+        while len(self._help_wanted) > REMEMBERED_ENDED:
+            self._help_wanted.popitem(last=False)
+        self._bus.send(command)
+
+    def _forget(self, call_id: str, waited_s: float = 0.0) -> None:
         bridged = self.calls.get(call_id)
         if bridged is None:
             return
         legs = [leg for leg in (bridged.caller, bridged.phone) if leg is not None]
         if any(not leg.gone for leg in legs):
-            # BYE or CANCEL is still under way; PJSIP's own timers bound the wait.
-            asyncio.get_running_loop().call_later(0.1, self._forget, call_id)
-            return
+            # BYE or CANCEL is still under way; PJSIP's own timers (64 T1, 32 s) bound the wait.
+            if waited_s < LAST_LEG_S:
+                asyncio.get_running_loop().call_later(0.1, self._forget, call_id, waited_s + 0.1)
+                return
+            log.error("leg_never_ended", call_id=call_id)
         del self.calls[call_id]
         if not self.calls:
             self._idle.set()
@@ -390,6 +403,10 @@ class Bridge:
             case _:
                 pass
 
+    def _on_media_found(self) -> None:
+        """The media worker is there (again): the alarm about it is over."""
+        self._bus.send(NodeDegraded(ts=time.time(), component="media", degraded=False))
+
     def _on_media_lost(self) -> None:
         """The audio of every running call is gone with its worker: end them, take no new ones."""
         self.stack.set_ready(False)
@@ -402,6 +419,8 @@ class Bridge:
             bridged.run(bridged.call.on_media_lost())
 
     async def _on_command(self, message: NodeMessage) -> None:
+        if isinstance(message, CommandResult):
+            self._help_wanted.pop(message.command_id, None)
         if not isinstance(message, Command):
             return
         bridged = self.calls.get(message.call_id)
@@ -433,6 +452,7 @@ class Bridge:
                 calls=[b.call.started_event() for b in live],
                 answered=[b.call_id for b in live if b.call.answered_ts],
             ),
+            *self._help_wanted.values(),
         ]
 
     # --------------------------------------------------------------------------------- stop

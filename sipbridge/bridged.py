@@ -12,7 +12,7 @@ import pjsua2 as pj
 import structlog
 
 from callshield.errors import SdpError
-from callshield.messages import Action, Event, LegName
+from callshield.messages import Action, Event, LegName, LegUpdate
 from callshield.settings import Settings
 from sipbridge import sdp
 from sipbridge.call import Call
@@ -75,6 +75,7 @@ class Bridged:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._session_id = int.from_bytes(os.urandom(4), "big")
         self._held: dict[LegName, bool] = {}
+        self._negotiated: dict[LegName, sdp.Negotiated] = {LegName.CALLER: plan.negotiated}
 
     @property
     def call_id(self) -> str:
@@ -97,6 +98,9 @@ class Bridged:
             self.run(self.call.on_error("phone_answer_unusable", 500))
             return
         headers = SipHeaders(response)
+        self._negotiated[LegName.AGENT] = negotiated
+        if self.phone is not None:
+            self.phone.signalling_address = source_host(source)
         self.run(
             self.call.on_phone_answered(
                 description,
@@ -106,8 +110,9 @@ class Bridged:
                 session_id=self._session_id + 1,
             )
         )
-        if self.phone is not None:
-            self.phone.signalling_address = source_host(source)
+        caller = self.call.caller_negotiated
+        if caller is not None:
+            self._negotiated[LegName.CALLER] = caller
 
     def leg_confirmed(self, leg: LegName) -> None:
         if leg is LegName.CALLER:
@@ -121,24 +126,78 @@ class Bridged:
 
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
         """Answer a re-INVITE ourselves: new address, hold or resume; the other leg is not told."""
-        negotiated = sdp.negotiate(offer)
         own = self.caller if leg is LegName.CALLER else self.phone
-        if negotiated is None or own is None:
-            log.info(
-                "reinvite_refused", call_id=self.call_id, leg=leg.value, offered=offer.offered()
-            )
+        negotiated = sdp.negotiate(offer)
+        if negotiated is None or offer.audio is None or own is None:
+            log.info("offer_refused", call_id=self.call_id, leg=leg.value, detail=offer.offered())
             return own.local_sdp if own else ""
-        side = self.call.plan.pbx_address if leg is LegName.CALLER else self.call.plan.phone_address
-        port = self.call.caller_port if leg is LegName.CALLER else self.call.agent_port
-        answer = sdp.write_answer(
-            offer, address=side, port=port, negotiated=negotiated, session_id=self._session_id
+        address, port = self._our_media(leg)
+        own.local_sdp = sdp.write_answer(
+            offer,
+            address=address,
+            port=port,
+            negotiated=negotiated,
+            session_id=self._session_id,
         )
-        own.local_sdp = answer
-        source = self.caller_address if leg is LegName.CALLER else own.signalling_address
-        self._bridge.media.send(self.call.leg_update(leg, offer, negotiated, source))
-        self._held[leg] = offer.audio is not None and offer.audio.held
-        self.run(self.call.on_hold_changed(any(self._held.values())))
-        return answer
+        self._negotiated[leg] = negotiated
+        self._bridge.media.send(
+            self.call.leg_update(leg, offer, negotiated, self._signalling_address(leg))
+        )
+        self._hold(leg, offer.audio.held)
+        return own.local_sdp
+
+    def leg_wants_offer(self, leg: LegName) -> str:
+        """A fresh offer, sendrecv, of the codecs in force: how a late-offer PBX ends a hold."""
+        negotiated = self._negotiated[leg]
+        address, port = self._our_media(leg)
+        return sdp.write_offer(
+            address=address,
+            port=port,
+            voices=(negotiated.voice,),
+            events=negotiated.event is not None,
+            session_id=self._session_id,
+            event_payload_type=negotiated.event.payload_type if negotiated.event else 101,
+        )
+
+    def leg_late_answer(
+        self, leg: LegName, address: str, port: int, payload_type: int, *, held: bool
+    ) -> None:
+        negotiated = self._negotiated[leg]
+        if payload_type != negotiated.voice.payload_type:
+            log.warning("late_answer_unusable", call_id=self.call_id, leg=leg.value)
+            return
+        self._bridge.media.send(
+            LegUpdate(
+                call_id=self.call_id,
+                leg=leg,
+                address=address,
+                port=port,
+                payload_type=payload_type,
+                event_payload_type=negotiated.event.payload_type if negotiated.event else -1,
+                signalling_address=self._signalling_address(leg),
+            )
+        )
+        self._hold(leg, held)
+
+    def _our_media(self, leg: LegName) -> tuple[str, int]:
+        plan = self.call.plan
+        if leg is LegName.CALLER:
+            return plan.pbx_address, self.call.caller_port
+        return plan.phone_address, self.call.agent_port
+
+    def _signalling_address(self, leg: LegName) -> str:
+        if leg is LegName.CALLER:
+            return self.caller_address
+        return self.phone.signalling_address if self.phone else ""
+
+    def _hold(self, leg: LegName, held: bool) -> None:
+        self._held[leg] = held
+        self.run(
+            self.call.on_hold_changed(
+                caller_held=self._held.get(LegName.CALLER, False),
+                agent_held=self._held.get(LegName.AGENT, False),
+            )
+        )
 
     def leg_digit(self, leg: LegName, digit: str) -> None:
         if leg is LegName.AGENT:
@@ -174,6 +233,9 @@ class Bridged:
                     self.run(self.call.on_phone_gone(480))
                 elif isinstance(step, AnswerCaller):
                     self.run(self.call.on_error("caller_unreachable"))
+            except Exception as error:  # one odd call must not take others, or its slot, with it
+                log.exception("step_failed", call_id=self.call_id, step=type(step).__name__)
+                self.run(self.call.on_error(f"error:{type(error).__name__}"))
         self._bridge.stack.rearm()
 
     def _do(self, step: Step) -> None:
@@ -219,11 +281,16 @@ class Bridged:
     def _call_phone(self, offer: str) -> None:
         bridge = self._bridge
         agent = bridge.settings.agents[self.call.plan.agent_id]
-        self.phone = Leg(bridge.phone_account, self, LegName.AGENT, self.call_id)
+        phone = Leg(bridge.phone_account, self, LegName.AGENT, self.call_id)
         hops = max_forwards(self.headers)
         headers = [
             ("Max-Forwards", str(hops - 1)),
             *self.headers.carried(),
             *bridge.headers_for(self, ()),
         ]
-        self.phone.invite(agent.uri, offer, headers, bridge.from_header(self.headers))
+        self.phone = phone
+        try:
+            phone.invite(agent.uri, offer, headers, bridge.from_header(self.headers))
+        except BaseException:
+            self.phone = None  # there is no dialog: nothing to hang up or to wait for
+            raise

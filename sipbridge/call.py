@@ -98,6 +98,8 @@ class Call:
     answered_ts: float = 0.0
     warnings_played: int = 0
     on_hold: bool = False
+    caller_negotiated: Negotiated | None = None
+    """What the caller was answered, once the phone had chosen."""
     _play_id: int = 0
     _caller_play: int = 0
     _playing: Literal["", "notice", "closing", "warning"] = ""
@@ -107,7 +109,7 @@ class Call:
     _end_reason: str = ""
     _caller_gone: bool = False
     _phone_gone: bool = False
-    _caller: Negotiated | None = None
+    _caller_held: bool = False
     _ringing_sent: bool = False
 
     # -------------------------------------------------------------------------------- set-up
@@ -178,7 +180,7 @@ class Call:
         self.answered_ts = self.now()
         voice = self._caller_voice_like(negotiated.voice)
         caller = Negotiated(voice, self.plan.negotiated.event)
-        self._caller = caller
+        self.caller_negotiated = caller
         answer = write_answer(
             self.plan.offer,
             address=self.plan.pbx_address,
@@ -239,10 +241,12 @@ class Call:
         """
         if self.state is not CallState.ANSWERING:
             return []
-        assert self._caller is not None
+        assert self.caller_negotiated is not None
         steps: list[Step] = [
             ToMedia(
-                self.leg_update(LegName.CALLER, self.plan.offer, self._caller, signalling_address)
+                self.leg_update(
+                    LegName.CALLER, self.plan.offer, self.caller_negotiated, signalling_address
+                )
             )
         ]
         if not self.plan.notice:  # the PBX attested every one of them
@@ -251,10 +255,12 @@ class Call:
             self._tap_open = self.plan.tap_allowed
             return [*steps, self._flow(), self._notice_finished("upstream", [])]
         self.state = CallState.NOTICE
+        assert self.plan.offer.audio is not None
+        self._caller_held = self.on_hold = self.plan.offer.audio.held
+        steps += [self._flow(), self._play_to_agent()]
+        if not self._caller_held:
+            steps.append(self._play_to_caller("notice", self.plan.notice))
         steps += [
-            self._flow(),
-            self._play_to_agent(),
-            self._play_to_caller("notice", self.plan.notice),
             Emit(
                 NoticeStarted(
                     ts=self.now(),
@@ -427,6 +433,8 @@ class Call:
                 return "not_now", "The notice is still playing.", []
             if self._playing:
                 return "not_now", "An announcement is still playing.", []
+            if self._caller_held:
+                return "not_now", "The caller is on hold and would not hear it.", []
             return "done", "The caller hears the warning.", self._warn()
         if action is Action.HELP:
             return "done", "A supervisor is called.", [CallSupervisor(by)]
@@ -473,12 +481,26 @@ class Call:
 
     # ------------------------------------------------------------------------ changes and ends
 
-    def on_hold_changed(self, held: bool) -> list[Step]:
-        """Either side holds or resumes: on hold nothing is analysed and silence is no fault."""
-        if held == self.on_hold:
-            return []
-        self.on_hold = held
-        return [self._flow()] if self.state in (CallState.NOTICE, CallState.CONNECTED) else []
+    def on_hold_changed(self, *, caller_held: bool, agent_held: bool) -> list[Step]:
+        """Either side holds or resumes: on hold nothing is analysed and silence is no fault.
+
+        A notice that plays while the caller is held plays to nobody (the PBX lets the caller
+        hear music): it begins again, from its first word, when the caller is back.
+        """
+        steps: list[Step] = []
+        before, self._caller_held = self._caller_held, caller_held
+        held = caller_held or agent_held
+        if held != self.on_hold:
+            self.on_hold = held
+            if self.state in (CallState.NOTICE, CallState.CONNECTED):
+                steps.append(self._flow())
+        if self.state is CallState.NOTICE and caller_held != before:
+            if caller_held:
+                self._playing, self._caller_play = "", 0
+                steps.append(self._stop_play(LegName.CALLER))
+            else:
+                steps.append(self._play_to_caller("notice", self.plan.notice))
+        return steps
 
     def on_caller_gone(self, status: int) -> list[Step]:
         """BYE or CANCEL from the caller's side (or its INVITE failed)."""

@@ -39,6 +39,14 @@ class LegOwner(Protocol):
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
         """A re-INVITE or UPDATE changed the far end's description; our answer."""
 
+    def leg_wants_offer(self, leg: LegName) -> str:
+        """The far end re-INVITEs without an offer: ours."""
+
+    def leg_late_answer(
+        self, leg: LegName, address: str, port: int, payload_type: int, *, held: bool
+    ) -> None:
+        """Its answer to that offer; ``held``: it does not want to hear us."""
+
     def leg_digit(self, leg: LegName, digit: str) -> None:
         """A digit came by INFO."""
 
@@ -85,7 +93,10 @@ class Leg(pj.Call):
         self.signalling_address = ""
         self.answered = False
         """The phone's first 200 was seen; those of our own re-INVITEs don't count."""
+        self.accepted = False
+        """We said 200 to this INVITE: from now on it ends by BYE, not by a response."""
         self.confirmed = False
+        self._late_offer = False
         self.gone = False
         self.redirected_to = ""
         """Where the phone's 3xx points."""
@@ -129,8 +140,31 @@ class Leg(pj.Call):
         remote = str(prm.remSdp.wholeSdp)
         if self.confirmed and remote:
             prm.sdp.wholeSdp = self.owner.leg_offer(self.name, _parsed(remote))
+        elif self.confirmed:
+            # A re-INVITE without an offer: ours goes out in the 200, the answer comes in the ACK.
+            self.local_sdp = prm.sdp.wholeSdp = self.owner.leg_wants_offer(self.name)
+            self._late_offer = True
         elif self.local_sdp:
             prm.sdp.wholeSdp = self.local_sdp
+
+    @_never_raises
+    def onCallRxReinvite(self, prm: Any) -> None:
+        offered = str(prm.offer.wholeSdp)
+        if offered and sdp.negotiate(_parsed(offered)) is None:
+            prm.statusCode = pj.PJSIP_SC_NOT_ACCEPTABLE_HERE
+
+    @_never_raises
+    def onCallMediaState(self, prm: Any) -> None:
+        if not self._late_offer:
+            return
+        self._late_offer = False
+        stream = self.getStreamInfo(0)
+        address, _, port = str(stream.remoteRtpAddress).rpartition(":")
+        info = self.getInfo()
+        listens = bool(info.media[0].dir & pj.PJMEDIA_DIR_ENCODING)
+        self.owner.leg_late_answer(
+            self.name, address.strip("[]"), int(port), int(stream.txPt), held=not listens
+        )
 
     @_never_raises
     def onDtmfDigit(self, prm: Any) -> None:
@@ -183,18 +217,20 @@ class Leg(pj.Call):
             option.sdp.wholeSdp = answer
         _set_headers(option, headers)
         self.answer(option)
+        self.accepted = self.accepted or 200 <= status < 300
 
     def hang_up(self, status: int, headers: list[tuple[str, str]]) -> None:
         """BYE, CANCEL or a final response, whichever this leg needs; harmless when it is over."""
         if self.gone:
             return
-        if status and self.name is LegName.CALLER and not self.confirmed:
+        if status and self.name is LegName.CALLER and not self.accepted:
             # pjsua's hangup() of an unanswered call would leave our headers out.
-            self._refuse(status, headers)
-            return
+            try:
+                self.respond(status, "", headers)
+                return
+            except pj.Error as error:
+                log.warning("refusal_failed", call_id=self.call_id, error=error.status)
         option = pj.CallOpParam()
-        if status:
-            option.statusCode = status
         _set_headers(option, headers)
         try:
             self.hangup(option)
@@ -202,12 +238,6 @@ class Leg(pj.Call):
             log.warning(
                 "hangup_failed", call_id=self.call_id, leg=self.name.value, error=error.status
             )
-
-    def _refuse(self, status: int, headers: list[tuple[str, str]]) -> None:
-        try:
-            self.respond(status, "", headers)
-        except pj.Error as error:
-            log.warning("refusal_failed", call_id=self.call_id, status=status, error=error.status)
 
 
 class Refusal:
@@ -242,6 +272,14 @@ class Refusal:
 
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
         return ""
+
+    def leg_wants_offer(self, leg: LegName) -> str:
+        return ""
+
+    def leg_late_answer(
+        self, leg: LegName, address: str, port: int, payload_type: int, *, held: bool
+    ) -> None:
+        return
 
     def leg_digit(self, leg: LegName, digit: str) -> None:
         return

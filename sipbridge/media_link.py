@@ -20,6 +20,7 @@ class MediaLink:
     Args:
         path: the worker's socket.
         on_message: everything else the worker says.
+        on_found: a connection was made.
         on_lost: the worker died or closed: the audio of all its calls is gone.
     """
 
@@ -27,14 +28,16 @@ class MediaLink:
         self,
         path: Path,
         on_message: Callable[[MediaMessage], Awaitable[None]],
+        on_found: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
         self._on_message = on_message
+        self._on_found = on_found
         self._on_lost = on_lost
         self._requests = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[SessionOpened]] = {}
         self._client: BusClient[MediaMessage] = BusClient(
-            path, MediaMessage, self._receive, list, on_disconnect=self._disconnected
+            path, MediaMessage, self._receive, self._found, on_disconnect=self._disconnected
         )
 
     def start(self) -> None:
@@ -81,6 +84,10 @@ class MediaLink:
                 future.set_result(message)
             return
         await self._on_message(message)
+
+    def _found(self) -> list[MediaMessage]:
+        self._on_found()
+        return []
 
     def _disconnected(self) -> None:
         for future in self._waiting.values():

@@ -30,6 +30,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from callshield import lifeline
 from callshield.bus import BusServer, Peer
 from callshield.errors import CallshieldError
 from callshield.logs import configure_logs
@@ -435,6 +436,7 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    lifeline.watch(loop, stop.set)
     worker = MediaWorker(settings)
     await worker.start()
     # What exists now lives as long as the process: the collector need not look at it again.
@@ -458,7 +460,7 @@ def main(arguments: list[str] | None = None) -> int:
             runner.run(run(settings))
     except CallshieldError as error:
         sys.stderr.write(f"{error}\n")
-        return 1
+        return 2
     return 0
 
 

@@ -12,9 +12,11 @@ import contextlib
 import ctypes
 import ipaddress
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pjsip_guard
@@ -27,6 +29,7 @@ from sipbridge import sdp
 
 log = structlog.get_logger()
 
+SERVER = re.compile(r"^\d{1,3}(\.\d{1,3}){3}$")
 #: Packets handled in one go before other tasks of the loop get their turn.
 MAX_EVENTS_A_TURN = 64
 
@@ -115,6 +118,10 @@ class PjsipStack:
         config.uaConfig.mainThreadOnly = True
         config.uaConfig.maxCalls = legs
         config.uaConfig.userAgent = sip.user_agent
+        for server in _name_servers(Path("/etc/resolv.conf")):
+            # PJSIP's own resolver does not block: without it a host name in a far end's Contact
+            # would be looked up by the C library while every other call waits.
+            config.uaConfig.nameserver.append(server)
         config.medConfig.threadCnt = 0
         config.medConfig.clockRate = 8000
         config.medConfig.sndClockRate = 8000
@@ -232,6 +239,17 @@ class PjsipStack:
         with _no_output():
             # Every dialog is over: nothing is left to say, and no answer is worth a second's wait.
             self.endpoint.libDestroy(pj.PJSUA_DESTROY_NO_NETWORK)
+
+
+def _name_servers(path: Path) -> list[str]:
+    """IPv4 name servers of the machine, at most four."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    parts = [line.split() for line in lines]
+    servers = [part[1] for part in parts if len(part) > 1 and part[0] == "nameserver"]
+    return [server for server in servers if SERVER.match(server)][:4]
 
 
 def _prefix(network: str) -> tuple[str, int]:

@@ -31,8 +31,16 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     bridge = Bridge(settings, Prompts(settings))
-    await bridge.start()
-    await stop.wait()
+    starting = asyncio.create_task(bridge.start())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        starting.result()
+        await stopping
+    else:
+        # Still waiting for the media worker: there is no call to finish.
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
     log.info("bridge_draining", calls=len(bridge.calls))
     await bridge.drain(settings.node.stop_timeout_s)
     await bridge.stop()

@@ -246,7 +246,13 @@ def negotiate(offer: SessionDescription) -> Negotiated | None:
 
 
 def write_offer(
-    *, address: str, port: int, voices: tuple[Codec, ...], events: bool, session_id: int
+    *,
+    address: str,
+    port: int,
+    voices: tuple[Codec, ...],
+    events: bool,
+    session_id: int,
+    event_payload_type: int = 101,
 ) -> str:
     """Our offer to the agent's phone: the caller's voice codecs, in the caller's order.
 
@@ -254,10 +260,13 @@ def write_offer(
         address: our media address on this side.
         port: our RTP port.
         voices: voice codecs, static payload types.
-        events: offer telephone-event (payload type 101).
+        events: offer telephone-event.
+        event_payload_type: its payload type.
         session_id: number in the o= line.
     """
-    formats = list(voices) + ([Codec(101, "telephone-event", 8000)] if events else [])
+    formats = list(voices) + (
+        [Codec(event_payload_type, "telephone-event", 8000)] if events else []
+    )
     return _write(
         address, session_id, ["audio"], 0, port, "RTP/AVP", formats, Direction.SENDRECV, []
     )

@@ -28,6 +28,18 @@ _ADDRESS_URI = re.compile(
 )
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]+")
+
+
+def clean(message: str) -> str:
+    """A received message as text that can be sent on and stored.
+
+    pjsua2 hands over bytes that are no UTF-8 as lone surrogates, which nothing can encode again:
+    they become ``?``.
+    """
+    return message.encode("utf-8", "replace").decode("utf-8")
+
+
 class SipHeaders:
     """The headers of one message, in order, names compared without case.
 
@@ -36,11 +48,13 @@ class SipHeaders:
     """
 
     def __init__(self, message: str) -> None:
-        head = message.replace("\r\n", "\n").split("\n\n", 1)[0]
+        head = clean(message).replace("\r\n", "\n").split("\n\n", 1)[0]
         lines = head.split("\n")
         self.start_line = lines[0] if lines else ""
         self._fields: list[tuple[str, str]] = []
-        for line in lines[1:]:
+        for raw in lines[1:]:
+            # A bare CR (or NUL, VT, …) ends a line for some peers: it must not travel on.
+            line = _CONTROL.sub(" ", raw)
             if line[:1] in (" ", "\t") and self._fields:
                 name, value = self._fields[-1]
                 self._fields[-1] = (name, f"{value} {line.strip()}"[:MAX_VALUE])

@@ -156,3 +156,72 @@ async def test_unknown_fields_of_a_newer_node_are_passed_over() -> None:
     reader.feed_data(len(body).to_bytes(4, "big") + body)
     codec: Codec[NodeMessage] = Codec(NodeMessage)
     assert await codec.read(reader) == event
+
+
+async def test_a_message_that_cannot_be_encoded_costs_itself_only(tmp_path: Path) -> None:
+    sink = Sink(tmp_path / "bus.sock")
+    await sink.server.start()
+    peer = client(tmp_path / "bus.sock", [])
+    peer.send(NodeDegraded(ts=1.0, component="caf\udce9", degraded=True))
+    peer.send(degraded(2))
+    peer.start()
+    await sink.until(2)
+    assert sink.heard[1:] == [degraded(2)]
+    assert peer.dropped == 1
+    await peer.close()
+    await sink.server.close()
+
+
+async def test_a_handler_that_fails_costs_neither_side_the_connection(tmp_path: Path) -> None:
+    heard: list[NodeMessage] = []
+    twice = asyncio.Event()
+
+    async def fail(peer: Peer[NodeMessage], message: NodeMessage) -> None:
+        heard.append(message)
+        peer.send(message)
+        if len(heard) == 2:
+            twice.set()
+        raise ValueError("a fault of ours")
+
+    async def fail_too(message: NodeMessage) -> None:
+        raise ValueError("another fault of ours")
+
+    server: BusServer[NodeMessage] = BusServer(tmp_path / "bus.sock", NodeMessage, fail)
+    await server.start()
+    peer: BusClient[NodeMessage] = BusClient(
+        tmp_path / "bus.sock", NodeMessage, fail_too, lambda: [Hello(role="bridge", pid=1)]
+    )
+    peer.start()
+    await peer.connected.wait()
+    peer.send(degraded(1))
+    async with asyncio.timeout(10):
+        await twice.wait()
+    assert [type(message) for message in heard] == [Hello, NodeDegraded]
+    await peer.close()
+    await server.close()
+
+
+async def test_closing_is_no_loss(tmp_path: Path) -> None:
+    sink = Sink(tmp_path / "bus.sock")
+    await sink.server.start()
+    lost: list[str] = []
+
+    async def ignore(message: NodeMessage) -> None:
+        return
+
+    peers: list[BusClient[NodeMessage]] = [
+        BusClient(
+            tmp_path / "bus.sock", NodeMessage, ignore, list, on_disconnect=lambda: lost.append("x")
+        )
+        for _ in range(2)
+    ]
+    for peer in peers:
+        peer.start()
+        await peer.connected.wait()
+    await peers[0].close()
+    assert lost == []
+    await sink.server.close()  # negative control: this one is a loss
+    async with asyncio.timeout(10):
+        while not lost:  # noqa: ASYNC110 - a callback, not an event
+            await asyncio.sleep(0.01)
+    await peers[1].close()

@@ -117,6 +117,11 @@ def played(call: Call, steps: list[Step], complete: bool = True, error: str = ""
     )
 
 
+def hold(call: Call, held: bool) -> list[Step]:
+    """The caller's side (the PBX) holds or resumes."""
+    return call.on_hold_changed(caller_held=held, agent_held=False)
+
+
 def connected(**changes: Any) -> Call:
     call, steps = in_notice(**changes)
     if call.state is CallState.NOTICE:
@@ -268,7 +273,7 @@ def test_failed_notice_leaves_the_call_untapped_and_raises_an_alarm() -> None:
     assert events(steps, NoticeFinished)[0].source == "failed"
     assert events(steps, NodeDegraded)[0].reason == "the file is gone"
     # and it stays untapped whatever follows
-    assert not media(call.on_hold_changed(True) + call.on_hold_changed(False), FlowUpdate)[-1].tap
+    assert not media(hold(call, True) + hold(call, False), FlowUpdate)[-1].tap
 
 
 def test_skipped_notice_is_never_tapped() -> None:
@@ -281,7 +286,7 @@ def test_skipped_notice_is_never_tapped() -> None:
     # The stopped prompt's own report comes later and changes nothing.
     assert played(call, steps, complete=False) == []
     assert played(call, steps, complete=True) == []
-    assert not media(call.on_hold_changed(True) + call.on_hold_changed(False), FlowUpdate)[-1].tap
+    assert not media(hold(call, True) + hold(call, False), FlowUpdate)[-1].tap
 
 
 def test_notice_played_by_the_pbx_opens_the_gate_at_once() -> None:
@@ -406,10 +411,33 @@ def test_agent_hangs_up_and_the_caller_gets_bye() -> None:
 
 def test_hold_closes_the_tap_and_resume_opens_it() -> None:
     call = connected()
-    held = media(call.on_hold_changed(True), FlowUpdate)[-1]
+    held = media(hold(call, True), FlowUpdate)[-1]
     assert (held.tap, held.on_hold) == (False, True)
-    assert call.on_hold_changed(True) == []
-    assert media(call.on_hold_changed(False), FlowUpdate)[-1].tap
+    assert hold(call, True) == []
+    assert media(hold(call, False), FlowUpdate)[-1].tap
+
+
+def test_a_notice_that_played_to_a_held_caller_does_not_count() -> None:
+    call, steps = in_notice()
+    first = media(steps, PlayPrompts)[-1]
+    held = hold(call, True)
+    assert [m.leg for m in media(held, StopPlay)] == [LegName.CALLER]
+    # The stopped prompt's report comes late, and even if it claimed to be whole:
+    assert played(call, steps, complete=True) == []
+    assert call.state is CallState.NOTICE
+    assert not media(held, FlowUpdate)[-1].tap
+
+    again = hold(call, False)
+    (play,) = media(again, PlayPrompts)
+    assert play.files == first.files
+    assert not media(again, FlowUpdate)[-1].tap
+    assert media(played(call, again), FlowUpdate)[-1].tap
+
+
+def test_a_caller_on_hold_is_not_warned() -> None:
+    call = connected()
+    hold(call, True)
+    assert call.act(Action.WARN, "agent:console")[0] == "not_now"
 
 
 def test_lost_media_worker_ends_the_call_on_both_sides() -> None:
@@ -470,7 +498,7 @@ def test_no_order_of_events_taps_before_the_notice_or_ends_twice(operations: lis
                 action = {"skip": Action.SKIP_NOTICE}.get(operation) or Action(operation)
                 steps = call.act(action, "agent:dtmf")[2]
             case "hold" | "resume":
-                steps = call.on_hold_changed(operation == "hold")
+                steps = hold(call, operation == "hold")
             case "caller_gone":
                 steps = call.on_caller_gone(200)
             case "phone_gone":

@@ -320,9 +320,30 @@ async def test_on_hold_nothing_is_analysed_and_the_music_still_reaches_the_agent
         assert await pbx.finish() == 0, pbx.messages()
         (closed,) = await node.wait_for_log("media_closed")
         await agent.wait("CALL_CLOSED")
+    # Resumed by a late offer, then a re-INVITE with nothing we carry: 488, the call goes on.
     assert closed["caller_received"] > 300  # sipp never stopped sending
     assert 120 < closed["tapped"] < 260  # four seconds are 200 frames; seven would be 350
     assert closed["tap_dropped"] == 0
     heard = blocks(read_growing_wav(agent.recording())[int(0.6 * 8000) : -int(0.6 * 8000)])
     assert len(heard) >= 25
     assert min(purity(block, CALLER_HZ) for block in heard) > 0.95
+
+
+async def test_control_c_lets_the_call_end_before_its_audio(tmp_path: Path) -> None:
+    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60)
+    agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 60)
+    async with (
+        running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
+        running_baresip(tmp_path / "caller", CALLER, "01000000000", caller_tone) as caller,
+        running_node(tmp_path / "node", {"1001": agent.uri}, peer=CALLER, extra=SHORT) as node,
+        node.watch("1001") as console,
+    ):
+        await caller.command("dial", node.uri("1001"))
+        await console.wait("tap.started")
+        node.press_control_c()
+        await caller.wait("CALL_CLOSED")
+        await agent.wait("CALL_CLOSED")
+        (ended,) = await node.wait_for_log("call_ended")
+        assert ended["reason"] == "shutdown"
+        assert await node.stop() == 0
+        assert not node.logs("process_died")

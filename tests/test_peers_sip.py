@@ -214,3 +214,44 @@ async def test_garbage_and_strangers_harm_nothing(node: Node, tmp_path: Path) ->
     assert counters["refused_source"] == 50
     assert counters["malformed"] >= 40
     assert "Traceback" not in node.log_path.read_text()
+
+
+async def test_an_end_between_our_200_and_the_ack_is_a_bye(tmp_path: Path) -> None:
+    """The media worker dies before the ACK: no final response can be sent any more."""
+    async with (
+        running_sipp(tmp_path / "phone", PHONE, "uas_answer") as desk,
+        running_node(tmp_path / "node", {"1001": desk.uri}, peer=PBX) as node,
+        node.watch("1001") as console,
+        running_sipp(
+            tmp_path / "pbx",
+            PBX,
+            "uac_late_ack",
+            values={"ack_after_ms": "3000"},
+            target=f"127.0.0.2:{node.pbx_port}",
+        ) as pbx,
+    ):
+        await console.wait("call.answered")
+        node.kill("media")
+        assert await pbx.finish() == 0, pbx.messages()
+        assert await desk.finish() == 0, desk.messages()
+        ended = await console.wait("call.ended")
+        assert ended["reason"] == "media_lost"
+        await node.until_ready()
+
+
+async def test_bytes_that_are_no_unicode_harm_neither_this_call_nor_the_next(
+    tmp_path: Path,
+) -> None:
+    """Korean PBXs send names in EUC-KR: the call is placed, events go on, no place is lost."""
+    name = "고객".encode("euc-kr").decode("latin-1")  # sipp writes files as they are
+    phone = f"sip:1001@{PHONE}:{free_port(PHONE)}"
+    async with (
+        running_node(tmp_path / "node", {"1001": phone}, peer=PBX, calls=1) as node,
+        node.watch("1001") as console,
+    ):
+        odd = f"X-Asterisk-Uniqueid: {name}\nX-Name: {name}\nP-Asserted-Identity: {name}\n"
+        for number in range(2):
+            await refused(tmp_path / str(number), node, 480, headers=odd)
+            await console.wait("call.ended", count=number + 1)
+        assert [e["pbx_call_id"] for e in console.seen("call.started")] == ["????", "????"]
+    assert "Traceback" not in node.log_path.read_text()

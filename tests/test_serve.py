@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,34 @@ async def test_clean_stop_ends_the_bridge_before_the_rest(tmp_path: Path) -> Non
         assert order == ["bridge", "detector", "media", "notifier"]
         assert not node.logs("process_died")
         assert "Traceback" not in node.log_path.read_text()
+
+
+async def test_a_node_that_was_stopped_cleanly_comes_back_healthy(tmp_path: Path) -> None:
+    async with running_node(tmp_path / "node", AGENTS) as node:
+        assert await node.stop() == 0
+        await node.start()  # /readyz would say no while an alarm about media is open
+        async with node.watch("supervisor", last_event_id=0) as console:
+            await console.wait(
+                "node.degraded", lambda e: e["component"] == "bridge" and not e["degraded"]
+            )
+            assert not [e for e in console.seen("node.degraded") if e["component"] == "media"]
+
+
+async def test_a_second_node_in_the_same_folder_is_refused_and_harms_nothing(
+    tmp_path: Path,
+) -> None:
+    async with running_node(tmp_path / "node", AGENTS) as node:
+        sockets = sorted(path.name for path in (tmp_path / "node" / "run").iterdir())
+        second = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "callshield.cli", "serve", "--config", str(node.config)),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await second.communicate()
+        assert second.returncode == 2
+        assert b"a node is already running" in errors
+        assert sorted(path.name for path in (tmp_path / "node" / "run").iterdir()) == sockets
+        await node.until_ready()
 
 
 async def test_nothing_is_left_when_the_supervisor_itself_is_killed(tmp_path: Path) -> None:

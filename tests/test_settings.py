@@ -49,7 +49,14 @@ def test_partial_side_keeps_its_own_defaults(tmp_path: Path) -> None:
     [
         ('[sip.pbx]\nport = "abc"', "sip.pbx.port", "'abc'", "a whole number"),
         ("[web]\nport = 70000", "web.port", "70000", "at most 65535"),
-        ("[web]\nprot = 1", "web.prot", "1", "no such key (see docs/configuration.md)"),
+        ("[web]\nprot = 1", "web.prot", "1", "a known key; did you mean port?"),
+        ("[sip.pbx]\nzzz = 1", "sip.pbx.zzz", "1", "a known key (see docs/configuration.md)"),
+        (
+            '[agents.1001]\nuri = "sip:1001@desk.example"',
+            "agents.1001.uri",
+            "'sip:1001@desk.example'",
+            "an address as the host, like sip:1001@192.0.2.20:5060",
+        ),
         (
             '[agents.1001]\nuri = "1001"',
             "agents.1001.uri",
@@ -94,7 +101,7 @@ def test_values_that_do_not_fit_together(tmp_path: Path, text: str) -> None:
 
 
 def test_missing_file_and_broken_syntax(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="found nothing, expected a TOML file"):
+    with pytest.raises(ConfigurationError, match="found no such file, expected a TOML file"):
         load_settings(tmp_path / "none.toml")
     ((_, key, found, _),) = faults(tmp_path, "[web\n")
     assert key == "(syntax)"

@@ -63,6 +63,19 @@ def test_a_line_break_cannot_be_smuggled_into_a_value() -> None:
     assert all("\n" not in value and "\r" not in value for _, value in headers.carried())
 
 
+def test_a_bare_carriage_return_does_not_travel_on() -> None:
+    headers = SipHeaders("INVITE sip:1@h SIP/2.0\r\nX-A: 1\rX-Evil: injected\x00\r\n\r\n")
+    assert headers.carried() == [("X-A", "1 X-Evil: injected")]
+
+
+def test_bytes_that_are_no_unicode_become_question_marks() -> None:
+    raw = 'INVITE sip:1@h SIP/2.0\r\nFrom: "고객" <sip:1@h>\r\n\r\n'.encode("euc-kr")
+    # As pjsua2 hands it over.
+    headers = SipHeaders(raw.decode("utf-8", "surrogateescape"))
+    assert display_name(headers.first("From")) == "????"
+    headers.first("From").encode("utf-8")
+
+
 @given(st.text(max_size=300))
 def test_any_text_has_headers_or_none(text: str) -> None:
     headers = SipHeaders(text)

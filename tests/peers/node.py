@@ -152,6 +152,7 @@ port = {self.web_port}
                 *("-m", "callshield.cli", "serve", "--config", str(self.config)),
                 stderr=log,
                 stdout=log,
+                start_new_session=True,
             )
         await self.until_ready()
 
@@ -195,6 +196,11 @@ port = {self.web_port}
     def kill(self, part: str) -> None:
         """``kill -9`` one process."""
         os.kill(self.pid_of(part), signal.SIGKILL)
+
+    def press_control_c(self) -> None:
+        """What a terminal does: SIGINT to the whole process group."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGINT)
 
     def signal(self, number: signal.Signals) -> None:
         """A signal for the supervisor itself."""

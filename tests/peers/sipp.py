@@ -43,7 +43,7 @@ class Sipp:
         text = (SCENARIOS / f"{scenario}.xml").read_text(encoding="utf-8")
         self._scenario = folder / f"{scenario}.xml"
         filled = Template(text).substitute({"hops": "70", "headers": "", **(values or {})})
-        self._scenario.write_text(filled, encoding="utf-8")
+        self._scenario.write_text(filled, encoding="latin-1")
         self._media_port = free_range(address, 8)[0]
         self._process: asyncio.subprocess.Process | None = None
 
