@@ -263,7 +263,6 @@ class Demo:
         self._step("call_answered", started is not None, "both telephones are connected by SIP")
         if started is None:
             return
-        call_id = str(started["call_id"])
 
         finished = await watcher.wait("notice.finished", STEP_TIMEOUT_S)
         tapped = await watcher.wait("tap.started", TAP_TIMEOUT_S)
@@ -287,6 +286,15 @@ class Demo:
         self._step("calm_stays_calm", calm == 0, f"calm customer: highest level {calm}")
 
         shouting = asyncio.create_task(self._shout_until_stopped())
+        try:
+            await self._alarm_and_end(base, tokens, watcher)
+        finally:  # also when somebody presses Ctrl-C
+            shouting.cancel()
+            await asyncio.gather(shouting, return_exceptions=True)
+        await self._closing(watcher)
+
+    async def _alarm_and_end(self, base: str, tokens: dict[str, str], watcher: Watcher) -> None:
+        assert self._supervisor is not None
         alert = await self._supervisor.wait("alert.raised", ALERT_TIMEOUT_S)
         risk = await watcher.wait("risk.changed", 1, where=lambda e: int(e["level"]) >= 2)
         self._step(
@@ -297,10 +305,7 @@ class Demo:
             else "no alert came",
         )
         await self._acknowledge(base, tokens["supervisor"], alert)
-        await self._end(watcher, call_id)
-        shouting.cancel()
-        await asyncio.gather(shouting, return_exceptions=True)
-        await self._closing(watcher, call_id)
+        await self._end(watcher)
 
     async def _speak(self, *lines: str) -> None:
         for line in lines:
@@ -337,7 +342,7 @@ class Demo:
             "alert_acknowledged", status == 200, f"a supervisor takes the alert (HTTP {status})"
         )
 
-    async def _end(self, watcher: Watcher, call_id: str) -> None:
+    async def _end(self, watcher: Watcher) -> None:
         """A person's button in the console, or the code on the agent's phone."""
         pressed_ts = 0.0
         if self._interactive:
@@ -363,7 +368,7 @@ class Demo:
             float(gone["ts"]),
         )
 
-    async def _closing(self, watcher: Watcher, call_id: str) -> None:
+    async def _closing(self, watcher: Watcher) -> None:
         await self._caller.wait("gone", STEP_TIMEOUT_S)
         ended = await watcher.wait("call.ended", STEP_TIMEOUT_S)
         self._caller.do("quit")  # closes its recording
