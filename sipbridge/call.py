@@ -55,6 +55,7 @@ from sipbridge.call_steps import (
     StopTimer,
     ToMedia,
 )
+from sipbridge.notice_stamps import attested_stamps, played_stamps
 from sipbridge.phone_status import map_phone_status
 from sipbridge.prompt_catalogue import Prompt
 from sipbridge.sdp import Codec, Negotiated, SessionDescription, write_answer, write_offer
@@ -283,26 +284,12 @@ class Call:
                 call_id=self.plan.call_id,
                 agent_id=self.plan.agent_id,
                 source=source,
-                prompts=self._attested_stamps() + stamps,
+                prompts=attested_stamps(self.plan.attested, self.started_ts) + stamps,
                 tapped=self._tap_open,
                 attested_by=self.plan.pbx if self.plan.attested else "",
                 pbx_call_id=self.plan.pbx_call_id,
             )
         )
-
-    def _attested_stamps(self) -> list[PromptStamp]:
-        """The PBX's word: no hash, and the call's own start as the latest possible time."""
-        return [
-            PromptStamp(
-                prompt_id=prompt_id,
-                version="",
-                sha256="",
-                started_ts=self.started_ts,
-                finished_ts=self.started_ts,
-                complete=True,
-            )
-            for prompt_id in self.plan.attested
-        ]
 
     def _flow(self) -> ToMedia:
         """What may pass now; the tap is open only where the notice gate opened it."""
@@ -368,7 +355,7 @@ class Call:
         self.state = CallState.CONNECTED
         self._relay_open = True
         self._tap_open = played.complete and self.plan.tap_allowed
-        stamps = _stamps(self.plan.notice, played)
+        stamps = played_stamps(self.plan.notice, played)
         steps: list[Step] = [self._stop_play(LegName.AGENT), self._flow()]
         if played.complete:
             return [*steps, self._notice_finished("played", stamps)]
@@ -586,21 +573,3 @@ class Call:
             )
         )
         return steps
-
-
-def _stamps(prompts: Sequence[Prompt], played: PlayFinished) -> list[PromptStamp]:
-    """One stamp for each prompt that was begun; only a whole one counts as heard."""
-    last = len(played.spans) - 1
-    return [
-        PromptStamp(
-            prompt_id=prompt.prompt_id,
-            version=prompt.version,
-            sha256=prompt.sha256,
-            started_ts=started,
-            finished_ts=finished,
-            complete=played.complete or index < last,
-        )
-        for index, (prompt, (started, finished)) in enumerate(
-            zip(prompts, played.spans, strict=False)
-        )
-    ]
