@@ -156,7 +156,9 @@ async def test_a_corrupt_model_degrades_the_node_and_the_process_lives(tmp_path:
     (tmp_path / MODEL_FILE).write_bytes(b"broken")
     async with running(make_settings(tmp_path, model_dir=tmp_path)) as (notifier, _):
         await notifier.wait(lambda heard: any(isinstance(m, NodeDegraded) for m in heard))
-    (told,) = [m for m in notifier.heard if isinstance(m, NodeDegraded)]
+    # Said on connecting, and perhaps once more from the queue; the notifier stores it once.
+    told, *again = [m for m in notifier.heard if isinstance(m, NodeDegraded)]
+    assert all((m.degraded, m.reason) == (True, told.reason) for m in again)
     assert told.degraded
     assert told.component == "detector"
     assert "not the one that its card names" in told.reason
@@ -237,3 +239,13 @@ def test_a_forgotten_call_is_reported_calm_without_a_category() -> None:
     assert (message.level, message.previous, message.categories) == (0, 2, [])
     assert message.call_id == bytes(range(16)).hex()
     assert message.reasons == []
+
+
+async def test_a_new_notifier_is_told_the_levels_again(tmp_path: Path) -> None:
+    process = DetectorProcess(make_settings(tmp_path))
+    call_id = bytes(range(16))
+    process._publish(Verdict(call_id, 3.0, 0.9, Decision(2, 0, 0.9, Rule.SUSTAINED_EFFORT, 1.5)))
+    again = [m for m in process._hello() if isinstance(m, RiskChanged)]
+    assert [(m.call_id, m.level) for m in again] == [(call_id.hex(), 2)]
+    process._publish(Verdict(call_id, 30.0, None, Decision(0, 2, 0.0, None, 0.0)))
+    assert not [m for m in process._hello() if isinstance(m, RiskChanged)]

@@ -170,7 +170,13 @@ async def test_a_bridge_that_is_silent_or_away_is_said_so(
         async with desk.http() as http:
             ready = await http.get("/readyz")
             assert ready.status_code == 503
-            assert ready.json() == {"ready": False, "bus": True, "bridge": False, "store": True}
+            assert ready.json() == {
+                "ready": False,
+                "bus": True,
+                "bridge": False,
+                "media": True,
+                "store": True,
+            }
             assert (await http.get("/healthz")).status_code == 200
 
 

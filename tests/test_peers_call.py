@@ -244,10 +244,12 @@ async def test_a_call_outlives_detector_and_notifier(tmp_path: Path) -> None:
             await console.wait("tap.started")
         node.kill("detector")
         node.kill("notifier")
+        await agent.press("*8#")  # nobody is there to hear it: it must not be lost
         await node.wait_for_log("process_died", count=2)
         await node.until_ready()
         async with node.watch("1001", last_event_id=0) as console:
             await console.wait("tap.started")
+            await console.wait("alert.raised", lambda event: event["kind"] == "help")
             answer = await node.post(
                 f"/calls/{started['call_id']}/actions", "1001", {"action": "end"}
             )

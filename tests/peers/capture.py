@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -84,9 +85,11 @@ class Capture:
         rows = 0
         for line in text.splitlines():
             fields = line.split()
-            if len(fields) > 9 and fields[4] == self._address and fields[5] == str(port):
+            # The payload column may hold several names: count from "lost (percent)" instead.
+            found = re.search(r"(\d+)\s+(-?\d+) \(-?[\d.]+%\)", line)
+            if found and fields[4:6] == [self._address, str(port)]:
                 rows += 1
-                lost += int(fields[9]) if fields[9].lstrip("-").isdigit() else 0
+                lost += int(found[2])
         assert rows, f"tshark saw no RTP stream to port {port}:\n{text}"
         return lost
 
