@@ -188,7 +188,8 @@ def _masked_moments(
     count = np.maximum(weight.sum(axis=1), 1.0)
     mean = (values * weight).sum(axis=1) / count
     spread = np.square(values - mean[:, None, :]) * weight
-    return mean, np.sqrt(spread.sum(axis=1) / count)
+    deviation = np.sqrt(spread.sum(axis=1) / count)
+    return np.asarray(mean, dtype=np.float32), np.asarray(deviation, dtype=np.float32)
 
 
 _MOMENTS = (ALPHA, HAMMARBERG, SLOPE, CENTROID, FORMANT)

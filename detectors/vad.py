@@ -42,8 +42,7 @@ _LOBE = 7
 def level_dbfs(frames: NDArray[np.int16]) -> NDArray[np.float32]:
     """RMS level of each frame, ``(n, 160)`` int16 to ``(n,)`` dB relative to full scale."""
     power = np.mean(np.square(frames.astype(np.float32) / 32768.0), axis=-1)
-    level: NDArray[np.float32] = 10.0 * np.log10(power + 1e-12)
-    return level
+    return np.asarray(10.0 * np.log10(power + 1e-12), dtype=np.float32)
 
 
 def tonal_lines(frames: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
