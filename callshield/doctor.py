@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from callshield.errors import CallshieldError
-from callshield.settings import SIP_URI, Settings, SideSettings
+from callshield.settings import Settings, SideSettings
 
 #: Under this much free space the store is about to fail.
 MIN_FREE_MIB = 500
@@ -94,9 +94,7 @@ def _folders(settings: Settings) -> str:
         ("node.state_dir", settings.node.state_dir),
         ("node.runtime_dir", settings.node.runtime_dir),
     ):
-        existing = folder
-        while not existing.exists():
-            existing = existing.parent
+        existing = _existing(folder)
         if not os.access(existing, os.W_OK | os.X_OK):
             raise _Failed(
                 f"{key}: this user cannot write to {existing}: chown it, or choose another"
@@ -134,15 +132,6 @@ def _peers(settings: Settings) -> str:
 def _agents(settings: Settings) -> str:
     if not settings.agents:
         raise _Failed("no [agents.ID]: no call has a destination; add each agent's phone")
-    for agent_id, agent in settings.agents.items():
-        match = SIP_URI.match(agent.uri)
-        host = match["host"].strip("[]") if match else ""
-        try:
-            socket.getaddrinfo(host, None)
-        except OSError:
-            raise _Failed(
-                f"agents.{agent_id}.uri: {host} cannot be resolved: give an address"
-            ) from None
     return f"{len(settings.agents)} phones"
 
 

@@ -17,7 +17,7 @@ Field names of events are part of the black-box interface: add, never rename.
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -518,9 +518,3 @@ MediaMessage = (
     | MediaFailed
 )
 """Everything that travels between bridge and media worker."""
-
-
-def event_to_json(event: Event, *, event_id: int | None = None) -> dict[str, Any]:
-    """The event as a console sees it: a JSON object with ``id`` first, ``type`` and ``ts``."""
-    body: dict[str, Any] = msgspec.to_builtins(event)
-    return body if event_id is None else {"id": event_id, **body}

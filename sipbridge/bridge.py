@@ -119,7 +119,7 @@ class Bridge:
         """Open the SIP ports and connect to the other processes.
 
         Raises:
-            SetupError: a port is taken or a host name of an agent cannot be resolved.
+            SetupError: a port is taken, or this pjsua2 is too small.
         """
         self.stack.start()
         sip = self.settings.sip
@@ -131,8 +131,6 @@ class Bridge:
         self.media.start()
         await self.media.connected.wait()
         self._bus.start()
-        self._update_readiness()
-        self._spawn(self._watch_readiness())
         self._spawn(self._report_counters())
         log.info("bridge_ready", **{k: v for k, v in pjsip_guard.info().items() if k != "srtp"})
 
@@ -148,16 +146,6 @@ class Bridge:
         if counters != last:
             log.info("sip_counters", **counters)
         return counters
-
-    async def _watch_readiness(self) -> None:
-        """Follow the media worker: without it there is no audio, so no call is taken."""
-        while True:
-            await self.media.connected.wait()
-            self._update_readiness()
-            await asyncio.sleep(0.2)
-
-    def _update_readiness(self) -> None:
-        self.stack.set_ready(self.media.connected.is_set() and not self.draining)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -404,7 +392,8 @@ class Bridge:
                 pass
 
     def _on_media_found(self) -> None:
-        """The media worker is there (again): the alarm about it is over."""
+        """The media worker is there (again): calls can be taken, the alarm about it is over."""
+        self.stack.set_ready(not self.draining)
         self._bus.send(NodeDegraded(ts=time.time(), component="media", degraded=False))
 
     def _on_media_lost(self) -> None:
@@ -460,7 +449,7 @@ class Bridge:
     async def drain(self, timeout_s: float) -> None:
         """Take no new calls; let the running ones finish, at most for ``timeout_s``."""
         self.draining = True
-        self._update_readiness()
+        self.stack.set_ready(False)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from callshield.errors import SdpError
@@ -267,9 +267,7 @@ def write_offer(
     formats = list(voices) + (
         [Codec(event_payload_type, "telephone-event", 8000)] if events else []
     )
-    return _write(
-        address, session_id, ["audio"], 0, port, "RTP/AVP", formats, Direction.SENDRECV, []
-    )
+    return _write(address, session_id, ["audio"], 0, port, "RTP/AVP", formats, Direction.SENDRECV)
 
 
 def write_answer(
@@ -297,7 +295,6 @@ def write_answer(
         offer.audio.profile,
         formats,
         offer.audio.direction.mirrored,
-        [],
     )
 
 
@@ -310,7 +307,6 @@ def _write(
     profile: str,
     formats: list[Codec],
     direction: Direction,
-    extra: list[str],
 ) -> str:
     family = "IP6" if ":" in address else "IP4"
     lines = [
@@ -333,10 +329,5 @@ def _write(
             lines.append(f"a=rtpmap:{codec.payload_type} {codec.name}/{codec.clock_rate}")
             if codec.name == "telephone-event":
                 lines.append(f"a=fmtp:{codec.payload_type} 0-15")
-        lines += ["a=ptime:20", f"a={direction}", *extra]
+        lines += ["a=ptime:20", f"a={direction}"]
     return "\r\n".join(lines) + "\r\n"
-
-
-def with_voice(negotiated: Negotiated, voice: Codec) -> Negotiated:
-    """The same leg with another voice codec."""
-    return replace(negotiated, voice=voice)
