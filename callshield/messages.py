@@ -31,17 +31,27 @@ __all__ = [
     "CallEnding",
     "CallSnapshot",
     "CallStarted",
+    "CloseLeg",
     "CloseSession",
+    "CodePressed",
     "Command",
     "CommandResult",
     "DigitPressed",
+    "DigitReceived",
+    "DigitUndelivered",
+    "EarChanged",
+    "EarUpdate",
     "Event",
     "FlowUpdate",
     "Hello",
+    "HelperChanged",
     "LegName",
+    "LegOpened",
+    "LegStats",
     "LegUpdate",
     "MediaFailed",
     "MediaMessage",
+    "MediaQuality",
     "MediaSilent",
     "MediaStats",
     "MediaTimeout",
@@ -49,15 +59,19 @@ __all__ = [
     "NodeMessage",
     "NoticeFinished",
     "NoticeStarted",
+    "OpenLeg",
     "OpenSession",
     "PlayFinished",
     "PlayPrompts",
+    "PromoteHelper",
     "PromptStamp",
     "Reason",
+    "RecordingChanged",
     "RiskChanged",
     "RiskLevel",
     "SessionClosed",
     "SessionOpened",
+    "SrtpKeys",
     "StopPlay",
     "TapStarted",
     "WarningPlayed",
@@ -91,14 +105,23 @@ class Action(StrEnum):
     SKIP_NOTICE = "skip_notice"
     """Emergency: stop the notice, connect now; nothing is tapped for the rest of the call."""
     PAUSE_RECORDING = "pause_recording"
+    """Card data follows: no tap, no recording, the caller's digits go nowhere."""
     RESUME_RECORDING = "resume_recording"
+    JOIN = "join"
+    """A supervisor takes the agent's request for help and joins, announced to both parties."""
+    SOFTEN = "soften"
+    """The agent turns softening of shouting on, or off again."""
+    LEVELLING = "levelling"
+    """The agent turns levelling (quiet callers up, steady noise down) off, or on again."""
 
 
 class LegName(StrEnum):
-    """The two legs of a call. Only the caller's audio can be tapped."""
+    """The legs of a call. Only the caller's audio can be tapped."""
 
     CALLER = "caller"
     AGENT = "agent"
+    HELPER = "helper"
+    """A supervisor or manager whom the agent asked for; announced before anybody is heard."""
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -306,6 +329,50 @@ class CallSnapshot(_Message, tag="call.snapshot", frozen=True, kw_only=True):
     """Call ids that are past their answer."""
 
 
+class MediaQuality(_Message, tag="media.quality", frozen=True, kw_only=True):
+    """How well a leg's audio arrived, at its end: our own receiver statistics (RFC 3550)."""
+
+    ts: float
+    call_id: str
+    leg: LegName
+    mos: float
+    """Estimated mean opinion score, 1..4.5 (ITU-T G.107 from loss, jitter and delay)."""
+    loss_pct: float
+    jitter_ms: float
+    rtt_ms: float
+    """Round trip by RTCP (RFC 3550 section 6.4.1); -1 when the far end sent no report."""
+
+
+class RecordingChanged(_Message, tag="recording.changed", frozen=True, kw_only=True):
+    """A call's recording began, was paused, went on, ended or failed (the call goes on)."""
+
+    ts: float
+    call_id: str
+    state: Literal["recording", "paused", "stopped", "failed"]
+    reason: str = ""
+
+
+class HelperChanged(_Message, tag="helper.changed", frozen=True, kw_only=True):
+    """The person whom the agent asked for is called, has joined, took over, or is gone."""
+
+    ts: float
+    call_id: str
+    agent_id: str
+    state: Literal["calling", "joined", "took_over", "left", "unreachable"]
+    role: Literal["supervisor", "manager"]
+    by: str = ""
+    pbx_call_id: str = ""
+
+
+class EarChanged(_Message, tag="ear.changed", frozen=True, kw_only=True):
+    """What protects the agent's ear in this call now; shown to this agent only."""
+
+    ts: float
+    call_id: str
+    softening: bool
+    levelling: bool
+
+
 Event = (
     CallStarted
     | CallAnswered
@@ -320,6 +387,10 @@ Event = (
     | AlertAcknowledged
     | AlertEscalated
     | MediaSilent
+    | MediaQuality
+    | RecordingChanged
+    | HelperChanged
+    | EarChanged
     | NodeDegraded
     | CallSnapshot
 )
@@ -345,6 +416,9 @@ class Command(_Message, tag="command", frozen=True, kw_only=True):
     action: Action
     by: str
     """``agent:console``, ``supervisor:<token id>``; an id, never a name."""
+    target: str = ""
+    """For *join* and *hand_over*: id of the configured supervisor or manager; empty for the
+    first one."""
 
 
 class CommandResult(_Message, tag="command.result", frozen=True, kw_only=True):
@@ -379,6 +453,52 @@ class SessionOpened(_Message, tag="opened", frozen=True, kw_only=True):
     error: str = ""
 
 
+class OpenLeg(_Message, tag="open_leg", frozen=True, kw_only=True):
+    """Reserve a port pair for one more leg of a call: the helper's, on the phone side."""
+
+    request_id: int
+    call_id: str
+    leg: LegName
+
+
+class LegOpened(_Message, tag="leg_opened", frozen=True, kw_only=True):
+    """The answer to :class:`OpenLeg`; empty ``error`` when it worked."""
+
+    request_id: int
+    call_id: str
+    leg: LegName
+    port: int = 0
+    error: str = ""
+
+
+class CloseLeg(_Message, tag="close_leg", frozen=True, kw_only=True):
+    """Close the ports of the helper's leg; the others go on."""
+
+    call_id: str
+    leg: LegName
+
+
+class PromoteHelper(_Message, tag="promote", frozen=True, kw_only=True):
+    """Hand over: the agent's leg closes and the helper's leg takes its place and name."""
+
+    call_id: str
+
+
+class SrtpKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """SRTP master keys of one leg as SDES agreed them (RFC 4568); never logged."""
+
+    suite: str
+    """``AES_CM_128_HMAC_SHA1_80``, ``AES_CM_128_HMAC_SHA1_32``, ``AEAD_AES_128_GCM`` or
+    ``AEAD_AES_256_GCM``."""
+    send: bytes
+    """Master key and salt of what we send: 30, 28 or 44 bytes by the suite."""
+    receive: bytes
+    """Of what the far end sends."""
+
+    def __repr__(self) -> str:
+        return f"SrtpKeys(suite={self.suite!r}, ...)"
+
+
 class LegUpdate(_Message, tag="leg", frozen=True, kw_only=True):
     """What the far end of a leg negotiated; sent again after a re-INVITE (latching re-armed)."""
 
@@ -388,12 +508,21 @@ class LegUpdate(_Message, tag="leg", frozen=True, kw_only=True):
     """From the SDP's c= line; ``""`` when the far end gave none yet."""
     port: int
     payload_type: int
-    """Of the voice codec on this leg: 0 PCMU or 8 PCMA (RFC 3551)."""
+    """Number of the voice codec on this leg (RFC 3551; dynamic for Opus)."""
     event_payload_type: int
     """telephone-event (RFC 4733) on this leg; -1 when not negotiated."""
     signalling_address: str = ""
     """Source address of the leg's SIP messages: a phone behind NAT may send media from it."""
     ptime_ms: int = 20
+    """Length of the packets that the far end wants: 10-60; prompts are sent so."""
+    codec: Literal["", "PCMU", "PCMA", "G722", "OPUS"] = ""
+    """The voice codec; by payload type 0, 8 or 9 when empty."""
+    comfort_noise_type: int = -1
+    """Payload type of comfort noise (RFC 3389) on this leg; -1 when not negotiated."""
+    rtcp_port: int = 0
+    """From ``a=rtcp`` (RFC 3605); 0: the port above the RTP port."""
+    srtp: SrtpKeys | None = None
+    """Keys when the leg is RTP/SAVP; None: plain RTP."""
 
 
 class FlowUpdate(_Message, tag="flow", frozen=True, kw_only=True):
@@ -405,7 +534,21 @@ class FlowUpdate(_Message, tag="flow", frozen=True, kw_only=True):
     tap: bool
     """Copy the caller's frames to the detector."""
     on_hold: bool = False
-    """Somebody holds: no media timeout, no tap."""
+    """Somebody holds: no media timeout, no tap, no recording."""
+    record: bool = False
+    """Copy what each side hears of the other to the recorder."""
+    paused: bool = False
+    """Card data: no tap, no recording; the caller's digits are neither relayed nor reported."""
+    conference: bool = False
+    """Caller, agent and helper hear each other (all G.711)."""
+
+
+class EarUpdate(_Message, tag="ear", frozen=True, kw_only=True):
+    """Softening and levelling on the way to the agent; the limiter is always on."""
+
+    call_id: str
+    soften: bool
+    levelling: bool
 
 
 class PlayPrompts(_Message, tag="play", frozen=True, kw_only=True):
@@ -419,6 +562,8 @@ class PlayPrompts(_Message, tag="play", frozen=True, kw_only=True):
     """Repeat until :class:`StopPlay`; the relay towards the leg mixes nothing meanwhile."""
     mix: bool = False
     """Add to the relayed audio instead of replacing it (the agent's soft notice tone)."""
+    gain_db: float = 0.0
+    """Applied to the files, at most 0: the agent hears the caller's prompts quietly."""
 
 
 class StopPlay(_Message, tag="stop_play", frozen=True, kw_only=True):
@@ -439,13 +584,39 @@ class PlayFinished(_Message, tag="played", frozen=True, kw_only=True):
     error: str = ""
 
 
-class DigitPressed(_Message, tag="digit", frozen=True, kw_only=True):
+class DigitPressed(_Message, tag="digit_pressed", frozen=True, kw_only=True):
     """A telephone-event ended on a leg (RFC 4733)."""
 
     call_id: str
     leg: LegName
     digit: str
     """One of ``0123456789*#ABCD``."""
+
+
+class CodePressed(_Message, tag="code", frozen=True, kw_only=True):
+    """A feature code was completed on the agent's leg; its digits went no further."""
+
+    call_id: str
+    leg: LegName
+    code: str
+
+
+class DigitReceived(_Message, tag="digit", frozen=True, kw_only=True):
+    """A digit came on a leg by SIP INFO: it passes the same gate as a telephone-event."""
+
+    call_id: str
+    leg: LegName
+    digit: str
+    """One of ``0123456789*#ABCD``."""
+
+
+class DigitUndelivered(_Message, tag="digit_undelivered", frozen=True, kw_only=True):
+    """A digit of ``leg`` is for the other side, which has no telephone-event: INFO must do."""
+
+    call_id: str
+    leg: LegName
+    """The leg on which it was pressed."""
+    digit: str
 
 
 class MediaTimeout(_Message, tag="media_timeout", frozen=True, kw_only=True):
@@ -469,6 +640,21 @@ class LegStats(msgspec.Struct, frozen=True, kw_only=True):
     malformed: int
     wrong_source: int
     wrong_payload_type: int
+    lost: int = 0
+    """Packets that never came (RFC 3550 appendix A.3)."""
+    duplicates: int = 0
+    late: int = 0
+    """Came out of order; they count as received."""
+    jitter_ms: float = 0.0
+    """Interarrival jitter (RFC 3550 section 6.4.1), the last value."""
+    rtt_ms: float = -1.0
+    """-1: the far end sent no report about us."""
+    reported_loss_pct: float = -1.0
+    """What the far end lost of ours, by its newest report; -1: none came."""
+    mos: float = 0.0
+    """1..4.5; 0 when too little came to say."""
+    srtp_refused: int = 0
+    """Packets whose authentication failed or that were replayed."""
 
 
 class SessionClosed(_Message, tag="closed", frozen=True, kw_only=True):
@@ -503,12 +689,22 @@ class MediaFailed(_Message, tag="failed", frozen=True, kw_only=True):
 MediaMessage = (
     OpenSession
     | SessionOpened
+    | OpenLeg
+    | LegOpened
+    | CloseLeg
+    | PromoteHelper
+    | EarUpdate
+    | RecordingChanged
     | LegUpdate
     | FlowUpdate
     | PlayPrompts
     | StopPlay
     | PlayFinished
     | DigitPressed
+    | CodePressed
+    | DigitReceived
+    | DigitUndelivered
+    | MediaQuality
     | MediaTimeout
     | MediaSilent
     | TapStarted
