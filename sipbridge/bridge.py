@@ -27,14 +27,16 @@ from callshield.messages import (
     CallEnded,
     CallSnapshot,
     CloseSession,
+    CodePressed,
     Command,
     CommandResult,
-    DigitPressed,
     Event,
     Hello,
     LegName,
     MediaFailed,
     MediaMessage,
+    MediaQuality,
+    MediaSilent,
     MediaTimeout,
     NodeDegraded,
     NodeMessage,
@@ -354,17 +356,16 @@ class Bridge:
             case PlayFinished():
                 if bridged := self.calls.get(message.call_id):
                     bridged.run(bridged.call.on_play_finished(message))
-            case DigitPressed():
-                bridged = self.calls.get(message.call_id)
-                if bridged is not None and message.leg is LegName.AGENT:
-                    bridged.press(message.digit)
+            case CodePressed():
+                if bridged := self.calls.get(message.call_id):
+                    bridged.on_code(message.code)
             case MediaTimeout():
                 if bridged := self.calls.get(message.call_id):
                     log.info("media_timeout", call_id=message.call_id, silent_s=message.silent_s)
                     bridged.run(bridged.call.on_media_timeout())
                 else:
                     self.media.send(CloseSession(call_id=message.call_id))
-            case TapStarted():
+            case TapStarted() | MediaSilent() | MediaQuality():
                 self._bus.send(message)
             case SessionOpened() if message.call_id not in self.calls:
                 # Left by a bridge that died: nobody can hang it up any more but its far ends. The
