@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from callshield import g711
 from callshield.tap import CallerFrame, TapCodec, TapKind, encode_batches
-from detectors import g711
 from detectors.acoustic import AcousticModel
 from detectors.engine import Detector
 from detectors.process import TICK_S, TapQueue
-from detectors.resample import RATE
+from detectors.resample import RATE, to_int16
 
 _TICK_FRAMES = round(TICK_S / 0.02)
 
@@ -31,7 +31,7 @@ def _babble(seconds: float) -> bytes:
     rng = np.random.default_rng(1)
     noise = np.convolve(rng.standard_normal(int(seconds * RATE)), np.ones(4) / 4, "same")
     rhythm = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(len(noise)) / RATE)
-    return g711.encode_ulaw(g711.to_int16((0.3 * noise * rhythm).astype(np.float32)))
+    return g711.encode(to_int16((0.3 * noise * rhythm).astype(np.float32)), g711.PCMU)
 
 
 def measure(calls: int, seconds: float) -> dict[str, Any]:
