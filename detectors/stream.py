@@ -116,15 +116,15 @@ class CallStream:
             self.push_pcm(
                 decoder.conceal(ahead, packet.payload) if concealed else np.zeros(ahead, np.int16)
             )
+        self._next_timestamp = packet.timestamp
         try:
             pcm = decoder.decode(packet.payload)
         except CodecError:
             # Its time passes: the next packet finds a gap and fills it.
             self.bad_packets += 1
             return
-        self._next_timestamp = (
-            packet.timestamp + len(pcm) * RTP_CLOCK_HZ[packet.codec] // RATE
-        ) % 2**32
+        ticks = len(pcm) * RTP_CLOCK_HZ[packet.codec] // RATE
+        self._next_timestamp = (packet.timestamp + ticks) % 2**32
         self.push_pcm(pcm)
 
     def _decoder_of(self, codec: TapCodec) -> Decoder:
