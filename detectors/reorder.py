@@ -42,6 +42,19 @@ class ReorderBuffer(Generic[Packet]):
         self._newest_late = -1
         self._late_run = 0
 
+    def pass_on(self, sequence: int) -> bool:
+        """Whether a packet with that number is due and nothing waits: it counts as released then.
+
+        The usual case, for those who would spare :meth:`push`'s list.
+        """
+        if sequence == self._due or self._due is None:
+            if self._held:
+                return False
+            self._due = (sequence + 1) % 65536
+            self._late_run = 0
+            return True
+        return False
+
     def push(self, sequence: int, packet: Packet) -> list[Released[Packet]]:
         """Take one packet; return those whose turn it now is, repeated ones never.
 
@@ -49,10 +62,9 @@ class ReorderBuffer(Generic[Packet]):
             sequence: RTP sequence number, 0-65535 (RFC 3550 section 5.1).
             packet: anything.
         """
-        if self._due is None or (sequence == self._due and not self._held):
-            self._due = (sequence + 1) % 65536
-            self._late_run = 0
+        if self.pass_on(sequence):
             return [Released(packet, 0, False)]
+        assert self._due is not None
         # Signed distance modulo 2**16 (RFC 1982 arithmetic).
         ahead = (sequence - self._due + 32768) % 65536 - 32768
         if ahead < 0 and not self._began_anew(sequence, ahead):

@@ -48,6 +48,7 @@ class CallStream:
 
     __slots__ = (
         "_before",
+        "_clock_hz",
         "_codec",
         "_decoder",
         "_next_timestamp",
@@ -70,6 +71,7 @@ class CallStream:
         self._reorder: ReorderBuffer[_Packet] = ReorderBuffer()
         self._decoder: Decoder | None = None
         self._codec: TapCodec | None = None
+        self._clock_hz = 0
         self._vad = VoiceActivity()
         self.tracks = np.zeros((WINDOW_FRAMES, features.TRACK_COUNT), dtype=np.float32)
         self.speech = np.zeros(WINDOW_FRAMES, dtype=np.bool_)
@@ -91,63 +93,71 @@ class CallStream:
         Raises:
             SetupError: the codec's library is not installed.
         """
+        if self._reorder.pass_on(sequence):
+            self._lay(codec, timestamp, payload, 0)
+            return
         for released in self._reorder.push(sequence, _Packet(codec, timestamp, payload)):
-            self._lay(released)
+            self._release(released)
 
     def settle(self) -> None:
         """Lay down what waits for a packet that has not come: nothing more is expected now."""
         for released in self._reorder.settle():
-            self._lay(released)
+            self._release(released)
 
-    def _lay(self, released: Released[_Packet]) -> None:
+    def _release(self, released: Released[_Packet]) -> None:
         packet = released.packet
-        if released.late:
-            self.late_packets += 1
-            if packet.codec in STATELESS and packet.codec is self._codec:
-                self._lay_late(packet)
+        if not released.late:
+            self._lay(packet.codec, packet.timestamp, packet.payload, released.lost)
             return
-        decoder = self._decoder_of(packet.codec)
+        self.late_packets += 1
+        if packet.codec in STATELESS and packet.codec is self._codec:
+            self._lay_late(packet)
+
+    def _lay(self, codec: TapCodec, timestamp: int, payload: bytes, lost: int) -> None:
+        source = self._decoder
+        if source is None or codec is not self._codec:
+            source = self._begin(codec)
         if self._next_timestamp is None:
-            self._next_timestamp = packet.timestamp
-        ahead = self._samples_ahead(packet)
-        if 0 < ahead <= MAX_FILL_SAMPLES:
-            self.filled_samples += ahead
-            concealed = released.lost and ahead <= MAX_CONCEALED_SAMPLES
-            self.push_pcm(
-                decoder.conceal(ahead, packet.payload) if concealed else np.zeros(ahead, np.int16)
-            )
-        self._next_timestamp = packet.timestamp
+            self._next_timestamp = timestamp
+        elif timestamp != self._next_timestamp:
+            ahead = self._samples_ahead(codec, timestamp)
+            if 0 < ahead <= MAX_FILL_SAMPLES:
+                self.filled_samples += ahead
+                concealed = lost and ahead <= MAX_CONCEALED_SAMPLES
+                self.push_pcm(
+                    source.conceal(ahead, payload) if concealed else np.zeros(ahead, np.int16)
+                )
+            self._next_timestamp = timestamp
         try:
-            pcm = decoder.decode(packet.payload)
+            pcm = source.decode(payload)
         except CodecError:
             # Its time passes: the next packet finds a gap and fills it.
             self.bad_packets += 1
             return
-        ticks = len(pcm) * RTP_CLOCK_HZ[packet.codec] // RATE
-        self._next_timestamp = (packet.timestamp + ticks) % 2**32
+        self._next_timestamp = (timestamp + len(pcm) * self._clock_hz // RATE) % 2**32
         self.push_pcm(pcm)
 
-    def _decoder_of(self, codec: TapCodec) -> Decoder:
-        if self._decoder is None or codec is not self._codec:
-            made = decoder(codec, RATE)
-            if self._codec is not None and RTP_CLOCK_HZ[codec] != RTP_CLOCK_HZ[self._codec]:
-                self._next_timestamp = None
-            self._decoder, self._codec = made, codec
-        return self._decoder
+    def _begin(self, codec: TapCodec) -> Decoder:
+        """A new decoder; the timestamp goes on where the clock is the same."""
+        made = decoder(codec, RATE)
+        if RTP_CLOCK_HZ[codec] != self._clock_hz:
+            self._next_timestamp = None
+        self._decoder, self._codec, self._clock_hz = made, codec, RTP_CLOCK_HZ[codec]
+        return made
 
-    def _samples_ahead(self, packet: _Packet) -> int:
+    def _samples_ahead(self, codec: TapCodec, timestamp: int) -> int:
         """Distance from the end of what was laid down, in samples."""
         assert self._next_timestamp is not None
         # Signed distance modulo 2**32 (RFC 1982 arithmetic).
-        ticks = (packet.timestamp - self._next_timestamp + 2**31) % 2**32 - 2**31
-        return ticks * RATE // RTP_CLOCK_HZ[packet.codec]
+        ticks = (timestamp - self._next_timestamp + 2**31) % 2**32 - 2**31
+        return ticks * RATE // RTP_CLOCK_HZ[codec]
 
     def _lay_late(self, packet: _Packet) -> None:
         """Put a late packet into its place among what waits, as far as that was not taken."""
         if self._next_timestamp is None or self._decoder is None:
             return
         pcm = self._decoder.decode(packet.payload)
-        start = len(self._waiting) + self._samples_ahead(packet)
+        start = len(self._waiting) + self._samples_ahead(packet.codec, packet.timestamp)
         kept = pcm[min(-start, len(pcm)) :] if start < 0 else pcm
         start = max(start, 0)
         end = min(start + len(kept), len(self._waiting))
