@@ -319,7 +319,7 @@ async def test_mixed_tone_leaves_the_caller_audible_and_plays_alone(
     ("name", "make", "complaint"),
     [
         ("missing.wav", lambda path: None, "does not exist"),
-        ("wide.wav", lambda path: write_wav(path, tone(700, 0.1), 16000), "16000 Hz"),
+        ("wide.wav", lambda path: write_wav(path, tone(700, 0.1), 44100), "44100 Hz"),
         ("empty.wav", lambda path: write_wav(path, tone(700, 0.0)), "is empty"),
         ("noise.wav", lambda path: path.write_bytes(b"RIFFnot a wav file"), "cannot be read"),
     ],
