@@ -1,9 +1,9 @@
 """Load for `callshield bench relay`: loud telephone speech from a process of its own.
 
 ``python -m sipbridge.bench_load load`` opens the sockets of all far ends, forks a sender and
-receives itself. The sender notes in shared memory when it sent each packet; the kernel stamps each
-arrival (SO_TIMESTAMPNS), so that neither side's own slowness is taken for the relay's. Some flows go
-straight from socket to socket: what they take is the path without a relay.
+receives itself. The sender notes in shared memory when it sent each packet; the kernel stamps
+each arrival (SO_TIMESTAMPNS), so that neither side's own slowness is taken for the relay's. Some
+flows go straight from socket to socket: what they take is the path without a relay.
 
 ``python -m sipbridge.bench_load tap SOCKET`` is the detector's stand-in: it takes and decodes
 every tapped frame.

@@ -21,6 +21,7 @@ from callshield.messages import (
     SessionClosed,
     SrtpKeys,
 )
+from callshield.tap import TapCodec
 from sipbridge.ports import PortPair
 from sipbridge.quality import mean_opinion_score
 from sipbridge.relay_core import Core
@@ -33,8 +34,6 @@ SILENT_S = 3.0
 #: Too few packets to speak of quality.
 _LEAST_PACKETS = 50
 _CALL_ID = re.compile(r"[0-9a-f]{32}")
-#: The relay's numbers of codecs, those of :class:`callshield.tap.TapCodec`.
-CODEC_NUMBER = {"PCMU": 0, "PCMA": 8, "G722": 9, "OPUS": 111}
 _STATIC = {0: "PCMU", 8: "PCMA", 9: "G722"}
 _SUITES = (
     "AES_CM_128_HMAC_SHA1_80",
@@ -120,7 +119,7 @@ class MediaSession:
         """
         name = update.leg
         codec = update.codec or _STATIC.get(update.payload_type, "")
-        if codec not in CODEC_NUMBER:
+        if codec not in TapCodec.__members__:
             raise SdpError(
                 f"voice payload type {update.payload_type} cannot be relayed: offer PCMU, PCMA, "
                 "G722 or opus"
@@ -141,7 +140,7 @@ class MediaSession:
                 media_address(update.address, update.port),
                 update.rtcp_port,
                 _canonical(update.signalling_address),
-                CODEC_NUMBER[codec],
+                int(TapCodec[codec]),
                 update.payload_type,
                 update.event_payload_type,
                 update.comfort_noise_type,

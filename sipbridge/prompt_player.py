@@ -17,6 +17,7 @@ import structlog
 
 from callshield.errors import CallshieldError
 from callshield.messages import LegName, MediaMessage, PlayFinished, PlayPrompts
+from callshield.tap import TapCodec
 from sipbridge.media_session import LEG_NUMBER, LEGS, MediaSession
 from sipbridge.prompt_clips import ClipCache
 from sipbridge.relay_core import Core
@@ -73,9 +74,9 @@ class PromptPlayer:
         task.add_done_callback(self._tasks.discard)
 
     @staticmethod
-    def _form(session: MediaSession, message: PlayPrompts) -> tuple[str, int, float]:
+    def _form(session: MediaSession, message: PlayPrompts) -> tuple[TapCodec, int, float]:
         return (
-            session.codecs.get(message.leg, "PCMU"),
+            TapCodec[session.codecs.get(message.leg, "PCMU")],
             session.ptime_ms.get(message.leg, 20),
             message.gain_db,
         )

@@ -16,6 +16,7 @@ import pytest
 from callshield.messages import (
     CloseSession,
     CodePressed,
+    DigitReceived,
     LegName,
     MediaFailed,
     MediaStats,
@@ -160,14 +161,15 @@ async def test_mulaw_caller_talks_to_alaw_phone(bridge: Bridge) -> None:
 
 async def test_a_lost_packet_stays_a_gap(call: Call) -> None:
     await call.flow()
-    frames = [call.caller.packet(bytes([n]) * 160) for n in range(10)]
+    # Codes near silence: nothing is limited on the way to the agent.
+    frames = [call.caller.packet(bytes([0xF0 + n]) * 160) for n in range(10)]
     for number, frame in enumerate(frames):
         if number not in (4, 5):
             call.caller.send_raw(frame)
     heard = await call.agent.hear(8)
     first = heard[0]
     for packet in heard:
-        number = packet.payload[0]
+        number = packet.payload[0] - 0xF0
         assert packet.sequence == (first.sequence + number) & 0xFFFF
         assert packet.timestamp == (first.timestamp + 160 * number) & 0xFFFFFFFF
 
@@ -185,18 +187,37 @@ async def test_a_digit_is_told_once_and_passed_on_with_its_own_duration(call: Ca
     assert durations == [160, 320, 480, 640, 640, 640]
     assert heard[-1].timestamp == (events[0].timestamp + 640) & 0xFFFFFFFF
     assert [b.sequence - a.sequence & 0xFFFF for a, b in pairwise(heard)] == [1] * 7
+
+
+async def test_a_feature_code_is_told_once_and_never_heard(call: Call) -> None:
+    await call.flow()
+    for event in (10, 9, 11):
+        call.agent.press(event, 96)
     told = await call.bridge.expect(CodePressed)
-    assert (told.leg, told.digit) == (LegName.CALLER, "9")
+    assert (told.leg, told.code) == (LegName.AGENT, "*9#")
+    call.agent.say(b"\xff" * 160)
+    heard = await call.caller.hear(1)
+    assert {packet.payload_type for packet in heard} == {0}
+
+
+async def test_a_digit_by_info_leaves_as_an_event(call: Call) -> None:
+    await call.flow()
+    call.agent.say(b"\xff" * 160)
+    await call.caller.hear(1)
+    call.bridge.send(DigitReceived(call_id=call.call_id, leg=LegName.AGENT, digit="5"))
+    heard = await call.caller.hear(8)
+    events = [packet for packet in heard if packet.payload_type == 101]
+    assert [packet.payload[0] for packet in events] == [5] * 7
+    assert events[0].marker
+    assert [bool(packet.payload[1] & 0x80) for packet in events] == [False] * 4 + [True] * 3
+
+
+async def test_a_code_without_its_last_end_is_told_after_a_pause(call: Call) -> None:
     call.agent.press(10, 96)
-    told = await call.bridge.expect(CodePressed)
-    # Only one for each press: the next one told is the agent's.
-    assert (told.leg, told.digit) == (LegName.AGENT, "*")
-
-
-async def test_a_digit_without_its_end_is_told_after_a_pause(call: Call) -> None:
+    call.agent.press(9, 96)
     call.agent.press(11, 96, ends=0)
     told = await call.bridge.expect(CodePressed)
-    assert (told.leg, told.digit) == (LegName.AGENT, "#")
+    assert (told.leg, told.code) == (LegName.AGENT, "*9#")
 
 
 async def test_relay_prompt_relay_is_one_stream_without_a_seam(call: Call, tmp_path: Path) -> None:
@@ -300,7 +321,7 @@ async def test_a_looped_prompt_goes_on_until_stopped(call: Call, tmp_path: Path)
 async def test_mixed_tone_leaves_the_caller_audible_and_plays_alone(
     call: Call, tmp_path: Path
 ) -> None:
-    prompt = write_wav(tmp_path / "soft.wav", tone(400, 1.0, 1500))
+    prompt = write_wav(tmp_path / "soft.wav", tone(400, 1.0, 300))
     call.play(1, LegName.AGENT, [prompt], loop=True, mix=True)
     # Nobody talks: the tone alone, at the pace of the clock.
     alone = list(await call.agent.hear(10))
@@ -377,18 +398,17 @@ async def test_nothing_is_tapped_while_the_tap_is_closed_or_held(
     # The control: opened, it is tapped, and only from then on.
     await call.flow(tap=True)
     mark = call.caller.sequence
-    call.caller.say(b"\x12" * 160)
+    call.caller.say(b"\xf2" * 160)
     frames = await detector.until(lambda frames: len(frames) > 0)
-    assert [(frame.sequence, frame.payload[:1]) for frame in frames] == [(mark, b"\x12")]
+    assert [(frame.sequence, frame.payload[:1]) for frame in frames] == [(mark, b"\xf2")]
 
 
 async def test_digits_are_never_tapped(call: Call, detector: Detector) -> None:
     await call.flow(tap=True)
     call.caller.press(5)
-    await call.bridge.expect(CodePressed)
-    call.caller.say(b"\x12" * 160)
+    call.caller.say(b"\xf2" * 160)
     frames = await detector.until(lambda frames: len(frames) > 0)
-    assert [frame.payload for frame in frames] == [b"\x12" * 160]
+    assert [frame.payload for frame in frames] == [b"\xf2" * 160]
 
 
 async def test_a_detector_that_stops_reading_costs_frames_and_no_audio(
@@ -396,7 +416,7 @@ async def test_a_detector_that_stops_reading_costs_frames_and_no_audio(
 ) -> None:
     await call.flow(tap=True)
     detector.stop_reading()
-    frame = b"\x12" * 160
+    frame = b"\xf2" * 160
 
     async def until_dropped() -> int:
         said = 0
@@ -446,16 +466,16 @@ async def test_a_stranger_is_never_heard(call: Call) -> None:
     stranger.target = call.caller.target
     for _ in range(20):
         stranger.say(b"\x66" * 160)
-    call.caller.say(b"\x11" * 160)
+    call.caller.say(b"\xf1" * 160)
     for _ in range(20):
         stranger.say(b"\x66" * 160)
-    call.caller.say(b"\x11" * 160)
+    call.caller.say(b"\xf1" * 160)
     await call.agent.hear(2)
     call.agent.say(b"\x22" * 160)
     await call.caller.hear(1)
     call.bridge.send(CloseSession(call_id=call.call_id))
     closed = await call.bridge.expect(SessionClosed)
-    assert {packet.payload[:1] for packet in call.agent.heard} == {b"\x11"}
+    assert {packet.payload[:1] for packet in call.agent.heard} == {b"\xf1"}
     assert stranger.heard == []
     assert closed.caller.wrong_source == 40
     stranger.close()
@@ -468,15 +488,15 @@ async def test_a_phone_behind_nat_is_found_by_its_signalling_address(bridge: Bri
     await call.flow()
     call.agent.say(b"\x22" * 160)
     await call.caller.hear(1)
-    call.caller.say(b"\x11" * 160)
+    call.caller.say(b"\xf1" * 160)
     heard = await call.agent.hear(1)
-    assert heard[0].payload == b"\x11" * 160
+    assert heard[0].payload == b"\xf1" * 160
     call.hang_up()
 
 
 async def test_a_hundred_thousand_random_packets_change_nothing(call: Call) -> None:
     await call.flow()
-    call.caller.say(b"\x11" * 160)
+    call.caller.say(b"\xf1" * 160)
     await call.agent.hear(1)
     dice = random.Random(7)
     batch = 100_000
@@ -496,9 +516,9 @@ async def test_a_hundred_thousand_random_packets_change_nothing(call: Call) -> N
     async with asyncio.timeout(WAIT_S):
         while len(call.agent.heard) < 2:
             # The kernel drops what does not fit into the worker's queue, perhaps this one too.
-            call.caller.say(b"\x12" * 160)
+            call.caller.say(b"\xf2" * 160)
             await asyncio.sleep(0.02)
-    assert {packet.payload for packet in call.agent.heard} == {b"\x11" * 160, b"\x12" * 160}
+    assert {packet.payload for packet in call.agent.heard} == {b"\xf1" * 160, b"\xf2" * 160}
     call.bridge.send(CloseSession(call_id=call.call_id))
     closed = await call.bridge.expect(SessionClosed)
     counted = closed.caller.malformed + closed.caller.wrong_payload_type
@@ -618,7 +638,7 @@ async def test_commands_for_unknown_calls_are_answered_with_a_sentence(bridge: B
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"payload_type": 9}, "payload type 9"),
+        ({"payload_type": 18}, "payload type 18"),
         ({"address": ("pbx.example", 4000)}, "not an IP address"),
         ({"address": ("239.1.2.3", 4000)}, "multicast"),
         ({"address": ("127.0.0.1", 70000)}, "70000"),
@@ -631,7 +651,7 @@ async def test_an_sdp_that_cannot_be_relayed_leaves_the_leg_as_it_was(
     failed = await call.bridge.expect(MediaFailed)
     assert complaint in failed.error
     await call.flow()
-    call.caller.say(b"\x11" * 160)
+    call.caller.say(b"\xf1" * 160)
     await call.agent.hear(1)
 
 
@@ -644,7 +664,7 @@ async def test_packets_carry_the_configured_dscp(bridge: Bridge) -> None:
     listener.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
     call.negotiate(LegName.AGENT, address=listener.getsockname())
     await bridge.settle()
-    call.caller.say(b"\x11" * 160)
+    call.caller.say(b"\xf1" * 160)
     arrived = asyncio.Event()
     asyncio.get_running_loop().add_reader(listener, arrived.set)
     async with asyncio.timeout(WAIT_S):
@@ -670,8 +690,8 @@ async def test_one_side_may_speak_ipv6(tmp_path: Path) -> None:
     caller.target = ("::1", call.opened.caller_port)
     call.negotiate(LegName.CALLER, address=caller.address[:2])
     await call.flow()
-    caller.say(b"\x11" * 160)
-    assert (await call.agent.hear(1))[0].payload == b"\x11" * 160
+    caller.say(b"\xf1" * 160)
+    assert (await call.agent.hear(1))[0].payload == b"\xf1" * 160
     call.agent.say(b"\x22" * 160)
     assert (await caller.hear(1))[0].payload == b"\x22" * 160
     caller.close()
@@ -701,7 +721,7 @@ async def test_a_disk_that_hangs_keeps_neither_audio_nor_another_call_waiting(
     other = await Call.set_up(bridge)
     other.play(2, LegName.CALLER, [write_wav(tmp_path / "short.wav", tone(700, 0.1))])
     assert (await bridge.expect(PlayFinished, play_id=2)).complete
-    call.caller.say(b"\x11" * 160)
+    call.caller.say(b"\xf1" * 160)
     await call.agent.hear(1)
     call.bridge.send(StopPlay(call_id=call.call_id, leg=LegName.CALLER))
     finished = await bridge.expect(PlayFinished, play_id=1)

@@ -64,7 +64,9 @@ static void note_span(struct play *p, ns_t length, ns_t now, ns_t realtime) {
     /* The far end plays one frame after the other: those of a burst are heard in turn. */
     ns_t begins = now > p->until ? now : p->until;
     p->until = begins + length;
-    ns_t shift = realtime - now;
+    /* One shift for the whole prompt: the wall clock may be set meanwhile. */
+    if (!p->frames) p->shift = realtime - now;
+    ns_t shift = p->shift;
     if (p->file == p->begun) {
         p->span[p->file][0] = begins + shift;
         p->begun++;

@@ -65,6 +65,7 @@ struct play {
     ns_t due;               /* of the next packet */
     ns_t until;             /* the far end plays what it was sent until then */
     bool continues, alone;
+    ns_t shift;             /* from monotonic to wall clock */
     int begun;              /* files */
     ns_t span[MAX_CLIPS][2]; /* seconds since the epoch in ns */
 };
