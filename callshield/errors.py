@@ -9,6 +9,9 @@
     │   ├── SdpError            a session description that cannot be used (RFC 8866, RFC 3264)
     │   ├── RtpError            a datagram that is not RTP (RFC 3550)
     │   └── TapError            a batch on the tap that is not ours
+    ├── RecordingError          a recording cannot be written, read or exported
+    │   ├── RecordingKeyError   a node key is missing, wrong or badly kept
+    │   └── RecordingDamaged    a file is not as the recorder wrote it
     ├── BusError                a local socket between our processes failed
     └── DetectorModelError      a model file is missing or is not the one its card names
 
@@ -58,6 +61,18 @@ class RtpError(ProtocolError):
 
 class TapError(ProtocolError):
     """A datagram on the tap socket that is not a batch of ours."""
+
+
+class RecordingError(CallshieldError):
+    """A recording cannot be written, read or exported."""
+
+
+class RecordingKeyError(RecordingError):
+    """A node key is missing, is not the one that a file needs, or lies open to others."""
+
+
+class RecordingDamaged(RecordingError):
+    """A recording is not as the recorder wrote it: changed, cut up or put together anew."""
 
 
 class BusError(CallshieldError):
