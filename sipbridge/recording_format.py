@@ -32,6 +32,7 @@ Pure: bytes in, bytes out.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
@@ -174,41 +175,53 @@ def parse_header(data: bytes) -> Header:
     return Header(Identity(call_id, recording_id, started_at_ns), (first, second))
 
 
-def unwrap_key(header: Header, find: KeyFinder) -> tuple[bytes, int]:
-    """The recording's own key, and the number of the slot that gave it.
+@dataclass(frozen=True, slots=True, repr=False)
+class OpenedKey:
+    """What :func:`unwrap_key` found."""
+
+    key: bytes
+    slot: int
+    """Number of the slot that gave it."""
+    sound: bool
+    """No other slot holds what cannot be opened. One does when a rotation was cut short by a power
+    cut, or when somebody wrote there; the audio is not touched by that, and a rotation mends it."""
+
+
+def unwrap_key(header: Header, find: KeyFinder) -> OpenedKey:
+    """The recording's own key.
 
     Raises:
         RecordingKeyError: none of the node keys that the header names is here.
         RecordingDamaged: a named key is here, but does not open its slot; or both slots open, to
             different keys.
     """
-    found: tuple[bytes, int] | None = None
+    opened: list[tuple[bytes, int]] = []
+    named: list[str] = []
+    unknown = 0
     for number, slot in enumerate(header.slots):
         if not any(slot):
             continue
         key_id, nonce, wrapped = _SLOT.unpack(slot)
+        named.append(key_id.hex())
         node_key = find(key_id)
         if node_key is None:
+            unknown += 1
             continue
-        try:
+        with contextlib.suppress(InvalidTag):
             key = AESGCM(node_key).decrypt(nonce, wrapped, header.identity.pack() + key_id)
-        except InvalidTag:
-            # Torn by a power cut while the key was being replaced: then the other slot opens.
-            continue
-        if found is not None and found[0] != key:
-            raise RecordingDamaged("the recording's two key slots do not belong together")
-        found = found or (key, number)
-    if found is not None:
-        return found
-    named = [key_id.hex() for key_id in header.key_ids()]
+            opened.append((key, number))
     if not named:
         raise RecordingDamaged("the recording's header was changed: both key slots are empty")
-    if all(find(bytes.fromhex(key_id)) is None for key_id in named):
+    if not opened and unknown == len(named):
         raise RecordingKeyError(
             f"the node key {' or '.join(named)} that opens this recording is not here: put it into "
             "the key file (recording.key_file), below the current one"
         )
-    raise RecordingDamaged("the recording's header was changed: its key cannot be opened")
+    if not opened:
+        raise RecordingDamaged("the recording's header was changed: its key cannot be opened")
+    if len({key for key, _ in opened}) > 1:
+        raise RecordingDamaged("the recording's two key slots do not belong together")
+    return OpenedKey(*opened[0], sound=len(opened) == len(named))
 
 
 class ChunkSealer:

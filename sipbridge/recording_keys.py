@@ -217,9 +217,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise RecordingKeyError(
-            f"the folder {folder} cannot be made: {error.strerror}"
-        ) from None
+        raise RecordingKeyError(f"the folder {folder} cannot be made: {error.strerror}") from None
 
 
 def _sync_folder(folder: Path) -> None:
