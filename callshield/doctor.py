@@ -32,6 +32,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("prompts", _prompts),
         ("acoustic model", _model),
         ("folders", _folders),
+        ("recording", _recording),
         ("descriptors", _descriptors),
         ("peers", _peers),
         ("agents", _agents),
@@ -111,6 +112,24 @@ def _existing(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
+
+
+def _recording(settings: Settings) -> str:
+    from sipbridge.recording_keys import load_keys
+    from sipbridge.recording_store import RecordingStore
+
+    if not settings.recording.enabled:
+        return "off"
+    keys = load_keys(settings.recording.key_file)
+    store = RecordingStore(settings.recording.directory, make=True)
+    free_mib = store.free_bytes() >> 20
+    store.close()
+    if free_mib < settings.recording.min_free_mib:
+        raise _Failed(
+            f"{free_mib} MiB free in {settings.recording.directory}, "
+            f"{settings.recording.min_free_mib} needed (recording.min_free_mib)"
+        )
+    return f"node key {keys.ids()[0]}, {free_mib} MiB free in {settings.recording.directory}"
 
 
 def _descriptors(settings: Settings) -> str:

@@ -252,9 +252,10 @@ class Recorder:
                 raise RecordingError("recording is switched off: recording.enabled is false")
             store = self._usable_store()
             self._require_space(store)
-            # Anew for each call, so that a rotated key counts from the next call on.
-            keys = load_keys(self._settings.key_file)
             descriptor, stored = store.create(start.call_id, start.at_ns)
+            # Anew for each call, so that a rotated key counts from the next call on; after the
+            # file is there, so that a rotation cannot miss a file that has the old key.
+            keys = load_keys(self._settings.key_file)
             writer = RecordingWriter(descriptor, stored, keys.current, start.at_ns, start.meta)
         except (RecordingError, OSError) as error:
             if descriptor >= 0:
@@ -451,9 +452,7 @@ class Recorder:
             return
         store = RecordingStore(self._settings.directory)
         try:
-            deleted = store.purge(
-                datetime.now(UTC).date(), self._settings.retention_days, lambda _: None
-            )
+            deleted = store.purge(datetime.now(UTC).date(), self._settings.retention_days)
         finally:
             store.close()
         if deleted:

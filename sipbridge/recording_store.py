@@ -11,7 +11,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -81,12 +81,12 @@ class RecordingStore:
             if make:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder = os.open(directory, _FOLDER_FLAGS)
-        except FileNotFoundError:
-            raise RecordingError(
-                f"there is no folder {directory}: nothing was recorded yet, or recording.directory "
-                "names another one"
-            ) from None
         except OSError as error:
+            if not make and isinstance(error, FileNotFoundError):
+                raise RecordingError(
+                    f"there is no folder {directory}: nothing was recorded yet, or "
+                    "recording.directory names another one"
+                ) from None
             raise RecordingError(
                 f"the folder of recordings {directory} cannot be used: {error.strerror}"
             ) from None
@@ -222,13 +222,13 @@ class RecordingStore:
                 raise RecordingError(f"{stored.day}/{stored.name} is not a plain file")
             yield file
 
-    def purge(self, today: date, retention_days: int, found: Callable[[int], None]) -> int:
+    def purge(self, today: date, retention_days: int, *, dry_run: bool = False) -> int:
         """Delete all days that are more than ``retention_days`` before ``today``.
 
         Args:
             today: by UTC.
             retention_days: full days to keep.
-            found: told the number of files of each day before they go.
+            dry_run: only count.
 
         Returns:
             Files deleted.
@@ -242,10 +242,11 @@ class RecordingStore:
             try:
                 with os.scandir(folder) as entries:
                     names = [entry.name for entry in entries if _NAME.fullmatch(entry.name)]
-                found(len(names))
+                deleted += len(names)
+                if dry_run:
+                    continue
                 for name in names:
                     os.unlink(name, dir_fd=folder)
-                    deleted += 1
             finally:
                 os.close(folder)
             try:
@@ -283,7 +284,11 @@ def rewrap(file: BinaryIO, keys: KeyRing) -> bool:
         RecordingDamaged: the header was changed.
     """
     descriptor = file.fileno()
-    header = parse_header(os.pread(descriptor, HEADER_BYTES, 0))
+    data = os.pread(descriptor, HEADER_BYTES, 0)
+    if not data and not is_being_written(file):
+        # Killed in the moment between its name and its header: there is nothing in it.
+        return False
+    header = parse_header(data)
     opened = unwrap_key(header, keys.find)
     current = header.slots[opened.slot]
     fresh = wrap_key(header.identity, keys.current, opened.key)
