@@ -116,20 +116,24 @@ def _existing(folder: Path) -> Path:
 
 def _recording(settings: Settings) -> str:
     from sipbridge.recording_keys import load_keys
-    from sipbridge.recording_store import RecordingStore
 
-    if not settings.recording.enabled:
+    recording = settings.recording
+    if not recording.enabled:
         return "off"
-    keys = load_keys(settings.recording.key_file)
-    store = RecordingStore(settings.recording.directory, make=True)
-    free_mib = store.free_bytes() >> 20
-    store.close()
-    if free_mib < settings.recording.min_free_mib:
+    keys = load_keys(recording.key_file)
+    existing = _existing(recording.directory)
+    if not os.access(existing, os.W_OK | os.X_OK):
         raise _Failed(
-            f"{free_mib} MiB free in {settings.recording.directory}, "
-            f"{settings.recording.min_free_mib} needed (recording.min_free_mib)"
+            f"recording.directory: this user cannot write to {existing}: chown it, or choose "
+            "another"
         )
-    return f"node key {keys.ids()[0]}, {free_mib} MiB free in {settings.recording.directory}"
+    free_mib = shutil.disk_usage(existing).free >> 20
+    if free_mib < recording.min_free_mib:
+        raise _Failed(
+            f"{recording.directory}: {free_mib} MiB free, {recording.min_free_mib} needed "
+            "(recording.min_free_mib)"
+        )
+    return f"{recording.directory} ({free_mib} MiB free), node key {keys.ids()[0]}"
 
 
 def _descriptors(settings: Settings) -> str:

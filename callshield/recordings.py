@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections import Counter
@@ -42,9 +43,15 @@ def _keys_if_any(settings: RecordingSettings) -> KeyRing | None:
 
 
 def _decoder(codec: int) -> Decoder:
+    from callshield.tap import TapCodec
     from sipbridge.recording_export import g711_only
 
-    return g711_only(codec)
+    try:
+        audio_codecs = importlib.import_module("callshield.audio_codecs")
+    except ModuleNotFoundError:
+        return g711_only(codec)
+    made: Decoder = audio_codecs.decoder(TapCodec(codec))
+    return made
 
 
 @recordings_app.command("list")
