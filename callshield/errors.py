@@ -9,10 +9,10 @@
     │   ├── SdpError            a session description that cannot be used (RFC 8866, RFC 3264)
     │   ├── RtpError            a datagram that is not RTP (RFC 3550)
     │   └── TapError            a batch on the tap that is not ours
+    ├── BusError                a local socket between our processes failed
     ├── RecordingError          a recording cannot be written, read or exported
     │   ├── RecordingKeyError   a node key is missing, wrong or badly kept
     │   └── RecordingDamaged    a file is not as the recorder wrote it
-    ├── BusError                a local socket between our processes failed
     └── DetectorModelError      a model file is missing or is not the one its card names
 
 ``str(error)`` is a sentence that tells a person what to do.
@@ -63,6 +63,10 @@ class TapError(ProtocolError):
     """A datagram on the tap socket that is not a batch of ours."""
 
 
+class BusError(CallshieldError):
+    """A local socket between two of our processes failed."""
+
+
 class RecordingError(CallshieldError):
     """A recording cannot be written, read or exported."""
 
@@ -73,10 +77,6 @@ class RecordingKeyError(RecordingError):
 
 class RecordingDamaged(RecordingError):
     """A recording is not as the recorder wrote it: changed, cut up or put together anew."""
-
-
-class BusError(CallshieldError):
-    """A local socket between two of our processes failed."""
 
 
 class DetectorModelError(CallshieldError):
