@@ -338,21 +338,21 @@ def _samples(mono: IO[bytes], from_hz: int, to_hz: int, length: int) -> Iterator
         return
     import soxr
 
-    stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="int16")
-    held = np.zeros(0, np.int16)
+    # In floating point, because soxr dithers integers: silence must stay silence.
+    stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32")
+    held = np.zeros(0, np.float32)
     ended = False
     for begin in range(0, length, _BLOCK):
         size = min(_BLOCK, length - begin)
         while len(held) < size:
-            data = mono.read(2 * _BLOCK)
-            if ended or not data:
-                tail = np.zeros(0, np.int16) if ended else stream.resample_chunk(held[:0], True)
-                ended = True
-                held = np.concatenate((held, tail))
-                held = np.concatenate((held, np.zeros(max(size - len(held), 0), np.int16)))
+            data = np.frombuffer(mono.read(2 * _BLOCK), "<i2").astype(np.float32)
+            if ended:
+                more = np.zeros(size - len(held), np.float32)
             else:
-                held = np.concatenate((held, stream.resample_chunk(np.frombuffer(data, "<i2"))))
-        yield held[:size]
+                ended = not len(data)
+                more = stream.resample_chunk(data, ended)
+            held = np.concatenate((held, more))
+        yield np.clip(np.rint(held[:size]), -32768, 32767).astype(np.int16)
         held = held[size:]
 
 

@@ -250,7 +250,8 @@ def test_a_wide_band_side_makes_the_file_16_khz_and_the_other_side_follows(tmp_p
     speech = tone(400, 100 * FRAME)
     writer = scene.writer()
     for n, payload in enumerate(ulaw_frames(speech)):
-        scene.add(writer, 0, payload, n * FRAME, 20 * n)
+        if not 40 <= n < 60:
+            scene.add(writer, 0, payload, n * FRAME, 20 * n)
     for n in (0, 2, 1, 3, *range(4, 100)):
         # G.722 counts 8000 a second for its 16000 samples (RFC 3551 section 4.5.2).
         scene.add(writer, 1, bytes([1]) * FRAME, n * FRAME, 20 * max(n, 2 * (n == 1)), codec=9)
@@ -260,9 +261,11 @@ def test_a_wide_band_side_makes_the_file_16_khz_and_the_other_side_follows(tmp_p
     assert samples.shape == (32000, 2)
     assert np.array_equal(samples[:, 1], np.repeat(np.arange(1, 101), 320))
     expected = tone(400, 32000, 16000).astype(float)
-    inside = slice(1000, -1000)
+    inside = slice(1000, 12000)
     error = samples[inside, 0] - expected[inside]
     assert np.sqrt(np.mean(error**2)) < 0.03 * np.sqrt(np.mean(expected**2))
+    # Digital silence, but for the ringing of the filter next to it.
+    assert not samples[13000:19000, 0].any()
     assert made.sidecar["channels"]["agent"]["codecs"] == ["G722"]
 
 
