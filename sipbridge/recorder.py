@@ -9,6 +9,7 @@ else.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import queue
@@ -16,16 +17,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from typing import Literal
 
 import structlog
 
 from callshield.errors import RecordingError
 from callshield.settings import RecordingSettings
+from sipbridge.recording_disk import RecordingDisk
 from sipbridge.recording_keys import load_keys
 from sipbridge.recording_parse import Parsed, parse
-from sipbridge.recording_store import RecordingStore, StoredRecording
+from sipbridge.recording_store import RecordingStore
 from sipbridge.recording_writer import CHUNK_S, CallMeta, RecordingWriter
 
 __all__ = ["CallMeta", "Recorder", "RecorderStatistics", "RecordingState"]
@@ -37,7 +39,6 @@ log = structlog.get_logger()
 
 _TICK_S = 0.05
 _SPACE_CHECK_S = 1.0
-_PURGE_S = 3600.0
 #: After a resume, frames that arrived before it are refused for as long as they may be under way.
 _GUARD_S = 2.0
 #: A disk that hangs must not keep the process from ending.
@@ -71,7 +72,7 @@ class _Start:
 class _Word:
     """A command for a running recording."""
 
-    word: Literal["pause", "resume", "stop", "sync_failed"]
+    word: Literal["pause", "resume", "stop", "not_kept"]
     call_id: str
     at_ns: int
     detail: str = ""
@@ -88,16 +89,6 @@ class _Close:
 
 
 _Item = bytes | _Start | _Word | _Lost | _Close
-
-
-@dataclass(frozen=True, slots=True)
-class _Sync:
-    """For the second thread: make a file last; it owns the descriptor."""
-
-    descriptor: int
-    stored: StoredRecording
-    first: bool
-    writer: RecordingWriter
 
 
 class Recorder:
@@ -125,11 +116,9 @@ class Recorder:
         self._sinks: dict[bytes, Callable[[bytes], None]] = {}
         self._guarded: dict[bytes, tuple[int, float]] = {}
         self._space_checked = 0.0
-        self._syncs: queue.SimpleQueue[_Sync | None] = queue.SimpleQueue()
+        self._disk = RecordingDisk(settings, self._not_kept)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-        self._sync_thread = threading.Thread(target=self._sync, name="recorder-disk", daemon=True)
         self._thread.start()
-        self._sync_thread.start()
 
     # ------------------------------------------------------------- called by the media worker
 
@@ -177,8 +166,8 @@ class Recorder:
         self._closed = True
         self._queue.put(_Close(time.time_ns()))
         self._thread.join(_CLOSE_S)
-        self._sync_thread.join(_CLOSE_S)
-        if self._thread.is_alive() or self._sync_thread.is_alive():
+        self._disk.thread.join(_CLOSE_S)
+        if self._thread.is_alive() or self._disk.thread.is_alive():
             log.error("recorder_not_flushed", waiting_bytes=self._fed_bytes - self._done_bytes)
 
     # ------------------------------------------------------------- the recorder's thread
@@ -204,7 +193,7 @@ class Recorder:
             finally:
                 if isinstance(item, bytes):
                     self._done_bytes += len(item)
-        self._syncs.put(None)
+        self._disk.end()
 
     def _take(self, item: _Item) -> bool:
         match item:
@@ -213,7 +202,7 @@ class Recorder:
             case _Start():
                 self._begin(item)
             case _Word():
-                self._obey(item)
+                self._attempt(item.call_id, partial(self._obey, item))
             case _Lost(at_ns):
                 log.error("recorder_overloaded", queue_bytes=self._limit)
                 for writer in self._writers.values():
@@ -221,7 +210,7 @@ class Recorder:
                         writer.lost(at_ns)
             case _Close(at_ns):
                 for call_id in list(self._writers):
-                    self._end(call_id, "shutdown", at_ns)
+                    self._attempt(call_id, partial(self._end, call_id, "shutdown", at_ns))
                 return False
         return True
 
@@ -257,16 +246,17 @@ class Recorder:
             # file is there, so that a rotation cannot miss a file that has the old key.
             keys = load_keys(self._settings.key_file)
             writer = RecordingWriter(descriptor, stored, keys.current, start.at_ns, start.meta)
-        except (RecordingError, OSError) as error:
+        except Exception as error:
             if descriptor >= 0:
                 os.close(descriptor)
-                store.remove(stored)
+                with contextlib.suppress(OSError):
+                    store.remove(stored)
             self._failed(start.call_id, self._sentence(error))
             return
         self._writers[start.call_id] = writer
         # Frames of an earlier recording of this call may still be under way.
         self._guard(bytes.fromhex(start.call_id), start.at_ns)
-        self._hand_to_sync(writer, first=True)
+        self._disk.sync(writer, new=True)
         self._tell(start.call_id, "recording", "")
 
     def _usable_store(self) -> RecordingStore:
@@ -290,54 +280,61 @@ class Recorder:
                 f"{self._settings.directory}"
             )
 
+    def _attempt(self, call_id: str, action: Callable[[], None]) -> None:
+        """Do something to one recording; what goes wrong ends this one and no other."""
+        try:
+            action()
+        except Exception as error:
+            self._give_up(call_id, self._sentence(error))
+
     def _obey(self, word: _Word) -> None:
         writer = self._writers.get(word.call_id)
         if writer is None:
             return
         key = bytes.fromhex(word.call_id)
-        try:
-            if word.word == "pause" and not writer.paused:
-                self._sinks.pop(key, None)
-                self._guarded.pop(key, None)
-                writer.pause(word.at_ns)
-                self._tell(word.call_id, "paused", "")
-            elif word.word == "resume" and writer.paused:
-                writer.resume(word.at_ns)
-                self._guard(key, word.at_ns)
-                self._tell(word.call_id, "recording", "")
-            elif word.word == "stop":
-                self._end(word.call_id, "stopped", word.at_ns)
-            elif word.word == "sync_failed":
-                self._give_up(word.call_id, word.detail)
-        except OSError as error:
-            self._give_up(word.call_id, self._sentence(error))
+        if word.word == "pause" and not writer.paused:
+            self._sinks.pop(key, None)
+            self._guarded.pop(key, None)
+            writer.pause(word.at_ns)
+            self._tell(word.call_id, "paused", "")
+        elif word.word == "resume" and writer.paused:
+            writer.resume(word.at_ns)
+            self._guard(key, word.at_ns)
+            self._tell(word.call_id, "recording", "")
+        elif word.word == "stop":
+            self._end(word.call_id, "stopped", word.at_ns)
+        elif word.word == "not_kept":
+            self._give_up(word.call_id, word.detail)
 
-    def _end(self, call_id: str, ended: str, at_ns: int) -> None:
+    def _end(self, call_id: str, ended: str, at_ns: int, reason: str = "") -> None:
+        """Finish a file; with a reason, the recording failed."""
         writer = self._writers[call_id]
-        try:
-            writer.finish(ended, at_ns)
-        except OSError as error:
-            self._give_up(call_id, self._sentence(error))
-            return
+        writer.finish(ended, at_ns)
         self._forget(call_id)
-        self._syncs.put(_Sync(writer.release(), writer.stored, False, writer))
-        self._tell(call_id, "stopped", "")
+        self._disk.sync_and_close(writer)
+        if reason:
+            self._failed(call_id, reason)
+        else:
+            self._tell(call_id, "stopped", "")
 
     def _give_up(self, call_id: str, reason: str) -> None:
         """The disk failed this recording; what is on it stays readable as ended early."""
         writer = self._forget(call_id)
+        if writer is None:
+            return
+        descriptor = writer.release()
         try:
-            writer.cut_back()
+            os.ftruncate(descriptor, writer.written)
+            os.close(descriptor)
         except OSError as error:
             log.warning("recording_not_cut_back", call_id=call_id, error=str(error))
-        os.close(writer.release())
         self._failed(call_id, reason)
 
-    def _forget(self, call_id: str) -> RecordingWriter:
+    def _forget(self, call_id: str) -> RecordingWriter | None:
         key = bytes.fromhex(call_id)
         self._sinks.pop(key, None)
         self._guarded.pop(key, None)
-        return self._writers.pop(call_id)
+        return self._writers.pop(call_id, None)
 
     def _failed(self, call_id: str, reason: str) -> None:
         log.error("recording_failed", call_id=call_id, reason=reason)
@@ -350,9 +347,13 @@ class Recorder:
             self.statistics.faults += 1
             log.exception("recording_change_not_told", call_id=call_id, state=state)
 
-    def _sentence(self, error: RecordingError | OSError) -> str:
+    def _sentence(self, error: Exception) -> str:
         if isinstance(error, RecordingError):
             return str(error)
+        if not isinstance(error, OSError):
+            self.statistics.faults += 1
+            log.error("recorder_fault", exc_info=error)
+            return "Callshield's recorder has a fault of its own: see the log"
         directory = self._settings.directory
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return f"the disk of {directory} is full: make space, or record for fewer days"
@@ -363,21 +364,7 @@ class Recorder:
     def _tick(self) -> None:
         now = time.monotonic()
         for call_id, writer in list(self._writers.items()):
-            try:
-                if not writer.waiting:
-                    pass
-                elif not writer.due:
-                    writer.due = now + CHUNK_S - _TICK_S
-                elif now >= writer.due:
-                    writer.flush()
-                if now >= writer.synced_at + self._settings.sync_interval_s:
-                    self._hand_to_sync(writer)
-            except OSError as error:
-                self._give_up(call_id, self._sentence(error))
-            except Exception:
-                self.statistics.faults += 1
-                log.exception("recorder_fault", call_id=call_id)
-                self._give_up(call_id, "a fault in Callshield's recorder: see the log")
+            self._attempt(call_id, partial(self._tend, writer, now))
         for key, (_, until) in list(self._guarded.items()):
             if now >= until:
                 del self._guarded[key]
@@ -386,6 +373,16 @@ class Recorder:
             self._space_checked = now
             self._check_space()
 
+    def _tend(self, writer: RecordingWriter, now: float) -> None:
+        if not writer.waiting:
+            pass
+        elif not writer.due:
+            writer.due = now + CHUNK_S - _TICK_S
+        elif now >= writer.due:
+            writer.flush()
+        if now >= writer.synced_at + self._settings.sync_interval_s:
+            self._disk.sync(writer)
+
     def _check_space(self) -> None:
         try:
             self._require_space(self._usable_store())
@@ -393,67 +390,9 @@ class Recorder:
             reason = self._sentence(error)
             # There is room yet for an orderly end.
             for call_id in list(self._writers):
-                writer = self._writers[call_id]
-                try:
-                    writer.finish("disk", time.time_ns())
-                except OSError as fault:
-                    self._give_up(call_id, self._sentence(fault))
-                    continue
-                self._forget(call_id)
-                self._syncs.put(_Sync(writer.release(), writer.stored, False, writer))
-                self._failed(call_id, reason)
+                self._attempt(call_id, partial(self._end, call_id, "disk", time.time_ns(), reason))
 
-    def _hand_to_sync(self, writer: RecordingWriter, first: bool = False) -> None:
-        if writer.sync_pending:
-            return
-        writer.sync_pending = True
-        writer.synced_at = time.monotonic()
-        self._syncs.put(_Sync(os.dup(writer.descriptor), writer.stored, first, writer))
-
-    # ------------------------------------------------------------- the disk's thread
-
-    def _sync(self) -> None:
-        purge_at = time.monotonic()
-        while True:
-            try:
-                job = self._syncs.get(timeout=max(purge_at - time.monotonic(), 0.0))
-            except queue.Empty:
-                purge_at = time.monotonic() + _PURGE_S
-                try:
-                    self._purge()
-                except (OSError, RecordingError) as error:
-                    log.error("recordings_not_purged", error=str(error))
-                continue
-            if job is None:
-                break
-            try:
-                os.fdatasync(job.descriptor)
-                if job.first:
-                    self._sync_name(job.stored)
-            except (OSError, RecordingError) as error:
-                log.error("recording_not_synced", call_id=job.stored.call_id, error=str(error))
-                self._queue.put(
-                    _Word("sync_failed", job.stored.call_id, time.time_ns(), self._sentence(error))
-                )
-            finally:
-                os.close(job.descriptor)
-                job.writer.sync_pending = False
-
-    def _sync_name(self, stored: StoredRecording) -> None:
-        store = RecordingStore(self._settings.directory)
-        try:
-            store.sync_day(stored.day)
-        finally:
-            store.close()
-
-    def _purge(self) -> None:
-        """Delete what is older than the law lets us keep; once an hour is often enough."""
-        if not self._settings.directory.is_dir():
-            return
-        store = RecordingStore(self._settings.directory)
-        try:
-            deleted = store.purge(datetime.now(UTC).date(), self._settings.retention_days)
-        finally:
-            store.close()
-        if deleted:
-            log.info("recordings_purged", files=deleted)
+    def _not_kept(self, call_id: str, error: OSError | RecordingError) -> None:
+        """Called by the disk's thread."""
+        word = _Word("not_kept", call_id, time.time_ns(), self._sentence(error))
+        self._queue.put(word)

@@ -62,8 +62,10 @@ class RecordingBench:
     feed_p99_us: float
     feed_max_us: float
     """How long the media worker's event loop was in ``feed()``."""
+    idle_late_p99_ms: float
+    """How late a thread of this process woke up before there was a recorder."""
     late_p99_ms: float
-    """How late the feeding thread woke up: what the threads' shared interpreter lock costs it."""
+    """The same while it feeds the recorder: the threads share the interpreter's lock."""
     dropped_bytes: int
     faults: int
 
@@ -125,6 +127,11 @@ def measure(folder: Path, calls: int, seconds: float) -> RecordingBench:
     blob["payload"] = np.frombuffer(
         secrets.token_bytes(2 * calls * _FRAME_BYTES), f"V{_FRAME_BYTES}"
     )
+    idle = []
+    began = time.monotonic()
+    for tick in range(100):
+        time.sleep(max(began + tick * _TICK_S - time.monotonic(), 0))
+        idle.append((time.monotonic() - began - tick * _TICK_S) * 1e3)
     with _Stopwatch() as watch:
         recorder = Recorder(settings, lambda *_: None)
         for call in ids:
@@ -141,7 +148,7 @@ def measure(folder: Path, calls: int, seconds: float) -> RecordingBench:
                 time.sleep(pause)
             now = time.monotonic()
             if tick == warm_ticks:
-                cpu, disk = _cpu_s(recorder._thread), _cpu_s(recorder._sync_thread)
+                cpu, disk = _cpu_s(recorder._thread), _cpu_s(recorder._disk.thread)
                 wall, records = now, recorder.statistics.records
                 watch.on_disk_ms.clear()
                 watch.sync_ms.clear()
@@ -154,7 +161,7 @@ def measure(folder: Path, calls: int, seconds: float) -> RecordingBench:
             before = time.perf_counter()
             recorder.feed(data)
             feeds.append((time.perf_counter() - before) * 1e6)
-        disk = _cpu_s(recorder._sync_thread) - disk
+        disk = _cpu_s(recorder._disk.thread) - disk
         cpu = _cpu_s(recorder._thread) - cpu
         wall = time.monotonic() - wall
         records = recorder.statistics.records - records
@@ -182,6 +189,7 @@ def measure(folder: Path, calls: int, seconds: float) -> RecordingBench:
         sync_p99_ms=round(float(np.percentile(syncs, 99)), 2),
         feed_p99_us=round(float(np.percentile(feeds, 99)), 1),
         feed_max_us=round(max(feeds), 1),
+        idle_late_p99_ms=round(float(np.percentile(idle, 99)), 2),
         late_p99_ms=round(float(np.percentile(late, 99)), 2),
         dropped_bytes=recorder.statistics.dropped_bytes,
         faults=recorder.statistics.faults,

@@ -217,7 +217,7 @@ class RecordingStore:
             raise RecordingError(
                 f"{stored.day}/{stored.name} cannot be opened: {error.strerror}"
             ) from None
-        with os.fdopen(descriptor, "r+b" if write else "rb") as file:
+        with os.fdopen(descriptor, "r+b" if write else "rb", buffering=0) as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise RecordingError(f"{stored.day}/{stored.name} is not a plain file")
             yield file

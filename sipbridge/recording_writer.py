@@ -166,13 +166,10 @@ class RecordingWriter:
         )
         self._write(self._sealer.seal(pack_summary(summary), ChunkKind.LAST))
 
-    def cut_back(self) -> None:
-        """Take a half-written chunk off the end again; the file is left as ended early.
-
-        Raises:
-            OSError: the disk does not even want that.
-        """
-        os.ftruncate(self.descriptor, self._written)
+    @property
+    def written(self) -> int:
+        """Bytes of whole chunks in the file, its header with them."""
+        return self._written
 
     def release(self) -> int:
         """Give the descriptor up to the caller, who closes it."""

@@ -324,7 +324,7 @@ def test_a_full_disk_ends_the_recording_and_the_next_call_is_recorded(
     config, call, later = settings_in(tmp_path), call_id(), call_id()
     disk = FullDisk(room)
     with recording(config) as (recorder, changes):
-        monkeypatch.setattr(recording_writer.os, "write", disk)
+        monkeypatch.setattr(os, "write", disk)
         recorder.start(call)
         state = "failed" if room <= 300 else "recording"
         reason = changes.expect(call, state)
@@ -333,7 +333,7 @@ def test_a_full_disk_ends_the_recording_and_the_next_call_is_recorded(
             reason = changes.expect(call, "failed")
         assert "is full" in reason
         recorder.feed(record(call))
-        monkeypatch.setattr(recording_writer.os, "write", disk.real)
+        monkeypatch.setattr(os, "write", disk.real)
         recorder.start(later)
         recorder.feed(record(later, payload=b"there is space again"))
         recorder.stop(later)
@@ -385,7 +385,7 @@ def test_a_disk_that_cannot_keep_what_it_took_is_told(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with recording(config) as (recorder, changes):
-        monkeypatch.setattr(recorder_module.os, "fdatasync", broken)
+        monkeypatch.setattr(os, "fdatasync", broken)
         recorder.start(call)
         changes.expect(call, "recording")
         assert "Input/output error" in changes.expect(call, "failed")
