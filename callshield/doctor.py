@@ -120,6 +120,10 @@ def _recording(settings: Settings) -> str:
     recording = settings.recording
     if not recording.enabled:
         return "off"
+    if settings.notice.prompt_dir is None and "recording" not in settings.notice.prompts:
+        raise _Failed(
+            'calls are recorded, but no notice says so: add "recording" to notice.prompts'
+        )
     keys = load_keys(recording.key_file)
     existing = _existing(recording.directory)
     if not os.access(existing, os.W_OK | os.X_OK):

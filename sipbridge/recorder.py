@@ -13,6 +13,7 @@ import contextlib
 import errno
 import os
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -253,6 +254,9 @@ class Recorder:
                     store.remove(stored)
             self._failed(start.call_id, self._sentence(error))
             return
+        # Calls that start together must not all write together ever after: a burst of writes keeps
+        # the interpreter's lock, and with it the worker's event loop, for milliseconds.
+        writer.due = time.monotonic() + CHUNK_S * random.random()
         self._writers[start.call_id] = writer
         # Frames of an earlier recording of this call may still be under way.
         self._guard(bytes.fromhex(start.call_id), start.at_ns)

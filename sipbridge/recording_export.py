@@ -10,9 +10,7 @@ finds it.
 from __future__ import annotations
 
 import json
-import os
-import struct
-import tempfile
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,14 +29,13 @@ from sipbridge.recording_reader import OpenedRecording
 from sipbridge.recording_store import RecordingStore, StoredRecording, is_being_written
 from sipbridge.recording_timeline import CLOCK_HZ, G722, OPUS, Placement, frame_units
 from sipbridge.recording_timeline import place as place_frames
+from sipbridge.recording_wav import MAX_WAV_BYTES, nameless_file, write_private, write_wav
 
 _NARROW_HZ = 8000
 _WIDE_HZ = 16000
 _WIDE = frozenset({G722, OPUS})
 #: Frames that claim to be further than this from the recording's start are left out.
 _FAR_NS = 48 * 3600 * 10**9
-_BLOCK = 1 << 16
-_WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 _CODEC_NAMES = {0: "PCMU", 8: "PCMA", 9: "G722", 111: "OPUS"}
 _SIDES = {CALLER_CHANNEL: "caller", AGENT_CHANNEL: "agent"}
 
@@ -95,10 +92,10 @@ def g711_only(codec: int) -> Decoder:
 class _Channel:
     """What the first pass gathers of one side."""
 
-    codec: list[int] = field(default_factory=list)
-    timestamp: list[int] = field(default_factory=list)
-    at_ns: list[int] = field(default_factory=list)
-    units: list[int] = field(default_factory=list)
+    codec: array[int] = field(default_factory=lambda: array("B"))
+    timestamp: array[int] = field(default_factory=lambda: array("I"))
+    at_ns: array[int] = field(default_factory=lambda: array("q"))
+    units: array[int] = field(default_factory=lambda: array("I"))
     misplaced: int = 0
     undecodable: int = 0
 
@@ -185,20 +182,20 @@ def export_call(
                 for recording in opened
             ),
         )
-        if 4 * length + _WAV_HEADER.size >= 1 << 32:
+        if 4 * length >= MAX_WAV_BYTES:
             raise RecordingError(
                 f"the call is {length / rate / 3600:.1f} hours long: more than a WAV file can hold"
             )
         sides: list[IO[bytes]] = []
         for number, channel in channels.items():
-            mono = stack.enter_context(_nameless(out.parent))
+            mono = stack.enter_context(nameless_file(out.parent))
             sides.append(mono)
             mono.truncate(2 * (-(-length * channel.rate_hz // rate)))
             _second_pass(opened, number, channel, placed[number], mono, make_decoder, step)
         rates = [channel.rate_hz for channel in channels.values()]
-        _write_wav(out, sides, rates, rate, length, overwrite)
+        write_wav(out, sides, rates, rate, length, overwrite)
         sidecar = _sidecar(recordings, opened, channels, placed, marks, zero_ns, rate, length)
-        _write_private(
+        write_private(
             out.with_name(out.name + ".json"),
             [json.dumps(sidecar, indent=2).encode() + b"\n"],
             overwrite=True,
@@ -309,53 +306,6 @@ class _Voice:
         return np.rint(stretched).astype(np.int16)
 
 
-def _write_wav(
-    out: Path, sides: list[IO[bytes]], rates: list[int], rate: int, length: int, overwrite: bool
-) -> None:
-    header = _WAV_HEADER.pack(
-        *(b"RIFF", 36 + 4 * length, b"WAVE", b"fmt ", 16, 1, 2, rate, 4 * rate, 4, 16),
-        *(b"data", 4 * length),
-    )
-
-    def blocks() -> Iterator[bytes]:
-        yield header
-        left, right = (
-            _samples(side, side_rate, rate, length)
-            for side, side_rate in zip(sides, rates, strict=True)
-        )
-        for one, other in zip(left, right, strict=True):
-            yield np.stack((one, other), axis=1).astype("<i2").tobytes()
-
-    _write_private(out, blocks(), overwrite=overwrite)
-
-
-def _samples(mono: IO[bytes], from_hz: int, to_hz: int, length: int) -> Iterator[NDArray[np.int16]]:
-    """A side in blocks of ``_BLOCK`` samples at ``to_hz``, ``length`` samples in all."""
-    mono.seek(0)
-    if from_hz == to_hz:
-        for begin in range(0, length, _BLOCK):
-            yield np.frombuffer(mono.read(2 * min(_BLOCK, length - begin)), "<i2")
-        return
-    import soxr
-
-    # In floating point, because soxr dithers integers: silence must stay silence.
-    stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32")
-    held = np.zeros(0, np.float32)
-    ended = False
-    for begin in range(0, length, _BLOCK):
-        size = min(_BLOCK, length - begin)
-        while len(held) < size:
-            data = np.frombuffer(mono.read(2 * _BLOCK), "<i2").astype(np.float32)
-            if ended:
-                more = np.zeros(size - len(held), np.float32)
-            else:
-                ended = not len(data)
-                more = stream.resample_chunk(data, ended)
-            held = np.concatenate((held, more))
-        yield np.clip(np.rint(held[:size]), -32768, 32767).astype(np.int16)
-        held = held[size:]
-
-
 def _sidecar(
     recordings: Sequence[StoredRecording],
     opened: list[OpenedRecording],
@@ -404,32 +354,3 @@ def _sidecar(
             for number, channel in channels.items()
         },
     }
-
-
-def _nameless(folder: Path) -> IO[bytes]:
-    try:
-        return tempfile.TemporaryFile(dir=folder)
-    except OSError as error:
-        raise RecordingError(f"{folder} cannot be written: {error.strerror}") from None
-
-
-def _write_private(path: Path, blocks: Iterator[bytes] | list[bytes], *, overwrite: bool) -> None:
-    """A new file of mode 0600, whole or not at all."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    made = False
-    try:
-        if overwrite:
-            path.unlink(missing_ok=True)
-        descriptor = os.open(path, flags, 0o600)
-        made = True
-        with os.fdopen(descriptor, "wb") as file:
-            for block in blocks:
-                file.write(block)
-    except FileExistsError:
-        raise RecordingError(
-            f"{path} exists: name another file with --out, or replace it with --overwrite"
-        ) from None
-    except OSError as error:
-        if made:
-            path.unlink(missing_ok=True)
-        raise RecordingError(f"{path} cannot be written: {error.strerror}") from None

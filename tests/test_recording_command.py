@@ -221,6 +221,8 @@ def test_doctor_says_what_recording_lacks(node: Node) -> None:
     text = node.config.read_text()
     node.config.write_text(text.replace("min_free_mib = 1", "min_free_mib = 1000000000"))
     assert "recording.min_free_mib" in finding().detail
+    node.config.write_text(text + '[notice]\nprompts = ["abuse_prevention"]\n')
+    assert "no notice says so" in finding().detail
     node.config.write_text(text.replace("enabled = true", ""))
     assert (finding().ok, finding().detail) == (True, "off")
 

@@ -351,6 +351,35 @@ def test_a_full_disk_ends_the_recording_and_the_next_call_is_recorded(
         assert stored(config, call) == []
 
 
+@pytest.mark.parametrize("method", ["flush", "pause", "finish"])
+def test_a_fault_of_our_own_ends_one_recording_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    config, bad, good = settings_in(tmp_path), call_id(), call_id()
+    real = getattr(recording_writer.RecordingWriter, method)
+
+    def faulty(self: recording_writer.RecordingWriter, *arguments: object) -> None:
+        if self.stored.call_id == bad:
+            raise ZeroDivisionError
+        real(self, *arguments)
+
+    with recording(config) as (recorder, changes):
+        recorder.start(bad)
+        changes.expect(bad, "recording")
+        monkeypatch.setattr(recording_writer.RecordingWriter, method, faulty)
+        recorder.start(good)
+        changes.expect(good, "recording")
+        recorder.feed(record(bad) + record(good, payload=b"kept"))
+        recorder.pause(bad)
+        if method == "finish":
+            changes.expect(bad, "paused")
+            recorder.stop(bad)
+        assert "a fault of its own" in changes.expect(bad, "failed")
+    changes.expect(good, "stopped")
+    assert [f[4] for f in frames(config, stored(config, good)[0])] == [b"kept"]
+    assert recorder.statistics.faults == 1
+
+
 def test_space_running_out_ends_recordings_in_order_before_the_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
