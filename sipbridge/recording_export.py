@@ -178,8 +178,9 @@ def export_call(
                 for number, channel in channels.items()
             ),
             *(
-                (min(recording.ended_at_ns() - zero_ns, _FAR_NS)) * rate // 10**9
+                min(recording.summary.stopped_at_ns - zero_ns, _FAR_NS) * rate // 10**9
                 for recording in opened
+                if recording.summary
             ),
         )
         if 4 * length >= MAX_WAV_BYTES:

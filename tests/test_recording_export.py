@@ -282,6 +282,20 @@ def test_a_payload_that_cannot_be_decoded_is_silence_and_counted(tmp_path: Path)
     assert samples[5 * 320, 0] == 5
 
 
+def test_a_frame_that_claims_to_be_from_another_week_is_left_out(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    writer = scene.writer()
+    for n in range(50):
+        scene.add(writer, 0, b"\x10" * FRAME, n * FRAME, 20 * n)
+    for days in (-7, 7, 70_000):
+        scene.add(writer, 0, b"\x10" * FRAME, 0, days * 86_400_000)
+    writer.flush()
+    os.close(writer.release())
+    made, samples, _ = scene.export()
+    assert made.sidecar["channels"]["caller"]["misplaced"] == 3
+    assert len(samples) == 50 * FRAME
+
+
 def test_a_missing_decoder_is_a_sentence_and_leaves_no_file(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     writer = scene.writer()

@@ -158,6 +158,27 @@ def test_after_a_while_frames_are_taken_without_looking_at_their_time(
     assert [f[4] for f in frames(config, stored(config)[0])] == [b"old clock"]
 
 
+def test_without_the_guard_a_straggler_would_be_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control of the two tests above and of the pause's."""
+    monkeypatch.setattr(Recorder, "_guard", open_at_once)
+    config, call = settings_in(tmp_path), call_id()
+    with recording(config) as (recorder, _):
+        early = record(call, payload=b"during the notice")
+        recorder.start(call)
+        recorder.feed(early)
+        recorder.pause(call)
+        card = record(call, payload=b"card")
+        recorder.resume(call)
+        recorder.feed(card)
+    assert [f[4] for f in frames(config, stored(config)[0])] == [b"during the notice", b"card"]
+
+
+def open_at_once(self: Recorder, key: bytes, at_ns: int) -> None:
+    self._sinks[key] = self._writers[key.hex()].add
+
+
 def test_a_call_that_starts_again_gets_another_part(tmp_path: Path) -> None:
     config, call = settings_in(tmp_path), call_id()
     with recording(config) as (recorder, _):
