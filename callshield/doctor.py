@@ -32,6 +32,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("prompts", _prompts),
         ("acoustic model", _model),
         ("folders", _folders),
+        ("recording", _recording),
         ("descriptors", _descriptors),
         ("peers", _peers),
         ("agents", _agents),
@@ -111,6 +112,32 @@ def _existing(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
+
+
+def _recording(settings: Settings) -> str:
+    from sipbridge.recording_keys import load_keys
+
+    recording = settings.recording
+    if not recording.enabled:
+        return "off"
+    if settings.notice.prompt_dir is None and "recording" not in settings.notice.prompts:
+        raise _Failed(
+            'calls are recorded, but no notice says so: add "recording" to notice.prompts'
+        )
+    keys = load_keys(recording.key_file)
+    existing = _existing(recording.directory)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise _Failed(
+            f"recording.directory: this user cannot write to {existing}: chown it, or choose "
+            "another"
+        )
+    free_mib = shutil.disk_usage(existing).free >> 20
+    if free_mib < recording.min_free_mib:
+        raise _Failed(
+            f"{recording.directory}: {free_mib} MiB free, {recording.min_free_mib} needed "
+            "(recording.min_free_mib)"
+        )
+    return f"{recording.directory} ({free_mib} MiB free), node key {keys.ids()[0]}"
 
 
 def _descriptors(settings: Settings) -> str:

@@ -253,6 +253,30 @@ class DetectorSettings(_Section):
     """Folder with the acoustic model and its card; the shipped one when absent."""
 
 
+class RecordingSettings(_Section):
+    """``[recording]``: both sides of a call, encrypted, from the notice's end on.
+
+    The node key comes from ``key_file`` or from the environment variable
+    ``CALLSHIELD_RECORDING_KEY`` (which goes first): docs/recording.md.
+    """
+
+    enabled: bool = False
+    """Record calls: only where law and works agreements let you, and the notice says so."""
+    directory: Path = Path("/var/lib/callshield/recordings")
+    """Where the files lie, a folder a day; made with mode 0700."""
+    key_file: Path = Path("/etc/callshield/recording.keys")
+    """Node keys, mode 0600; `callshield recordings new-key` writes it. Keep a copy elsewhere:
+    without it nobody can play a recording."""
+    retention_days: int = Field(90, ge=1, le=3650)
+    """Recordings are deleted when they are older."""
+    min_free_mib: int = Field(1024, ge=1)
+    """With less free space than this, recording stops with an alarm; calls go on."""
+    sync_interval_s: float = Field(5.0, ge=0.5, le=60)
+    """How often the disk is told to keep what was written: what a power cut may lose."""
+    queue_mib: int = Field(64, ge=1, le=1024)
+    """Audio that waits for a slow disk; beyond it frames are lost, and said so."""
+
+
 class WebSettings(_Section):
     """``[web]``: consoles, API and WebSocket."""
 
@@ -289,6 +313,7 @@ class Settings(BaseSettings):
     agents: dict[str, AgentSettings] = {}
     notice: NoticeSettings = Field(default_factory=NoticeSettings)  # type: ignore[arg-type]
     detector: DetectorSettings = Field(default_factory=DetectorSettings)
+    recording: RecordingSettings = Field(default_factory=RecordingSettings)  # type: ignore[arg-type]
     web: WebSettings = Field(default_factory=WebSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)  # type: ignore[arg-type]
 
