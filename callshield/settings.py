@@ -36,6 +36,18 @@ def _address(value: str) -> str:
         raise ValueError("an IPv4 or IPv6 address") from None
 
 
+def _phone_uri(value: str) -> str:
+    match = SIP_URI.match(value)
+    if not match:
+        raise ValueError("a SIP URI like sip:1001@192.0.2.20:5060")
+    try:
+        ipaddress.ip_address(match["host"].strip("[]"))
+    except ValueError:
+        # A name would be looked up while every other call of the node waits.
+        raise ValueError("an address as the host, like sip:1001@192.0.2.20:5060") from None
+    return value
+
+
 def _network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value, strict=False))
@@ -155,16 +167,34 @@ class SipSettings(_Section):
     """Digits on the agent's phone that call a supervisor."""
     skip_notice_code: str = Field(r"*0#", pattern=r"^[0-9*#]{2,8}$")
     """Digits on the agent's phone that skip the notice in an emergency (nothing is tapped)."""
+    pause_code: str = Field(r"*7#", pattern=r"^[0-9*#]{2,8}$")
+    """Digits on the agent's phone that pause recording and analysis, and resume them."""
+    levelling_code: str = Field(r"*6#", pattern=r"^[0-9*#]{2,8}$")
+    """Digits on the agent's phone that turn levelling off, or on again."""
+    soften_code: str = Field(r"*5#", pattern=r"^[0-9*#]{2,8}$")
+    """Digits on the agent's phone that turn softening on, or off again."""
+    hand_over_code: str = Field(r"*4#", pattern=r"^[0-9*#]{2,8}$")
+    """Digits on the agent's phone that hand the call over to the responsible manager."""
     pbx_call_id_header: str = Field("X-Asterisk-Uniqueid", pattern=r"^[A-Za-z0-9-]{1,64}$")
     """Header in which the PBX sends its own id of the call; without it the SIP Call-ID counts."""
 
     @model_validator(mode="after")
     def _codes_differ(self) -> SipSettings:
-        codes = [self.end_code, self.help_code, self.skip_notice_code]
-        for one in codes:
-            for other in codes:
-                if one is not other and one.endswith(other):
-                    raise ValueError("DTMF codes none of which is the end of another")
+        codes = [
+            self.end_code,
+            self.help_code,
+            self.skip_notice_code,
+            self.pause_code,
+            self.levelling_code,
+            self.soften_code,
+            self.hand_over_code,
+        ]
+        for index, one in enumerate(codes):
+            for other in codes[:index] + codes[index + 1 :]:
+                if one.endswith(other) or one.startswith(other):
+                    raise ValueError(
+                        "DTMF codes none of which is the beginning or the end of another"
+                    )
         return self
 
 
@@ -193,15 +223,31 @@ class AgentSettings(_Section):
     @field_validator("uri")
     @classmethod
     def _is_sip_uri(cls, value: str) -> str:
-        match = SIP_URI.match(value)
-        if not match:
-            raise ValueError("a SIP URI like sip:1001@192.0.2.20:5060")
-        try:
-            ipaddress.ip_address(match["host"].strip("[]"))
-        except ValueError:
-            # A name would be looked up while every other call of the node waits.
-            raise ValueError("an address as the host, like sip:1001@192.0.2.20:5060") from None
-        return value
+        return _phone_uri(value)
+
+
+class SupervisorSettings(_Section):
+    """``[supervisors.ID]``: the phone of somebody whom an agent may ask into a call."""
+
+    uri: str
+    """SIP URI of the phone, as in ``[agents.ID]``."""
+    role: Literal["supervisor", "manager"] = "supervisor"
+    """A manager can take a call over, a supervisor only join it."""
+
+    @field_validator("uri")
+    @classmethod
+    def _is_sip_uri(cls, value: str) -> str:
+        return _phone_uri(value)
+
+
+class HelpSettings(_Section):
+    """``[help]``: what happens when an agent asks for help."""
+
+    manager: str = ""
+    """Id of the responsible manager of ``[supervisors.ID]``, who is called on *hand over*; the
+    first one with that role when empty."""
+    ring_timeout_s: float = Field(30.0, ge=5, le=300)
+    """A helper's phone that has not answered by then is cancelled; the call goes on without."""
 
 
 class NoticeSettings(_Section):
@@ -218,6 +264,9 @@ class NoticeSettings(_Section):
     prompt_dir: Path | None = None
     """A folder of one's own with ``<language>/<id>.wav`` (8 kHz, 16 bit, mono) and
     ``manifest.toml``; the shipped prompts when absent."""
+    agent_hears: Literal["tone", "prompt"] = "tone"
+    """What the agent hears while the caller hears an announcement: a soft tone, or the
+    announcement itself, 18 dB down."""
     upstream_header: str = Field("X-Callshield-Notice", pattern=r"^[A-Za-z0-9-]{1,64}$")
     """Header in which a trusted PBX names the prompt ids it already played."""
 
@@ -287,20 +336,30 @@ class Settings(BaseSettings):
     sip: SipSettings = Field(default_factory=SipSettings)  # type: ignore[arg-type]
     peers: list[PeerSettings] = []
     agents: dict[str, AgentSettings] = {}
+    supervisors: dict[str, SupervisorSettings] = {}
+    help: HelpSettings = Field(default_factory=HelpSettings)  # type: ignore[arg-type]
     notice: NoticeSettings = Field(default_factory=NoticeSettings)  # type: ignore[arg-type]
     detector: DetectorSettings = Field(default_factory=DetectorSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)  # type: ignore[arg-type]
 
-    @field_validator("agents")
+    @field_validator("agents", "supervisors")
     @classmethod
-    def _agent_ids(cls, value: dict[str, AgentSettings]) -> dict[str, AgentSettings]:
+    def _agent_ids(cls, value: dict[str, Any]) -> dict[str, Any]:
         for agent_id in value:
             if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", agent_id):
                 raise ValueError(
                     f"agent ids of letters, digits, '.', '_' and '-', not {agent_id!r}"
                 )
         return value
+
+    @model_validator(mode="after")
+    def _manager_is_one(self) -> Settings:
+        manager = self.help.manager
+        found = self.supervisors.get(manager)
+        if manager and (found is None or found.role != "manager"):
+            raise ValueError('help.manager: the ID of a [supervisors.ID] with role = "manager"')
+        return self
 
     @model_validator(mode="after")
     def _sides_differ(self) -> Settings:
@@ -326,6 +385,12 @@ class Settings(BaseSettings):
         return (env_settings, init_settings)
 
     # Sockets between the processes of this node.
+
+    @property
+    def phone_uris(self) -> list[str]:
+        """Every phone that we call."""
+        agents = [agent.uri for agent in self.agents.values()]
+        return agents + [supervisor.uri for supervisor in self.supervisors.values()]
 
     @property
     def bus_path(self) -> Path:
@@ -429,20 +494,27 @@ def _fault(path: Path, values: dict[str, Any], item: dict[str, Any]) -> tuple[st
     return (_origin(path, values, location), key, found, expected)
 
 
+_TABLES: dict[str, type[BaseModel]] = {
+    "peers": PeerSettings,
+    "agents": AgentSettings,
+    "supervisors": SupervisorSettings,
+}
+
+
 def _keys_beside(location: tuple[Any, ...]) -> list[str]:
     """Names of the keys of the table in which ``location`` stands."""
     model: type[BaseModel] | None = Settings
     for part in location[:-1]:
         if isinstance(part, int) or model is None:
             continue
-        if model is Settings and part in ("peers", "agents"):
-            model = PeerSettings if part == "peers" else AgentSettings
+        if model is Settings and part in _TABLES:
+            model = _TABLES[str(part)]
             continue
         field = model.model_fields.get(str(part))
         kind = field.annotation if field else None
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             model = kind
-        elif model is not AgentSettings:
+        elif model not in (AgentSettings, SupervisorSettings):
             model = None
     return list(model.model_fields) if model else []
 

@@ -33,12 +33,17 @@ from callshield.messages import (
     Event,
     Hello,
     LegName,
+    LegOpened,
     MediaFailed,
     MediaMessage,
+    MediaQuality,
+    MediaSilent,
     MediaTimeout,
     NodeDegraded,
     NodeMessage,
     PlayFinished,
+    RecordingChanged,
+    RiskChanged,
     SessionClosed,
     SessionOpened,
     TapStarted,
@@ -48,6 +53,7 @@ from sipbridge import sdp
 from sipbridge.bridged import Bridged
 from sipbridge.call import CallState
 from sipbridge.call_plan import CallPlan
+from sipbridge.help_plan import help_plan
 from sipbridge.legs import Leg, Refusal
 from sipbridge.media_link import MediaLink
 from sipbridge.pjsip_stack import PjsipStack
@@ -70,6 +76,8 @@ CALL_ID_HEADER = "X-Callshield-Call-ID"
 REMEMBERED_ENDED = 1024
 #: A leg that is not over this long after its BYE or CANCEL is given up: its place is needed.
 LAST_LEG_S = 40.0
+#: Helpers' phones called or in a call at once (:data:`sipbridge.pjsip_stack.SPARE_LEGS`).
+MAX_HELPERS = 64
 #: Seconds between two lines of SIP counters in the log.
 COUNTERS_EVERY_S = 60.0
 #: How long the last BYEs may take when the node stops.
@@ -99,7 +107,12 @@ class Bridge:
             settings.sip.end_code: Action.END,
             settings.sip.help_code: Action.HELP,
             settings.sip.skip_notice_code: Action.SKIP_NOTICE,
+            settings.sip.pause_code: Action.PAUSE_RECORDING,
+            settings.sip.levelling_code: Action.LEVELLING,
+            settings.sip.soften_code: Action.SOFTEN,
+            settings.sip.hand_over_code: Action.HAND_OVER,
         }
+        self._help_plan = help_plan(settings, prompts.help)
         self._peers = [
             (ipaddress.ip_network(network), peer)
             for peer in settings.peers
@@ -269,6 +282,8 @@ class Bridge:
                 attested=attested,
                 tap_allowed=self.settings.detector.enabled,
                 ring_timeout_s=sip.ring_timeout_s,
+                agent_hears=self.settings.notice.agent_hears,
+                help=self._help_plan,
             ),
             None,
         )
@@ -323,7 +338,19 @@ class Bridge:
             # The pjsua2 objects are in use by the callback that led here: drop them afterwards.
             asyncio.get_running_loop().call_soon(self._forget, event.call_id)
 
-    def call_supervisor(self, call_id: str, by: str) -> None:
+    def may_call_helper(self) -> bool:
+        helpers = [b.helper for b in self.calls.values() if b.helper is not None]
+        return sum(not helper.gone for helper in helpers) < MAX_HELPERS
+
+    def keep_until_over(self, leg: Leg) -> None:
+        """Hold a leg that no call needs any more until its BYE is answered."""
+        if leg.gone:
+            return
+        owner = Refusal(self._refused)
+        owner.leg, leg.owner = leg, owner
+        self._refused.add(owner)
+
+    def call_supervisor(self, call_id: str, by: str) -> str:
         """*help* keyed on the phone: an alert is the notifier's to raise.
 
         Kept, and said again on every connection, until the notifier answered that it is stored.
@@ -333,12 +360,13 @@ class Bridge:
         while len(self._help_wanted) > REMEMBERED_ENDED:
             self._help_wanted.popitem(last=False)
         self._bus.send(command)
+        return command.command_id
 
     def _forget(self, call_id: str, waited_s: float = 0.0) -> None:
         bridged = self.calls.get(call_id)
         if bridged is None:
             return
-        legs = [leg for leg in (bridged.caller, bridged.phone) if leg is not None]
+        legs = [leg for leg in bridged.legs if leg is not None]
         if any(not leg.gone for leg in legs):
             # BYE or CANCEL is still under way; PJSIP's own timers (64 T1, 32 s) bound the wait.
             if waited_s < LAST_LEG_S:
@@ -364,7 +392,11 @@ class Bridge:
                     bridged.run(bridged.call.on_media_timeout())
                 else:
                     self.media.send(CloseSession(call_id=message.call_id))
-            case TapStarted():
+            case LegOpened():
+                if bridged := self.calls.get(message.call_id):
+                    session_id = int.from_bytes(os.urandom(4), "big")
+                    bridged.run(bridged.call.on_leg_opened(message, session_id))
+            case TapStarted() | RecordingChanged() | MediaQuality() | MediaSilent():
                 self._bus.send(message)
             case SessionOpened() if message.call_id not in self.calls:
                 # Left by a bridge that died: nobody can hang it up any more but its far ends. The
@@ -410,11 +442,17 @@ class Bridge:
     async def _on_command(self, message: NodeMessage) -> None:
         if isinstance(message, CommandResult):
             self._help_wanted.pop(message.command_id, None)
+        if isinstance(message, RiskChanged):
+            if bridged := self.calls.get(message.call_id):
+                bridged.run(bridged.call.on_risk(message.level))
+            return
         if not isinstance(message, Command):
             return
         bridged = self.calls.get(message.call_id)
         if bridged is not None and bridged.call.state is not CallState.ENDED:
-            outcome, detail, steps = bridged.call.act(message.action, message.by)
+            outcome, detail, steps = bridged.call.act(
+                message.action, message.by, target=message.target, request_id=message.command_id
+            )
             result = CommandResult(command_id=message.command_id, status=outcome, detail=detail)
             bridged.run(steps)
         elif message.call_id in self._ended or bridged is not None:

@@ -19,10 +19,12 @@ from sipbridge.call import Call
 from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import (
     AnswerCaller,
+    CallHelper,
     CallPhone,
     CallSupervisor,
     Emit,
     HangUp,
+    ReplaceAgent,
     StartTimer,
     Step,
     StopTimer,
@@ -49,8 +51,14 @@ class CallHost(Protocol):
     def emit(self, event: Event) -> None:
         """An event for the notifier."""
 
-    def call_supervisor(self, call_id: str, by: str) -> None:
-        """*help* keyed on the phone."""
+    def call_supervisor(self, call_id: str, by: str) -> str:
+        """*help* keyed on the phone; returns the request's id."""
+
+    def may_call_helper(self) -> bool:
+        """False while too many helpers' phones are in use."""
+
+    def keep_until_over(self, leg: Leg) -> None:
+        """Hold a leg that no call needs any more until its BYE is answered."""
 
     def headers_for(
         self, bridged: Bridged, extra: tuple[tuple[str, str], ...]
@@ -71,6 +79,7 @@ class Bridged:
         self.caller_address = source_host(source)
         self.caller: Leg | None = None
         self.phone: Leg | None = None
+        self.helper: Leg | None = None
         self.codes = FeatureCodes(bridge.codes)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._session_id = int.from_bytes(os.urandom(4), "big")
@@ -81,20 +90,30 @@ class Bridged:
     def call_id(self) -> str:
         return self.call.plan.call_id
 
+    @property
+    def legs(self) -> tuple[Leg | None, ...]:
+        return self.caller, self.phone, self.helper
+
     # --------------------------------------------------------------------- LegOwner (callbacks)
 
     def leg_progress(self, leg: LegName, status: int) -> None:
+        if leg is LegName.HELPER:
+            return
         self.run(self.call.on_phone_ringing(status))
 
     def leg_answered(self, leg: LegName, response: str, source: str) -> None:
         """The phone's 200: its session description must be one that the relay can carry."""
+        description: sdp.SessionDescription | None = None
+        negotiated: sdp.Negotiated | None = None
         try:
             description = sdp.parse(response.replace("\r\n", "\n").partition("\n\n")[2])
             negotiated = sdp.negotiate(description)
         except SdpError as error:
             log.warning("phone_answer_unusable", call_id=self.call_id, error=str(error))
-            negotiated = None
-        if negotiated is None:
+        if leg is LegName.HELPER:
+            self._helper_answered(description, negotiated, source_host(source))
+            return
+        if description is None or negotiated is None:
             self.run(self.call.on_error("phone_answer_unusable", 500))
             return
         headers = SipHeaders(response)
@@ -114,6 +133,18 @@ class Bridged:
         if caller is not None:
             self._negotiated[LegName.CALLER] = caller
 
+    def _helper_answered(
+        self,
+        description: sdp.SessionDescription | None,
+        negotiated: sdp.Negotiated | None,
+        source: str,
+    ) -> None:
+        if self.helper is not None:
+            self.helper.signalling_address = source
+        if negotiated is not None:
+            self._negotiated[LegName.HELPER] = negotiated
+        self.run(self.call.on_helper_answered(description, negotiated, source))
+
     def leg_confirmed(self, leg: LegName) -> None:
         if leg is LegName.CALLER:
             self.run(self.call.on_caller_confirmed(self.caller_address))
@@ -121,12 +152,14 @@ class Bridged:
     def leg_gone(self, leg: LegName, status: int, contact: str) -> None:
         if leg is LegName.CALLER:
             self.run(self.call.on_caller_gone(status))
+        elif leg is LegName.HELPER:
+            self.run(self.call.on_helper_gone())
         else:
             self.run(self.call.on_phone_gone(status, contact))
 
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
         """Answer a re-INVITE ourselves: new address, hold or resume; the other leg is not told."""
-        own = self.caller if leg is LegName.CALLER else self.phone
+        own = self._leg(leg)
         negotiated = sdp.negotiate(offer)
         if negotiated is None or offer.audio is None or own is None:
             log.info("offer_refused", call_id=self.call_id, leg=leg.value, detail=offer.offered())
@@ -179,8 +212,14 @@ class Bridged:
         )
         self._hold(leg, held)
 
+    def _leg(self, leg: LegName) -> Leg | None:
+        legs = {LegName.CALLER: self.caller, LegName.AGENT: self.phone}
+        return legs.get(leg, self.helper)
+
     def _our_media(self, leg: LegName) -> tuple[str, int]:
         plan = self.call.plan
+        if leg is LegName.HELPER:
+            return plan.phone_address, self.call.help.port
         if leg is LegName.CALLER:
             return plan.pbx_address, self.call.caller_port
         return plan.phone_address, self.call.agent_port
@@ -188,10 +227,14 @@ class Bridged:
     def _signalling_address(self, leg: LegName) -> str:
         if leg is LegName.CALLER:
             return self.caller_address
-        return self.phone.signalling_address if self.phone else ""
+        own = self._leg(leg)
+        return own.signalling_address if own else ""
 
     def _hold(self, leg: LegName, held: bool) -> None:
         self._held[leg] = held
+        if leg is LegName.HELPER:
+            self.run(self.call.on_helper_hold(held=held))
+            return
         self.run(
             self.call.on_hold_changed(
                 caller_held=self._held.get(LegName.CALLER, False),
@@ -204,6 +247,9 @@ class Bridged:
             self.press(digit)
 
     def leg_failed(self, leg: LegName, error: str) -> None:
+        if leg is LegName.HELPER:  # the conversation goes on without
+            self.run([HangUp(LegName.HELPER), *self.call.on_helper_gone()])
+            return
         self.run(self.call.on_error(f"error:{error}"))
 
     # ------------------------------------------------------------------------------ the rest
@@ -212,6 +258,7 @@ class Bridged:
         """A digit on the agent's phone, by RFC 4733 or INFO."""
         action = self.codes.press(digit, time.monotonic())
         if action is not None:
+            action = self.call.keyed(action)
             outcome, _, steps = self.call.act(action, "agent:dtmf")
             log.info("agent_code", call_id=self.call_id, action=action.value, outcome=outcome)
             self.run(steps)
@@ -231,10 +278,15 @@ class Bridged:
                 if isinstance(step, CallPhone):
                     # An unusable URI or no transport: the agent cannot be reached.
                     self.run(self.call.on_phone_gone(480))
+                elif isinstance(step, CallHelper):
+                    self.run(self.call.on_helper_gone())
                 elif isinstance(step, AnswerCaller):
                     self.run(self.call.on_error("caller_unreachable"))
             except Exception as error:  # one odd call must not take others, or its slot, with it
                 log.exception("step_failed", call_id=self.call_id, step=type(step).__name__)
+                if isinstance(step, CallHelper):
+                    self.run(self.call.on_helper_gone())
+                    continue
                 self.run(self.call.on_error(f"error:{type(error).__name__}"))
         self._bridge.stack.rearm()
 
@@ -245,9 +297,13 @@ class Bridged:
             case Emit(event):
                 self._bridge.emit(event)
             case CallSupervisor(by):
-                self._bridge.call_supervisor(self.call_id, by)
+                self.call.help.known_as(self._bridge.call_supervisor(self.call_id, by))
             case CallPhone(offer):
                 self._call_phone(offer)
+            case CallHelper(uri, offer):
+                self._call_helper(uri, offer)
+            case ReplaceAgent():
+                self._replace_agent()
             case AnswerCaller(status, answer, headers):
                 if self.caller is not None and not self.caller.gone:
                     self.caller.respond(status, answer, self._bridge.headers_for(self, headers))
@@ -258,6 +314,12 @@ class Bridged:
             case HangUp(LegName.AGENT, status):
                 if self.phone is not None:
                     self.phone.hang_up(status, self._bridge.headers_for(self, ()))
+            case HangUp(LegName.HELPER, status):
+                if self.helper is not None:
+                    self.helper.hang_up(status, self._bridge.headers_for(self, ()))
+                    # Its end, when it comes, must not be taken for that of the next one called.
+                    self._bridge.keep_until_over(self.helper)
+                    self.helper = None
             case StartTimer(name, delay_s):
                 self._stop_timer(name)
                 self._timers[name] = asyncio.get_running_loop().call_later(
@@ -281,16 +343,44 @@ class Bridged:
     def _call_phone(self, offer: str) -> None:
         bridge = self._bridge
         agent = bridge.settings.agents[self.call.plan.agent_id]
-        phone = Leg(bridge.phone_account, self, LegName.AGENT, self.call_id)
+        self.phone = Leg(bridge.phone_account, self, LegName.AGENT, self.call_id)
+        try:
+            self._invite(self.phone, agent.uri, offer)
+        except BaseException:
+            self.phone = None  # there is no dialog: nothing to hang up or to wait for
+            raise
+
+    def _invite(self, leg: Leg, uri: str, offer: str) -> None:
+        bridge = self._bridge
         hops = max_forwards(self.headers)
         headers = [
             ("Max-Forwards", str(hops - 1)),
             *self.headers.carried(),
             *bridge.headers_for(self, ()),
         ]
-        self.phone = phone
+        leg.invite(uri, offer, headers, bridge.from_header(self.headers))
+
+    def _call_helper(self, uri: str, offer: str) -> None:
+        bridge = self._bridge
+        if not bridge.may_call_helper():
+            log.warning("too_many_helpers", call_id=self.call_id)
+            self.run(self.call.on_helper_gone())
+            return
+        self._held.pop(LegName.HELPER, None)
+        self.helper = Leg(bridge.phone_account, self, LegName.HELPER, self.call_id)
         try:
-            phone.invite(agent.uri, offer, headers, bridge.from_header(self.headers))
+            self._invite(self.helper, uri, offer)
         except BaseException:
-            self.phone = None  # there is no dialog: nothing to hang up or to wait for
+            self.helper = None
             raise
+
+    def _replace_agent(self) -> None:
+        """The helper's dialog becomes the agent's leg; the old one gets its BYE by itself."""
+        old, self.phone, self.helper = self.phone, self.helper, None
+        assert self.phone is not None
+        self.phone.name = LegName.AGENT
+        self._negotiated[LegName.AGENT] = self._negotiated.pop(LegName.HELPER)
+        self._held[LegName.AGENT] = self._held.pop(LegName.HELPER, False)
+        if old is not None:
+            self._bridge.keep_until_over(old)
+            old.hang_up(0, self._bridge.headers_for(self, ()))

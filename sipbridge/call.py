@@ -19,7 +19,7 @@ The promises of the house live here and are tested here:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -32,6 +32,7 @@ from callshield.messages import (
     CloseSession,
     FlowUpdate,
     LegName,
+    LegOpened,
     LegUpdate,
     NodeDegraded,
     NoticeFinished,
@@ -50,11 +51,14 @@ from sipbridge.call_steps import (
     CallSupervisor,
     Emit,
     HangUp,
+    Outcome,
     StartTimer,
     Step,
     StopTimer,
     ToMedia,
 )
+from sipbridge.ear_choice import EarChoice
+from sipbridge.help_request import HelpRequest
 from sipbridge.notice_stamps import attested_stamps, played_stamps
 from sipbridge.phone_status import map_phone_status
 from sipbridge.prompt_catalogue import Prompt
@@ -64,9 +68,8 @@ from sipbridge.sdp import Codec, Negotiated, SessionDescription, write_answer, w
 CLOSING_TAIL_S = 0.2
 #: The closing prompt never keeps a call longer than this beyond its own length.
 CLOSING_GRACE_S = 5.0
-
-
-Outcome = Literal["done", "already", "not_now", "not_supported"]
+#: How loud the agent hears what is played to the caller (``notice.agent_hears = "prompt"``).
+AGENT_PROMPT_DB = -18.0
 
 
 class CallState(StrEnum):
@@ -101,17 +104,30 @@ class Call:
     on_hold: bool = False
     caller_negotiated: Negotiated | None = None
     """What the caller was answered, once the phone had chosen."""
+    help: HelpRequest = field(init=False)
+    ear: EarChoice = field(init=False)
+    voices: dict[LegName, Codec] = field(default_factory=dict)
+    """The voice codec of each leg, as last told to the media worker."""
+    paused: bool = False
+    """Card data: no tap, no recording, and the caller's digits go nowhere."""
     _play_id: int = 0
     _caller_play: int = 0
-    _playing: Literal["", "notice", "closing", "warning"] = ""
+    _agent_play: int = 0
+    _playing: Literal["", "notice", "closing", "warning", "help", "hold_on"] = ""
     _notice_begun: bool = False
     _tap_open: bool = False
+    _record_open: bool = False
     _relay_open: bool = False
     _end_reason: str = ""
     _caller_gone: bool = False
     _phone_gone: bool = False
     _caller_held: bool = False
+    _agent_held: bool = False
     _ringing_sent: bool = False
+
+    def __post_init__(self) -> None:
+        self.help = HelpRequest(self)
+        self.ear = EarChoice(self.plan.call_id, self.now, levelling=self.plan.levelling)
 
     # -------------------------------------------------------------------------------- set-up
 
@@ -221,6 +237,7 @@ class Call:
     ) -> LegUpdate:
         """What the media worker must know of a leg."""
         assert sdp.audio is not None
+        self.voices[leg] = negotiated.voice
         return LegUpdate(
             call_id=self.plan.call_id,
             leg=leg,
@@ -248,17 +265,19 @@ class Call:
                 self.leg_update(
                     LegName.CALLER, self.plan.offer, self.caller_negotiated, signalling_address
                 )
-            )
+            ),
+            self.ear.update(),
         ]
         if not self.plan.notice:  # the PBX attested every one of them
             self.state = CallState.CONNECTED
             self._relay_open = True
             self._tap_open = self.plan.tap_allowed
+            self._record_open = self.plan.record_allowed
             return [*steps, self._flow(), self._notice_finished("upstream", [])]
         self.state = CallState.NOTICE
         assert self.plan.offer.audio is not None
         self._caller_held = self.on_hold = self.plan.offer.audio.held
-        steps += [self._flow(), self._play_to_agent()]
+        steps += [self._flow(), *self.murmur(() if self._caller_held else self.plan.notice)]
         if not self._caller_held:
             steps.append(self._play_to_caller("notice", self.plan.notice))
         steps += [
@@ -293,19 +312,25 @@ class Call:
 
     def _flow(self) -> ToMedia:
         """What may pass now; the tap is open only where the notice gate opened it."""
-        hears = self.state in (CallState.NOTICE, CallState.CONNECTED)
+        hears = self.state in (CallState.NOTICE, CallState.CONNECTED) and not self._phone_gone
+        talks = self.state is CallState.CONNECTED and not self._phone_gone
         return ToMedia(
             FlowUpdate(
                 call_id=self.plan.call_id,
                 caller_to_agent=hears,
-                agent_to_caller=self._relay_open and self.state is CallState.CONNECTED,
-                tap=self._tap_open and self.state is CallState.CONNECTED and not self.on_hold,
+                agent_to_caller=self._relay_open and talks,
+                tap=self._tap_open and talks and not self.on_hold and not self.paused,
                 on_hold=self.on_hold,
+                record=self._record_open and talks and not self.on_hold,
+                paused=self.paused,
+                conference=self.help.conference and talks,
             )
         )
 
     def _play_to_caller(
-        self, what: Literal["notice", "closing", "warning"], prompts: Sequence[Prompt]
+        self,
+        what: Literal["notice", "closing", "warning", "help", "hold_on"],
+        prompts: Sequence[Prompt],
     ) -> ToMedia:
         self._play_id += 1
         self._caller_play = self._play_id
@@ -316,19 +341,23 @@ class Call:
                 play_id=self._play_id,
                 leg=LegName.CALLER,
                 files=[str(prompt.path) for prompt in prompts],
+                loop=what == "hold_on",
             )
         )
 
-    def _play_to_agent(self) -> ToMedia:
+    def _play_to_agent(self, prompts: Sequence[Prompt], *, gain_db: float | None) -> ToMedia:
+        """Instead of the caller, or under the caller's voice with ``gain_db``."""
         self._play_id += 1
+        self._agent_play = self._play_id
         return ToMedia(
             PlayPrompts(
                 call_id=self.plan.call_id,
                 play_id=self._play_id,
                 leg=LegName.AGENT,
-                files=[str(self.plan.notice_tone.path)],
-                loop=True,
-                mix=True,
+                files=[str(prompt.path) for prompt in prompts],
+                loop=tuple(prompts) == (self.plan.notice_tone,),
+                mix=gain_db is not None,
+                gain_db=gain_db or 0.0,
             )
         )
 
@@ -337,9 +366,13 @@ class Call:
 
     def on_play_finished(self, played: PlayFinished) -> list[Step]:
         """A prompt ended, was stopped, or could not be played."""
+        if played.leg is LegName.AGENT:
+            return self._after_help(self.help.on_played(played))
         if played.leg is not LegName.CALLER or played.play_id != self._caller_play:
             return []
         what, self._playing = self._playing, ""
+        if what in ("help", "hold_on") and self.state is CallState.CONNECTED:
+            return self._after_help(self.help.on_played(played))
         if what == "notice" and self.state is CallState.NOTICE:
             return self._after_notice(played)
         if what == "warning" and self.state is CallState.CONNECTED:
@@ -355,6 +388,7 @@ class Call:
         self.state = CallState.CONNECTED
         self._relay_open = True
         self._tap_open = played.complete and self.plan.tap_allowed
+        self._record_open = played.complete and self.plan.record_allowed
         stamps = played_stamps(self.plan.notice, played)
         steps: list[Step] = [self._stop_play(LegName.AGENT), self._flow()]
         if played.complete:
@@ -382,7 +416,7 @@ class Call:
         ]
         if not played.complete and played.error:
             steps.append(self._prompts_degraded(played.error))
-        return steps
+        return [*steps, *self.help.tell()]
 
     def _prompts_degraded(self, reason: str) -> Emit:
         return Emit(
@@ -397,8 +431,16 @@ class Call:
 
     # --------------------------------------------------------------------------- what people do
 
-    def act(self, action: Action, by: str) -> tuple[Outcome, str, list[Step]]:
+    def act(
+        self, action: Action, by: str, *, target: str = "", request_id: str = ""
+    ) -> tuple[Outcome, str, list[Step]]:
         """A button, phone key or DTMF code.
+
+        Args:
+            action: what is wanted.
+            by: ``agent:…`` or ``supervisor:<token id>``.
+            target: id of a configured helper, for *join* and *hand over*.
+            request_id: of a request for help that the notifier may repeat.
 
         Returns:
             outcome, a sentence for the person who pressed, and the steps.
@@ -407,30 +449,63 @@ class Call:
             if action is Action.END:
                 return "already", "The call is already being ended.", []
             return "not_now", "The call is being ended.", []
+        if action is Action.HELP and by == "agent:console":
+            # The notifier, where it was pressed, has raised the alert: here it is remembered.
+            self.help.ask(request_id)
+            return "done", "A supervisor is called.", []
         if self.state in (CallState.OPENING, CallState.RINGING, CallState.ANSWERING):
             return "not_now", "The call has not been answered yet.", []
         if action is Action.END:
             return "done", "The caller hears the closing announcement.", self._end(by)
+        if self._phone_gone:
+            return "not_now", "The agent has left; the manager's phone is being called.", []
+        if action is Action.HELP:
+            if not by.startswith("agent:"):
+                return "not_now", "Only the call's own agent asks for help.", []
+            self.help.ask()
+            return "done", "A supervisor is called.", [CallSupervisor(by)]
         if action is Action.SKIP_NOTICE:
             if self.state is not CallState.NOTICE:
                 return "already", "The notice is over.", []
             return "done", "Connected; this call is not analysed.", self._skip_notice()
+        if action in (Action.SOFTEN, Action.LEVELLING):
+            return self.ear.toggle(action, by)
+        if self.state is CallState.NOTICE:
+            return "not_now", "The notice is still playing.", []
         if action is Action.WARN:
-            if self.state is CallState.NOTICE:
-                return "not_now", "The notice is still playing.", []
             if self._playing:
                 return "not_now", "An announcement is still playing.", []
             if self._caller_held:
                 return "not_now", "The caller is on hold and would not hear it.", []
             return "done", "The caller hears the warning.", self._warn()
-        if action is Action.HELP:
-            return "done", "A supervisor is called.", [CallSupervisor(by)]
+        if action in (Action.PAUSE_RECORDING, Action.RESUME_RECORDING):
+            return self._pause(pause=action is Action.PAUSE_RECORDING)
+        if action in (Action.JOIN, Action.HAND_OVER):
+            press = self.help.join if action is Action.JOIN else self.help.hand_over
+            outcome, detail, steps = press(by, target)
+            return outcome, detail, self._after_help(steps)
         return "not_supported", f"{action.value} is not available in this version.", []
+
+    def keyed(self, action: Action) -> Action:
+        """What a code on the phone means now: one code pauses and resumes."""
+        if action is Action.PAUSE_RECORDING and self.paused:
+            return Action.RESUME_RECORDING
+        return action
+
+    def _pause(self, *, pause: bool) -> tuple[Outcome, str, list[Step]]:
+        if pause == self.paused:
+            return "already", "It is paused already." if pause else "It is not paused.", []
+        self.paused = pause
+        if pause:
+            detail = "Recording and analysis are paused; the caller's digits go nowhere."
+        else:
+            detail = "Recording and analysis go on."
+        return "done", detail, [self._flow()]
 
     def _warn(self) -> list[Step]:
         prompt = self.plan.warnings[min(self.warnings_played, len(self.plan.warnings) - 1)]
         self.warnings_played += 1
-        return [self._play_to_agent(), self._play_to_caller("warning", [prompt])]
+        return [*self.murmur([prompt]), self._play_to_caller("warning", [prompt])]
 
     def _skip_notice(self) -> list[Step]:
         self.state = CallState.CONNECTED
@@ -451,6 +526,7 @@ class Call:
         self._phone_gone = True
         return [
             HangUp(LegName.AGENT),  # first: the agent is free at once
+            *self.help.drop(),
             self._flow(),
             self._stop_play(LegName.AGENT),
             self._play_to_caller("closing", [self.plan.closing]),
@@ -466,6 +542,105 @@ class Call:
             StartTimer("closing", self.plan.closing.duration_s + CLOSING_GRACE_S),
         ]
 
+    def on_risk(self, level: int) -> list[Step]:
+        """The caller's risk level, 0-3: from *serious* on, shouting is softened by itself."""
+        talking = self.state in (CallState.NOTICE, CallState.CONNECTED)
+        return self.ear.on_level(level) if talking else []
+
+    # --------------------------------------------------- the helper's leg (help_request.HelpedCall)
+
+    def on_leg_opened(self, opened: LegOpened, session_id: int) -> list[Step]:
+        """The media worker reserved ports for the helper's leg, or says why not."""
+        if self.state is not CallState.CONNECTED or opened.leg is not LegName.HELPER:
+            return []
+        return self._after_help(
+            self.help.on_leg_opened(opened.request_id, opened.port, opened.error, session_id)
+        )
+
+    def on_helper_answered(
+        self,
+        sdp: SessionDescription | None,
+        negotiated: Negotiated | None,
+        signalling_address: str,
+    ) -> list[Step]:
+        """200 from the helper's phone; ``None`` when its session description is of no use."""
+        if self.state is not CallState.CONNECTED:
+            return []
+        update = None
+        if sdp is not None and negotiated is not None:
+            update = ToMedia(self.leg_update(LegName.HELPER, sdp, negotiated, signalling_address))
+        return self._after_help(self.help.on_answered(sdp, negotiated, update))
+
+    def on_helper_gone(self) -> list[Step]:
+        """The helper's phone refused, could not be reached, or hung up."""
+        if self.state is not CallState.CONNECTED:
+            return []
+        return self._after_help(self.help.on_gone())
+
+    def on_helper_hold(self, *, held: bool) -> list[Step]:
+        """The helper's phone holds or resumes."""
+        return self.help.on_hold(held=held) if self.state is CallState.CONNECTED else []
+
+    def _after_help(self, steps: list[Step]) -> list[Step]:
+        """The manager does not come and the agent has left: nobody is there for the caller."""
+        if self.state is CallState.CONNECTED and self._phone_gone and not self.help.handing_over:
+            return [*steps, *self._finish("agent_hangup")]
+        return steps
+
+    @property
+    def caller_listens(self) -> bool:
+        return not self._caller_held
+
+    @property
+    def caller_free(self) -> bool:
+        return self._playing in ("", "hold_on")
+
+    @property
+    def agent_listens(self) -> bool:
+        return not self._agent_held and not self._phone_gone
+
+    @property
+    def agent_left(self) -> bool:
+        return self._phone_gone
+
+    def flow(self) -> ToMedia:
+        return self._flow()
+
+    def say(self, leg: LegName, prompts: Sequence[Prompt], *, loop: bool = False) -> ToMedia:
+        if leg is LegName.CALLER:
+            return self._play_to_caller("hold_on" if loop else "help", prompts)
+        return self._play_to_agent(prompts, gain_db=None)
+
+    def murmur(self, prompts: Sequence[Prompt]) -> list[Step]:
+        """The agent's soft tone while the caller hears ``prompts``, or the prompts, quietly."""
+        if self._phone_gone:
+            return []
+        if self.plan.agent_hears == "tone":
+            return [self._play_to_agent([self.plan.notice_tone], gain_db=0.0)]
+        return [self._play_to_agent(prompts, gain_db=AGENT_PROMPT_DB)] if prompts else []
+
+    def playing(self, leg: LegName) -> int:
+        return self._caller_play if leg is LegName.CALLER else self._agent_play
+
+    def hush(self, leg: LegName) -> ToMedia:
+        if leg is LegName.CALLER:
+            self._playing, self._caller_play = "", 0
+        else:
+            self._agent_play = 0
+        return self._stop_play(leg)
+
+    def alarm(self, reason: str) -> Emit:
+        return self._prompts_degraded(reason)
+
+    def helper_took_over(self) -> list[Step]:
+        """The helper's leg is the agent's from now on; its ear begins as the configuration says."""
+        self.agent_port = self.help.port
+        self.voices[LegName.AGENT] = self.voices.pop(LegName.HELPER)
+        self._phone_gone = False
+        self._agent_held = self.help.held
+        self.on_hold = self._caller_held or self._agent_held
+        return [self._flow(), *self.ear.on_new_agent()]
+
     # ------------------------------------------------------------------------ changes and ends
 
     def on_hold_changed(self, *, caller_held: bool, agent_held: bool) -> list[Step]:
@@ -476,6 +651,7 @@ class Call:
         """
         steps: list[Step] = []
         before, self._caller_held = self._caller_held, caller_held
+        self._agent_held = agent_held
         held = caller_held or agent_held
         if held != self.on_hold:
             self.on_hold = held
@@ -486,7 +662,11 @@ class Call:
                 self._playing, self._caller_play = "", 0
                 steps.append(self._stop_play(LegName.CALLER))
             else:
+                if self.plan.agent_hears == "prompt":
+                    steps += self.murmur(self.plan.notice)
                 steps.append(self._play_to_caller("notice", self.plan.notice))
+        if self.state is CallState.CONNECTED:
+            steps += self.help.on_hold_changed()
         return steps
 
     def on_caller_gone(self, status: int) -> list[Step]:
@@ -504,6 +684,9 @@ class Call:
         self._phone_gone = True
         if self.state in (CallState.ENDING, CallState.ENDED):
             return []
+        if self.state is CallState.CONNECTED and self.help.handing_over:
+            # The agent need not wait for the manager: the caller is asked to, and is not alone.
+            return [self._flow(), *self.help.tell()]
         if self.state is not CallState.RINGING:
             return self._finish("agent_hangup", sip_status=status)
         mapped = map_phone_status(status)
@@ -547,6 +730,10 @@ class Call:
             return self._finish("no_answer", caller_status=480)
         if name in ("closing", "tail") and self.state is CallState.ENDING:
             return self._finish(self._end_reason)
+        if name == "helper" and self.state is CallState.CONNECTED:
+            return self._after_help(self.help.on_timer())
+        if name == "soften" and self.state in (CallState.NOTICE, CallState.CONNECTED):
+            return self.ear.on_waited()
         return []
 
     def _finish(self, reason: str, *, caller_status: int = 0, sip_status: int = 0) -> list[Step]:
@@ -556,6 +743,7 @@ class Call:
             steps.append(HangUp(LegName.AGENT))
         if not self._caller_gone:
             steps.append(HangUp(LegName.CALLER, caller_status))
+        steps += [*self.help.drop(), StopTimer("soften")]
         steps += [StopTimer("ring"), StopTimer("closing"), StopTimer("tail")]
         steps.append(ToMedia(CloseSession(call_id=self.plan.call_id)))
         now = self.now()

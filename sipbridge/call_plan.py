@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from sipbridge.help_plan import HelpPlan
 from sipbridge.prompt_catalogue import Prompt
 from sipbridge.sdp import Negotiated, SessionDescription
 
@@ -30,3 +32,11 @@ class CallPlan:
     """Ids of configured prompts that a trusted PBX has already played; not in ``notice``."""
     tap_allowed: bool = True
     ring_timeout_s: float = 60.0
+    record_allowed: bool = False
+    """Recording is switched on; the notice gate decides the rest."""
+    agent_hears: Literal["tone", "prompt"] = "tone"
+    """What the agent hears while the caller hears an announcement."""
+    help: HelpPlan | None = None
+    """``None``: nobody can be asked into this call."""
+    levelling: bool = True
+    """Whether levelling is on when the call begins."""

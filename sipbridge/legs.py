@@ -25,7 +25,7 @@ class LegOwner(Protocol):
     """What a leg tells the bridge; implemented by :class:`sipbridge.bridge.Bridged`."""
 
     def leg_progress(self, leg: LegName, status: int) -> None:
-        """A provisional response came (phone's leg only)."""
+        """A provisional response came (a phone's leg only)."""
 
     def leg_answered(self, leg: LegName, response: str, source: str) -> None:
         """The phone's 200 arrived; ``response`` is the whole message, ``source`` its address."""
@@ -119,7 +119,7 @@ class Leg(pj.Call):
     @_never_raises
     def onCallTsxState(self, prm: Any) -> None:
         # PJSIP calls this after the state has already become CONFIRMED.
-        if self.name is not LegName.AGENT or self.answered:
+        if self.name is LegName.CALLER or self.answered:
             return
         transaction = prm.e.body.tsxState.tsx
         if transaction.method != "INVITE" or transaction.role != pj.PJSIP_ROLE_UAC:

@@ -31,6 +31,8 @@ log = structlog.get_logger()
 SERVER = re.compile(r"^\d{1,3}(\.\d{1,3}){3}$")
 #: Packets handled in one go before other tasks of the loop get their turn.
 MAX_EVENTS_A_TURN = 64
+#: Legs besides two a call: helpers' phones, and refusals under way.
+SPARE_LEGS = 72
 
 
 class _QuietLog(pj.LogWriter):
@@ -104,7 +106,7 @@ class PjsipStack:
         """
         sip = self._settings.sip
         info = pjsip_guard.info()
-        legs = 2 * sip.admission_limit + 8
+        legs = 2 * sip.admission_limit + SPARE_LEGS
         if int(info["max_calls"]) < legs:
             raise SetupError(
                 f"this pjsua2 carries {info['max_calls']} call legs, sip.admission_limit = "
@@ -150,8 +152,8 @@ class PjsipStack:
 
     def _phone_networks(self) -> list[tuple[str, int]]:
         networks = [_prefix(network) for network in self._settings.sip.phone.networks]
-        for agent in self._settings.agents.values():
-            match = SIP_URI.match(agent.uri)
+        for uri in self._settings.phone_uris:
+            match = SIP_URI.match(uri)
             assert match is not None  # the settings took nothing else, and only addresses
             networks.append(_prefix(match["host"].strip("[]")))
         return sorted(set(networks))
