@@ -473,7 +473,7 @@ class Call:
         if self.state is CallState.NOTICE:
             return "not_now", "The notice is still playing.", []
         if action is Action.WARN:
-            if self._playing:
+            if self._playing or self.help.announcing:
                 return "not_now", "An announcement is still playing.", []
             if self._caller_held:
                 return "not_now", "The caller is on hold and would not hear it.", []

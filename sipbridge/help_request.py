@@ -41,6 +41,8 @@ from sipbridge.sdp import Codec, Negotiated, SessionDescription, write_offer
 
 #: A media worker that has not reserved the ports after this long is not going to.
 OPEN_TIMEOUT_S = 3.0
+#: An announcement whose end is not reported this long after it should have come was not heard.
+ANNOUNCED_WITHIN_S = 5.0
 #: What can be mixed: the conference adds linear samples at 8 kHz.
 MIXABLE = (Codec(0, "PCMU", 8000), Codec(8, "PCMA", 8000))
 _MIXABLE_NAMES = tuple(codec.name for codec in MIXABLE)
@@ -142,6 +144,11 @@ class HelpRequest:
     def conference(self) -> bool:
         """Caller, agent and helper hear each other."""
         return self._in_call and not self.held and not self._call.agent_left
+
+    @property
+    def announcing(self) -> bool:
+        """Somebody is being told who comes: nothing else may be played to either party."""
+        return self.stage is Stage.ANNOUNCING
 
     @property
     def handing_over(self) -> bool:
@@ -304,6 +311,7 @@ class HelpRequest:
             return [
                 *call.murmur([prompts.handed_over]),
                 call.say(LegName.CALLER, [prompts.handed_over]),
+                StartTimer("helper", prompts.handed_over.duration_s + ANNOUNCED_WITHIN_S),
             ]
         if not call.agent_listens:
             return []
@@ -312,6 +320,7 @@ class HelpRequest:
         return [
             call.say(LegName.CALLER, [prompts.joined]),
             call.say(LegName.AGENT, [prompts.joined]),
+            StartTimer("helper", prompts.joined.duration_s + ANNOUNCED_WITHIN_S),
         ]
 
     def on_played(self, played: PlayFinished) -> list[Step]:
@@ -347,6 +356,8 @@ class HelpRequest:
         if not deaf or not self._saying:
             return self.tell()
         steps: list[Step] = [call.hush(LegName.CALLER)]
+        if self._saying == "last":
+            steps.append(StopTimer("helper"))
         if not call.agent_left:
             steps.append(call.hush(LegName.AGENT))
         self._owed = self._saying == "handing_over"
@@ -362,9 +373,11 @@ class HelpRequest:
         self._saying = ""
         if self._kind == "join":
             self.stage, self._in_call, self.wanted = Stage.JOINED, True, False
-            return [call.flow(), self._changed("joined")]
+            return [StopTimer("helper"), call.flow(), self._changed("joined")]
         took_over = self._changed("took_over")
-        steps: list[Step] = [] if call.agent_left else [call.hush(LegName.AGENT)]
+        steps: list[Step] = [StopTimer("helper")]
+        if not call.agent_left:
+            steps.append(call.hush(LegName.AGENT))
         if self._in_call:
             self._in_call = False
             steps.append(call.flow())  # nothing is mixed while legs change places
@@ -376,7 +389,7 @@ class HelpRequest:
     def _unheard(self, error: str) -> list[Step]:
         alarm = self._call.alarm(error or "the announcement of a helper stopped before its end")
         if self._in_call:  # a supervisor in the call who was to take over stays where she is
-            steps = self._hush_all()
+            steps = [*self._hush_all(), StopTimer("helper")]
             self.stage, self._kind = Stage.JOINED, "join"
             return [*steps, alarm]
         return [*self._let_go(), alarm]
@@ -403,7 +416,9 @@ class HelpRequest:
         return [] if self.stage is Stage.NONE else self._gone()
 
     def on_timer(self) -> list[Step]:
-        """No ports, or no answer, in time."""
+        """No ports, no answer, or no word about an announcement, in time."""
+        if self.stage is Stage.ANNOUNCING:
+            return self._unheard("the media worker does not say that an announcement ended")
         return self._let_go() if self.stage in (Stage.OPENING, Stage.CALLING) else []
 
     def drop(self) -> list[Step]:

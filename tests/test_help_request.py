@@ -311,6 +311,14 @@ def test_an_announcement_to_somebody_on_hold_does_not_count(who: str) -> None:
     assert media(report(call, again[LegName.AGENT]), FlowUpdate)[-1].conference
 
 
+def test_no_warning_cuts_the_announcement_that_the_agent_still_hears() -> None:
+    call = helped()
+    told = plays(joining(call))
+    report(call, told[LegName.CALLER])
+    assert call.act(Action.WARN, "agent:console")[0::2] == ("not_now", [])
+    assert media(report(call, told[LegName.AGENT]), FlowUpdate)[-1].conference
+
+
 def test_the_announcement_waits_for_a_warning_to_end() -> None:
     call = helped()
     call.act(Action.HELP, "agent:dtmf")
@@ -320,6 +328,18 @@ def test_the_announcement_waits_for_a_warning_to_end() -> None:
     steps = report(call, warning)
     assert events(steps, WarningPlayed)[0].complete
     assert set(plays(steps)) == {LegName.CALLER, LegName.AGENT}
+
+
+def test_a_silent_media_worker_lets_nobody_in() -> None:
+    call = helped()
+    steps = joining(call)
+    (guard,) = [s for s in steps if isinstance(s, StartTimer)]
+    assert guard.delay_s == pytest.approx(6.0)
+    steps = call.on_timer(guard.name)
+    assert hangs_up(steps, LegName.HELPER)
+    assert states(steps) == ["unreachable"]
+    assert events(steps, NodeDegraded)
+    assert joined().on_timer("helper") == []
 
 
 def test_a_supervisor_who_hangs_up_leaves_the_two_as_they_were() -> None:
