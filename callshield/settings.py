@@ -349,7 +349,7 @@ class Settings(BaseSettings):
         for agent_id in value:
             if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", agent_id):
                 raise ValueError(
-                    f"agent ids of letters, digits, '.', '_' and '-', not {agent_id!r}"
+                    f"ids of letters, digits, '.', '_' and '-', not {agent_id!r}"
                 )
         return value
 
