@@ -242,7 +242,7 @@ class HelpRequest:
         assert helper is not None
         assert plan is not None
         if error or not port:
-            return self._gone()
+            return self._gone(close=False)
         self.port = port
         self.stage = Stage.CALLING
         self._owed = self._kind == "hand_over"
@@ -428,15 +428,18 @@ class HelpRequest:
     def _let_go(self) -> list[Step]:
         return [HangUp(LegName.HELPER), *self._gone()]
 
-    def _gone(self) -> list[Step]:
+    def _gone(self, *, close: bool = True) -> list[Step]:
         was_in_call = self._in_call
         changed = self._changed("left" if was_in_call else "unreachable")
         steps = self._hush_all()
         self._reset()
         if was_in_call:
             steps.append(self._call.flow())
-        close = CloseLeg(call_id=self._call.plan.call_id, leg=LegName.HELPER)
-        return [*steps, StopTimer("helper"), ToMedia(close), changed]
+        steps.append(StopTimer("helper"))
+        if close:
+            leg = LegName.HELPER
+            steps.append(ToMedia(CloseLeg(call_id=self._call.plan.call_id, leg=leg)))
+        return [*steps, changed]
 
     def _reset(self) -> None:
         self.stage, self._helper = Stage.NONE, None

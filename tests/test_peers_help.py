@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from callshield.heard import find, read_growing_wav, read_wav
 from callshield.messages import CloseLeg, FlowUpdate, LegName, LegUpdate, PromoteHelper
@@ -218,23 +219,24 @@ async def test_an_agent_who_leaves_early_leaves_the_caller_to_the_manager(tmp_pa
         await scene.helper.wait("CALL_CLOSED")
 
 
-@pytest.mark.skipif(
+needs_mixing = pytest.mark.skipif(
     importlib.util.find_spec("sipbridge.relay_core") is None,
     reason="three-way mixing needs the compiled media core",
 )
-async def test_three_way_everybody_hears_the_announcement_and_then_each_other(
-    tmp_path: Path,
-) -> None:
-    tones = {
-        name: write_tone(tmp_path / f"{name}.wav", hz, 90)
-        for name, hz in (("caller", CALLER_HZ), ("agent", AGENT_HZ), ("helper", HELPER_HZ))
-    }
+
+
+@asynccontextmanager
+async def three_telephones(folder: Path) -> AsyncIterator[tuple[Node, Watch, list[Baresip], str]]:
+    """A whole node and three tones; caller and agent have begun to talk."""
+    caller_tone = write_tone(folder / "caller.wav", CALLER_HZ, 90)
+    agent_tone = write_tone(folder / "agent.wav", AGENT_HZ, 90)
+    helper_tone = write_tone(folder / "helper.wav", HELPER_HZ, 90)
     async with (
-        running_baresip(tmp_path / "agent", PHONE, "1001", tones["agent"]) as agent,
-        running_baresip(tmp_path / "caller", CALLER, "01000000000", tones["caller"]) as caller,
-        running_baresip(tmp_path / "helper", HELPER, "2000", tones["helper"]) as helper,
+        running_baresip(folder / "agent", PHONE, "1001", agent_tone) as agent,
+        running_baresip(folder / "caller", CALLER, "01000000000", caller_tone) as caller,
+        running_baresip(folder / "helper", HELPER, "2000", helper_tone) as helper,
         running_node(
-            tmp_path / "node",
+            folder / "node",
             {"1001": agent.uri},
             peer=CALLER,
             extra=(
@@ -247,6 +249,21 @@ async def test_three_way_everybody_hears_the_announcement_and_then_each_other(
         await caller.command("dial", node.uri("1001"))
         await console.wait("notice.finished")
         call_id = console.seen("call.started")[0]["call_id"]
+        yield node, console, [caller, agent, helper], call_id
+
+
+def level_db(samples: NDArray[np.float32], hertz: float, from_s: float, to_s: float) -> float:
+    """The median level of a tone in a stretch of a recording."""
+    stretch = samples[int(from_s * 8000) : int(to_s * 8000)]
+    return float(np.median([tone_db(block, hertz) for block in blocks(stretch)]))
+
+
+@needs_mixing
+async def test_three_way_everybody_hears_the_announcement_and_then_each_other(
+    tmp_path: Path,
+) -> None:
+    async with three_telephones(tmp_path) as (node, console, phones, call_id):
+        caller, agent, helper = phones
         await node.post(f"/calls/{call_id}/actions", "1001", {"action": "help"})
         await node.post(f"/calls/{call_id}/actions", "supervisor", {"action": "join"})
         await console.wait("helper.changed", lambda e: e["state"] == "joined")
@@ -255,22 +272,58 @@ async def test_three_way_everybody_hears_the_announcement_and_then_each_other(
         await console.wait("call.ended")
 
     joined = read_wav(SHIPPED / "ko" / "joined.wav")
-    for phone, others in (
-        (caller, (AGENT_HZ, HELPER_HZ)),
-        (agent, (CALLER_HZ, HELPER_HZ)),
-    ):
-        heard = read_growing_wav(phone.recording())
-        found = find(joined, heard)
+    heard = {phone.user: read_growing_wav(phone.recording()) for phone in phones}
+    for phone, others in ((caller, (AGENT_HZ, HELPER_HZ)), (agent, (CALLER_HZ, HELPER_HZ))):
+        own = heard[phone.user]
+        found = find(joined, own)
         assert found is not None
         assert found.whole
-        before = blocks(heard[int(0.3 * 8000) : int(found.end_s * 8000)])
-        assert max(tone_db(block, HELPER_HZ) for block in before) < -30
-        after = blocks(heard[int((found.end_s + 0.5) * 8000) : -int(0.5 * 8000)])
+        last_s = len(own) / 8000
+        # The agent's ear is protected against steady tones: they come there, but quietly.
         for hz in others:
-            assert np.median([tone_db(block, hz) for block in after]) > -25
-    alone = read_growing_wav(helper.recording())
-    body = blocks(alone[-int(2.5 * 8000) : -int(0.5 * 8000)])
+            assert level_db(own, hz, found.end_s + 0.5, last_s - 0.3) > -60
+        assert level_db(own, HELPER_HZ, 0.5, found.start_s - 0.3) < -65
+    # The way to the caller is not limited: there the difference is plain, block by block.
+    own = heard[caller.user]
+    found = find(joined, own)
+    assert found is not None
+    before = blocks(own[: int(found.end_s * 8000)])
+    assert max(tone_db(block, HELPER_HZ) for block in before) < -40
+    assert level_db(own, HELPER_HZ, found.end_s + 0.5, len(own) / 8000 - 0.3) > -15
+    # The helper heard nothing at all before both were told: not a packet came.
+    alone = heard[helper.user]
+    assert 2.0 < len(alone) / 8000 < 4.0
     for hz in (CALLER_HZ, AGENT_HZ):
-        assert np.median([tone_db(block, hz) for block in body]) > -25
-    # Until both were told, the helper heard nothing of them.
-    assert max(tone_db(block, CALLER_HZ) for block in blocks(alone[800 : 3 * 8000])) < -30
+        assert level_db(alone, hz, 0.5, len(alone) / 8000 - 0.3) > -60
+
+
+@needs_mixing
+async def test_after_a_hand_over_the_caller_hears_the_manager_and_the_agent_is_free(
+    tmp_path: Path,
+) -> None:
+    async with three_telephones(tmp_path) as (node, console, phones, call_id):
+        caller, agent, helper = phones
+        await node.post(f"/calls/{call_id}/actions", "1001", {"action": "hand_over"})
+        took_over = await console.wait("helper.changed", lambda e: e["state"] == "took_over")
+        agent_gone = await agent.wait("CALL_CLOSED")
+        await asyncio.sleep(3)  # caller and manager talk: this is what is judged
+        await helper.command("hangup")
+        ended = await console.wait("call.ended")
+        assert agent_gone["at"] - took_over["ts"] < 0.5
+        assert ended["reason"] == "agent_hangup"
+
+    own = read_growing_wav(caller.recording())
+    position = 0.0
+    for prompt_id in ("handing_over", "handed_over"):
+        found = find(read_wav(SHIPPED / "ko" / f"{prompt_id}.wav"), own, after_s=position)
+        assert found is not None, prompt_id
+        assert found.whole, prompt_id
+        position = found.end_s - 0.1
+    before = blocks(own[: int(position * 8000)])
+    assert max(tone_db(block, HELPER_HZ) for block in before) < -40
+    last_s = len(own) / 8000
+    assert level_db(own, HELPER_HZ, position + 0.5, last_s - 0.5) > -15
+    assert level_db(own, AGENT_HZ, position + 0.5, last_s - 0.5) < -50
+    managers = read_growing_wav(helper.recording())
+    assert level_db(managers, CALLER_HZ, 0.5, len(managers) / 8000 - 0.5) > -60
+    assert level_db(managers, AGENT_HZ, 0.5, len(managers) / 8000 - 0.5) < -70
