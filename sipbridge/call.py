@@ -127,7 +127,12 @@ class Call:
 
     def __post_init__(self) -> None:
         self.help = HelpRequest(self)
-        self.ear = EarChoice(self.plan.call_id, self.now, levelling=self.plan.levelling)
+        self.ear = EarChoice(
+            self.plan.call_id,
+            self.now,
+            levelling=self.plan.levelling,
+            soften_level=self.plan.soften_level,
+        )
 
     # -------------------------------------------------------------------------------- set-up
 
@@ -543,7 +548,7 @@ class Call:
         ]
 
     def on_risk(self, level: int) -> list[Step]:
-        """The caller's risk level, 0-3: from *serious* on, shouting is softened by itself."""
+        """The caller's risk level, 0-3: from a configured one on, shouting is softened."""
         talking = self.state in (CallState.NOTICE, CallState.CONNECTED)
         return self.ear.on_level(level) if talking else []
 

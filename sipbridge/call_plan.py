@@ -40,3 +40,5 @@ class CallPlan:
     """``None``: nobody can be asked into this call."""
     levelling: bool = True
     """Whether levelling is on when the call begins."""
+    soften_level: int = 2
+    """The risk level from which shouting is softened by itself; 4: only when the agent asks."""

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from callshield.messages import Action, EarChanged, EarUpdate
 from sipbridge.call_steps import Emit, Outcome, StartTimer, Step, StopTimer, ToMedia
 
-#: The level from which shouting is softened by itself (*serious*).
-SOFTEN_LEVEL = 2
 #: Softening goes on for this long after the level fell: a storm has pauses, and each change is
 #: heard.
 SOFTEN_AFTER_S = 10.0
@@ -21,12 +19,16 @@ class EarChoice:
         call_id: the call.
         now: wall clock for events.
         levelling: whether levelling is on when the call begins.
+        soften_level: the risk level from which shouting is softened by itself.
     """
 
-    def __init__(self, call_id: str, now: Callable[[], float], *, levelling: bool) -> None:
+    def __init__(
+        self, call_id: str, now: Callable[[], float], *, levelling: bool, soften_level: int
+    ) -> None:
         self._call_id = call_id
         self._now = now
         self._levelling_first = levelling
+        self._soften_level = soften_level
         self.levelling = levelling
         self._asked: bool | None = None
         self._automatic = False
@@ -68,7 +70,7 @@ class EarChoice:
         """The caller's risk level, 0-3, changed or was said again."""
         before = self.softening
         steps: list[Step] = []
-        if level >= SOFTEN_LEVEL:
+        if level >= self._soften_level:
             self._automatic = True
             if self._falling:
                 self._falling = False

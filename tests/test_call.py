@@ -556,6 +556,12 @@ def test_the_agents_own_choice_wins() -> None:
     assert call.on_timer("soften") == []
 
 
+def test_softening_by_itself_can_be_switched_off() -> None:
+    call = connected(soften_level=4)
+    assert call.on_risk(3) == []
+    assert ear(call.act(Action.SOFTEN, "agent:dtmf")[2]) == [(True, True)]
+
+
 def test_levelling_goes_off_and_on_again() -> None:
     call = connected()
     assert ear(call.act(Action.LEVELLING, "agent:dtmf")[2]) == [(False, False)]
