@@ -8,7 +8,8 @@
     ├── ProtocolError           bytes from outside that break their protocol
     │   ├── SdpError            a session description that cannot be used (RFC 8866, RFC 3264)
     │   ├── RtpError            a datagram that is not RTP (RFC 3550)
-    │   └── TapError            a batch on the tap that is not ours
+    │   ├── TapError            a batch on the tap that is not ours
+    │   └── CodecError          a payload that its codec cannot decode
     ├── BusError                a local socket between our processes failed
     └── DetectorModelError      a model file is missing or is not the one its card names
 
@@ -58,6 +59,10 @@ class RtpError(ProtocolError):
 
 class TapError(ProtocolError):
     """A datagram on the tap socket that is not a batch of ours."""
+
+
+class CodecError(ProtocolError):
+    """A payload that its codec cannot decode, or audio that it cannot encode."""
 
 
 class BusError(CallshieldError):

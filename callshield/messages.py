@@ -36,7 +36,6 @@ __all__ = [
     "CodePressed",
     "Command",
     "CommandResult",
-    "DigitPressed",
     "DigitReceived",
     "DigitUndelivered",
     "EarChanged",
@@ -587,15 +586,6 @@ class PlayFinished(_Message, tag="played", frozen=True, kw_only=True):
     error: str = ""
 
 
-class DigitPressed(_Message, tag="digit_pressed", frozen=True, kw_only=True):
-    """A telephone-event ended on a leg (RFC 4733)."""
-
-    call_id: str
-    leg: LegName
-    digit: str
-    """One of ``0123456789*#ABCD``."""
-
-
 class CodePressed(_Message, tag="code", frozen=True, kw_only=True):
     """A feature code was completed on the agent's leg; its digits went no further."""
 
@@ -703,7 +693,6 @@ MediaMessage = (
     | PlayPrompts
     | StopPlay
     | PlayFinished
-    | DigitPressed
     | CodePressed
     | DigitReceived
     | DigitUndelivered

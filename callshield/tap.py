@@ -13,8 +13,10 @@ Layout, little-endian::
             followed by payload_bytes of codec data
 
 ``sequence`` and ``timestamp`` are those of the caller's RTP stream (RFC 3550 section 5.1), so a
-gap in them is a loss on the caller's side or here; ``arrived_ms`` is the monotonic clock of the
-machine in milliseconds modulo 2**32; ``sent_at_ns`` is ``time.monotonic_ns()`` at the send.
+gap in them is a loss on the caller's side or here. The clock of ``timestamp`` is the codec's own:
+8 kHz for G.711 and (RFC 3551 section 4.5.2) G.722, 48 kHz for Opus (RFC 7587 section 4.1).
+``arrived_ms`` is the monotonic clock of the machine in milliseconds modulo 2**32; ``sent_at_ns``
+is ``time.monotonic_ns()`` at the send.
 
 Only the caller's frames can be written: :class:`CallerFrame` is made by the caller's leg alone
 (design principle 2), and nothing else is accepted here.
@@ -54,6 +56,9 @@ class TapCodec(IntEnum):
 
     PCMU = 0
     PCMA = 8
+    G722 = 9
+    OPUS = 111
+    """Has no static type: this number is ours, whatever the session negotiated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class CallerFrame:
     sequence: int
     """RTP sequence number as the caller sent it, 0-65535."""
     timestamp: int
-    """RTP timestamp as the caller sent it, 8 kHz clock, modulo 2**32."""
+    """RTP timestamp as the caller sent it, in the codec's clock, modulo 2**32."""
     arrived_ms: int
     """Monotonic clock at arrival, milliseconds modulo 2**32."""
     payload: bytes

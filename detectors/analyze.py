@@ -19,11 +19,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from callshield import g711
 from callshield.tap import CallerFrame, TapCodec, TapKind
-from detectors import g711
 from detectors.acoustic import AcousticModel
 from detectors.engine import Detector, Verdict
-from detectors.resample import RATE, BlockResampler, to_mono
+from detectors.resample import RATE, BlockResampler, to_int16, to_mono
 from detectors.risk import SHOUTING
 from detectors.stream import HOP_S
 from detectors.vad import FRAME
@@ -85,11 +85,11 @@ class LiveFile:
     def push(self, block: NDArray[np.float32], *, last: bool = False) -> list[Verdict]:
         """Take ``(n,)`` or ``(n, channels)`` float32, at most a second; return the verdicts."""
         mono = np.nan_to_num(to_mono(block), nan=0.0, posinf=1.0, neginf=-1.0)
-        pcm = g711.to_int16(self._resampler.push(mono, last=last))
+        pcm = to_int16(self._resampler.push(mono, last=last))
         pcm = np.concatenate([self._rest, pcm])
         whole = len(pcm) if last else len(pcm) // FRAME * FRAME
         self._rest = pcm[whole:]
-        payloads = g711.encode_ulaw(pcm[:whole])
+        payloads = g711.encode(pcm[:whole], g711.PCMU)
         frames = []
         for start in range(0, whole, FRAME):
             payload = payloads[start : start + FRAME]

@@ -15,31 +15,37 @@ import tracemalloc
 from typing import Any
 
 import numpy as np
+import soxr
 
+from callshield.audio_codecs import RTP_CLOCK_HZ, encoder
 from callshield.tap import CallerFrame, TapCodec, TapKind, encode_batches
-from detectors import g711
 from detectors.acoustic import AcousticModel
 from detectors.engine import Detector
 from detectors.process import TICK_S, TapQueue
-from detectors.resample import RATE
+from detectors.resample import RATE, to_int16
 
 _TICK_FRAMES = round(TICK_S / 0.02)
 
 
-def _babble(seconds: float) -> bytes:
-    """Noise in the rhythm and band of syllables: every frame passes for speech."""
+def _babble(seconds: float, codec: TapCodec) -> list[bytes]:
+    """Noise in the rhythm and band of syllables, in 20 ms packets: every frame is like speech."""
     rng = np.random.default_rng(1)
     noise = np.convolve(rng.standard_normal(int(seconds * RATE)), np.ones(4) / 4, "same")
     rhythm = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(len(noise)) / RATE)
-    return g711.encode_ulaw(g711.to_int16((0.3 * noise * rhythm).astype(np.float32)))
+    sound = (0.3 * noise * rhythm).astype(np.float32)
+    coder = encoder(codec, 20)
+    if coder.rate_hz != RATE:
+        sound = soxr.resample(sound, RATE, coder.rate_hz)
+    return coder.encode(to_int16(sound)) + coder.finish()
 
 
-def measure(calls: int, seconds: float) -> dict[str, Any]:
+def measure(calls: int, seconds: float, codec: TapCodec = TapCodec.PCMU) -> dict[str, Any]:
     """Run the bench.
 
     Args:
         calls: calls at once.
         seconds: audio of each call.
+        codec: of all calls.
 
     Returns:
         ``cpu_core_pct`` of one core for that many calls, ``us_per_decision`` (CPU),
@@ -48,15 +54,14 @@ def measure(calls: int, seconds: float) -> dict[str, Any]:
     """
     model = AcousticModel()
     ids = [i.to_bytes(16, "little") for i in range(calls)]
-    payloads = _babble(seconds)
+    payloads = _babble(seconds, codec)
+    units = RTP_CLOCK_HZ[codec] // 50
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     probe = Detector(model)
     for i in range(75):
-        part = payloads[i * 160 : (i + 1) * 160]
-        probe.feed(
-            [CallerFrame(k, TapKind.AUDIO, TapCodec.PCMU, i, i * 160, 0, part) for k in ids], 0.0
-        )
+        part = payloads[i]
+        probe.feed([CallerFrame(k, TapKind.AUDIO, codec, i, i * units, 0, part) for k in ids], 0.0)
         probe.step(0.0)
     kib = (tracemalloc.get_traced_memory()[0] - before) / 1024 / calls
     tracemalloc.stop()
@@ -67,10 +72,10 @@ def measure(calls: int, seconds: float) -> dict[str, Any]:
     ticks = int(seconds / TICK_S)
     for tick in range(ticks):
         for frame in range(tick * _TICK_FRAMES, (tick + 1) * _TICK_FRAMES):
-            part = payloads[frame * 160 : (frame + 1) * 160]
+            part = payloads[frame]
             # Calls begin at different times: a fifth of them is due at each tick.
             batch = [
-                CallerFrame(k, TapKind.AUDIO, TapCodec.PCMU, frame % 2**16, frame * 160, 0, part)
+                CallerFrame(k, TapKind.AUDIO, codec, frame % 2**16, frame * units, 0, part)
                 for i, k in enumerate(ids)
                 if frame >= (i % 5) * _TICK_FRAMES
             ]
@@ -86,6 +91,7 @@ def measure(calls: int, seconds: float) -> dict[str, Any]:
     p50, p99 = np.percentile(steps_ms, [50, 99])
     return {
         "calls": calls,
+        "codec": codec.name,
         "seconds": seconds,
         "cpu_core_pct": round(100 * cpu_s / (ticks * TICK_S), 1),
         "us_per_decision": round(1e6 * cpu_s / max(1, counters.decisions), 1),
@@ -100,8 +106,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what the detector costs.")
     parser.add_argument("--calls", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--codec", choices=[codec.name for codec in TapCodec], default="PCMU")
     arguments = parser.parse_args()
-    sys.stdout.write(json.dumps(measure(arguments.calls, arguments.seconds)) + "\n")
+    found = measure(arguments.calls, arguments.seconds, TapCodec[arguments.codec])
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from callshield.errors import SetupError
 from callshield.tap import CallerFrame, TapKind
 from detectors import features
 from detectors.acoustic import AcousticModel
@@ -102,8 +103,11 @@ class Counters:
     dropped_samples: int = 0
     """Audio thrown away, oldest first, because the detector was behind."""
     filled_samples: int = 0
-    """Audio that never came and was replaced by silence."""
+    """Audio that never came and was replaced by silence or concealed."""
     late_packets: int = 0
+    """Packets that were repeated, or too late to be put into order."""
+    bad_packets: int = 0
+    """Packets that their codec could not decode."""
     refused_frames: int = 0
     """Frames beyond :data:`MAX_CALLS`, or of no length."""
 
@@ -132,6 +136,8 @@ class Detector:
         self._policy = policy or Policy(card.caution, card.serious, card.release)
         self._calls: dict[bytes, _Call] = {}
         self._gone = Counters()
+        self.fault = ""
+        """What is to be installed before all calls can be heard; empty when nothing."""
 
     @property
     def calls(self) -> int:
@@ -148,6 +154,7 @@ class Detector:
             self._gone.dropped_samples,
             self._gone.filled_samples,
             self._gone.late_packets,
+            self._gone.bad_packets,
             self._gone.refused_frames,
         )
         for call in self._calls.values():
@@ -171,7 +178,11 @@ class Detector:
                 continue
             if call is None:
                 call = self._calls[frame.call_id] = _Call(RiskMachine(self._policy), now_s, now_s)
-            call.stream.push(frame.codec, frame.timestamp, frame.payload)
+            try:
+                call.stream.push(frame.codec, frame.sequence, frame.timestamp, frame.payload)
+            except SetupError as error:
+                self.fault = str(error)
+                self._gone.bad_packets += 1
             call.heard_at_s = call.quiet_until_s = now_s
             self._gone.frames += 1
 
@@ -231,6 +242,7 @@ class Detector:
         return float(1.0 / (1.0 + np.exp(-call.log_odds)))
 
     def _silence(self, call_id: bytes, call: _Call) -> Verdict:
+        call.stream.settle()
         call.log_odds = None
         decision = call.risk.update(HOP_S, 0.0, None)
         return Verdict(call_id, call.stream.at_s, None, decision)
@@ -256,3 +268,4 @@ def _add_stream(total: Counters, stream: CallStream) -> None:
     total.dropped_samples += stream.dropped_samples
     total.filled_samples += stream.filled_samples
     total.late_packets += stream.late_packets
+    total.bad_packets += stream.bad_packets

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from callshield import g711
 from callshield.tap import CallerFrame, TapCodec, TapKind
-from detectors import corpora, g711, telephone
+from detectors import corpora, telephone
 from detectors.acoustic import SHIPPED, AcousticModel
 from detectors.card import read_card, write_card
 from detectors.engine import Detector, Verdict
@@ -42,7 +43,7 @@ class Outcome:
 def verdicts(model: AcousticModel, pcm: NDArray[np.int16]) -> list[Verdict]:
     """Play int16 audio at 8 kHz into a detector as one call."""
     detector = Detector(model)
-    payloads = g711.encode_ulaw(pcm)
+    payloads = g711.encode(pcm, g711.PCMU)
     out: list[Verdict] = []
     for start in range(0, len(payloads), 4000):
         frames = [

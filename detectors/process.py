@@ -260,12 +260,15 @@ class DetectorProcess:
 
     def _watch(self, detector: Detector, now_s: float) -> None:
         """Say when audio is being dropped, and when that has ended."""
+        if detector.fault and not self._degraded:
+            log.error("tap_codec_unusable", error=detector.fault)
+            self._tell_degraded(True, detector.fault)
         lost = self._queue.dropped_datagrams + detector.counters.dropped_samples
         if lost > self._lost_before:
             self._lost_before, self._lost_at_s = lost, now_s
             if not self._degraded:
                 self._tell_degraded(True, "more audio than can be analysed: the oldest is dropped")
-        elif self._degraded and now_s - self._lost_at_s >= RECOVERY_S:
+        elif self._degraded and not detector.fault and now_s - self._lost_at_s >= RECOVERY_S:
             self._tell_degraded(False, "")
 
     def _tell_degraded(self, degraded: bool, reason: str) -> None:
@@ -292,6 +295,7 @@ class DetectorProcess:
             dropped_ms=counters.dropped_samples // 8,
             filled_ms=counters.filled_samples // 8,
             late_packets=counters.late_packets,
+            bad_packets=counters.bad_packets,
             refused_frames=counters.refused_frames,
         )
 

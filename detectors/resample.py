@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 RATE = 8000
 
 
+def to_int16(audio: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Round float audio in -1..1 to int16; what is beyond is clipped, NaN becomes 0."""
+    scaled = np.nan_to_num(audio, nan=0.0, posinf=1.0, neginf=-1.0) * 32767.0
+    pcm: NDArray[np.int16] = np.clip(np.rint(scaled), -32768, 32767).astype(np.int16)
+    return pcm
+
+
 def to_mono(block: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of the channels: ``(n,)`` or ``(n, channels)`` to ``(n,)`` float32."""
     if block.ndim == 1:

@@ -1,17 +1,24 @@
 """The audio of one call on its way to decisions: packets in, half-second hops out.
 
-Packets are laid down by their RTP timestamp (RFC 3550 section 5.1): a gap is silence until a
-late packet fills it, a repeated packet lands where it was. What waits is bounded; when the
-detector cannot keep up the oldest audio goes first and is counted.
+Packets are put back into the order of their sequence numbers, decoded at the detector's 8 kHz and
+laid down by their RTP timestamp (RFC 3550 section 5.1), whose clock is the codec's own: a gap is
+silence, a short loss in an Opus stream what its decoder makes of it. What waits is bounded; when
+the detector cannot keep up the oldest audio goes first and is counted.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
+from callshield.audio_codecs import RTP_CLOCK_HZ, STATELESS, Decoder, decoder
+from callshield.errors import CodecError
 from callshield.tap import TapCodec
-from detectors import features, g711
+from detectors import features
+from detectors.reorder import Released, ReorderBuffer
+from detectors.resample import RATE
 from detectors.vad import FRAME, FrameChecks, VoiceActivity
 
 #: Frames (20 ms) between two decisions: two a second.
@@ -26,8 +33,14 @@ MIN_USED_FRAMES = 15
 MAX_FILL_SAMPLES = 4000
 #: Hops that may wait; beyond it the oldest is dropped.
 MAX_WAITING_HOPS = 6
+#: Longest loss that a codec may fill with what it guesses: beyond 60 ms that is no speech.
+MAX_CONCEALED_SAMPLES = 480
 
-_TABLES = {TapCodec.PCMU: g711.ULAW_TO_PCM, TapCodec.PCMA: g711.ALAW_TO_PCM}
+
+class _Packet(NamedTuple):
+    codec: TapCodec
+    timestamp: int
+    payload: bytes
 
 
 class CallStream:
@@ -35,9 +48,14 @@ class CallStream:
 
     __slots__ = (
         "_before",
+        "_clock_hz",
+        "_codec",
+        "_decoder",
         "_next_timestamp",
+        "_reorder",
         "_vad",
         "_waiting",
+        "bad_packets",
         "dropped_samples",
         "filled_samples",
         "late_packets",
@@ -50,6 +68,10 @@ class CallStream:
         self._waiting = np.zeros(0, dtype=np.int16)
         self._before = np.zeros(FRAME, dtype=np.int16)
         self._next_timestamp: int | None = None
+        self._reorder: ReorderBuffer[_Packet] = ReorderBuffer()
+        self._decoder: Decoder | None = None
+        self._codec: TapCodec | None = None
+        self._clock_hz = 0
         self._vad = VoiceActivity()
         self.tracks = np.zeros((WINDOW_FRAMES, features.TRACK_COUNT), dtype=np.float32)
         self.speech = np.zeros(WINDOW_FRAMES, dtype=np.bool_)
@@ -57,42 +79,89 @@ class CallStream:
         self.dropped_samples = 0
         self.filled_samples = 0
         self.late_packets = 0
+        self.bad_packets = 0
 
-    def push(self, codec: TapCodec, timestamp: int, payload: bytes) -> None:
-        """Lay down one packet.
+    def push(self, codec: TapCodec, sequence: int, timestamp: int, payload: bytes) -> None:
+        """Take one packet; it is laid down when its turn has come.
 
         Args:
-            codec: how ``payload`` is encoded.
-            timestamp: RTP timestamp, 8 kHz clock, modulo 2**32.
-            payload: one byte a sample.
-        """
-        pcm = _TABLES[codec][np.frombuffer(payload, dtype=np.uint8)]
-        if self._next_timestamp is None:
-            self._next_timestamp = timestamp
-        # Signed distance modulo 2**32 (RFC 1982 arithmetic).
-        ahead = (timestamp - self._next_timestamp + 2**31) % 2**32 - 2**31
-        if ahead < 0:
-            self._lay_late(pcm, ahead)
-            return
-        if 0 < ahead <= MAX_FILL_SAMPLES:
-            self.filled_samples += ahead
-            pcm = np.concatenate([np.zeros(ahead, dtype=np.int16), pcm])
-        self._next_timestamp = (timestamp + len(payload)) % 2**32
-        self.push_pcm(pcm)
+            codec: how ``payload`` is encoded; it may change from one packet to the next.
+            sequence: RTP sequence number, 0-65535.
+            timestamp: RTP timestamp in the codec's clock, modulo 2**32.
+            payload: of one packet.
 
-    def _lay_late(self, pcm: NDArray[np.int16], ahead: int) -> None:
-        if ahead < -(MAX_WAITING_HOPS + 1) * HOP_SAMPLES:
-            # The sender began a new count: take it from here.
-            assert self._next_timestamp is not None
-            self._next_timestamp = (self._next_timestamp + ahead + len(pcm)) % 2**32
-            self.push_pcm(pcm)
+        Raises:
+            SetupError: the codec's library is not installed.
+        """
+        if self._reorder.pass_on(sequence):
+            self._lay(codec, timestamp, payload, 0)
+            return
+        for released in self._reorder.push(sequence, _Packet(codec, timestamp, payload)):
+            self._release(released)
+
+    def settle(self) -> None:
+        """Lay down what waits for a packet that has not come: nothing more is expected now."""
+        for released in self._reorder.settle():
+            self._release(released)
+
+    def _release(self, released: Released[_Packet]) -> None:
+        packet = released.packet
+        if not released.late:
+            self._lay(packet.codec, packet.timestamp, packet.payload, released.lost)
             return
         self.late_packets += 1
-        start = len(self._waiting) + ahead
-        kept = pcm[-start:] if start < 0 else pcm
+        if packet.codec in STATELESS and packet.codec is self._codec:
+            self._lay_late(packet)
+
+    def _lay(self, codec: TapCodec, timestamp: int, payload: bytes, lost: int) -> None:
+        source = self._decoder
+        if source is None or codec is not self._codec:
+            source = self._begin(codec)
+        if self._next_timestamp is None:
+            self._next_timestamp = timestamp
+        elif timestamp != self._next_timestamp:
+            ahead = self._samples_ahead(codec, timestamp)
+            if 0 < ahead <= MAX_FILL_SAMPLES:
+                self.filled_samples += ahead
+                concealed = lost and ahead <= MAX_CONCEALED_SAMPLES
+                self.push_pcm(
+                    source.conceal(ahead, payload) if concealed else np.zeros(ahead, np.int16)
+                )
+            self._next_timestamp = timestamp
+        try:
+            pcm = source.decode(payload)
+        except CodecError:
+            # Its time passes: the next packet finds a gap and fills it.
+            self.bad_packets += 1
+            return
+        self._next_timestamp = (timestamp + len(pcm) * self._clock_hz // RATE) % 2**32
+        self.push_pcm(pcm)
+
+    def _begin(self, codec: TapCodec) -> Decoder:
+        """A new decoder; the timestamp goes on where the clock is the same."""
+        made = decoder(codec, RATE)
+        if RTP_CLOCK_HZ[codec] != self._clock_hz:
+            self._next_timestamp = None
+        self._decoder, self._codec, self._clock_hz = made, codec, RTP_CLOCK_HZ[codec]
+        return made
+
+    def _samples_ahead(self, codec: TapCodec, timestamp: int) -> int:
+        """Distance from the end of what was laid down, in samples."""
+        assert self._next_timestamp is not None
+        # Signed distance modulo 2**32 (RFC 1982 arithmetic).
+        ticks = (timestamp - self._next_timestamp + 2**31) % 2**32 - 2**31
+        return ticks * RATE // RTP_CLOCK_HZ[codec]
+
+    def _lay_late(self, packet: _Packet) -> None:
+        """Put a late packet into its place among what waits, as far as that was not taken."""
+        if self._next_timestamp is None or self._decoder is None:
+            return
+        pcm = self._decoder.decode(packet.payload)
+        start = len(self._waiting) + self._samples_ahead(packet.codec, packet.timestamp)
+        kept = pcm[min(-start, len(pcm)) :] if start < 0 else pcm
         start = max(start, 0)
         end = min(start + len(kept), len(self._waiting))
-        self._waiting[start:end] = kept[: end - start]
+        self._waiting[start:end] = kept[: max(end - start, 0)]
 
     def push_pcm(self, pcm: NDArray[np.int16]) -> None:
         """Append 8 kHz int16 samples of shape ``(n,)``."""
@@ -117,11 +186,14 @@ class CallStream:
         self._waiting = np.zeros(0, dtype=np.int16)
         self._before = np.zeros(FRAME, dtype=np.int16)
         self._next_timestamp = None
+        self._reorder = ReorderBuffer()
+        self._decoder = None
         self.tracks[:] = 0.0
         self.speech[:] = False
 
     def flush(self) -> None:
         """Fill the last, incomplete hop with silence: the audio has ended."""
+        self.settle()
         rest = len(self._waiting) % HOP_SAMPLES
         if rest:
             self._waiting = np.concatenate(

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors import g711
-from detectors.resample import RATE
+from callshield import g711
+from detectors.resample import RATE, to_int16
 
 _PACKET = 160
 
@@ -134,11 +134,11 @@ def transmit(
         peak = float(np.abs(voice).max()) + 1e-9
         voice = np.clip(voice, -peak * 10 ** (-line.drive_db / 20.0), None)
         voice = np.minimum(voice, peak * np.float32(10 ** (-line.drive_db / 20.0)))
-    pcm = g711.to_int16(voice.astype(np.float32))
+    pcm = to_int16(voice.astype(np.float32))
     if line.a_law:
-        pcm = g711.decode_alaw(g711.encode_alaw(pcm))
+        pcm = g711.decode(g711.encode(pcm, g711.PCMA), g711.PCMA)
     else:
-        pcm = g711.decode_ulaw(g711.encode_ulaw(pcm))
+        pcm = g711.decode(g711.encode(pcm, g711.PCMU), g711.PCMU)
     pcm = pcm.copy()
     lost = False
     for start in range(0, len(pcm), _PACKET):

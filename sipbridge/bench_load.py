@@ -1,8 +1,8 @@
 """Load for `callshield bench relay`: loud telephone speech from a process of its own.
 
 ``python -m sipbridge.bench_load load`` opens the sockets of all far ends, forks a sender and
-receives itself. The sender writes its clock into each packet; the kernel stamps each arrival
-(SO_TIMESTAMPNS), so that neither side's own slowness is taken for the relay's. Some flows go
+receives itself. The sender notes in shared memory when it sent each packet; the kernel stamps each
+arrival (SO_TIMESTAMPNS), so that neither side's own slowness is taken for the relay's. Some flows go
 straight from socket to socket: what they take is the path without a relay.
 
 ``python -m sipbridge.bench_load tap SOCKET`` is the detector's stand-in: it takes and decodes
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import random
 import resource
@@ -29,16 +30,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from callshield.tap import TapKind, decode_batch
 from sipbridge import g711
-from sipbridge.rtp import FRAME_SAMPLES, HEADER, PLAIN
 
+#: The fixed RTP header (RFC 3550 section 5.1) and the first byte of a plain one.
+HEADER = struct.Struct(">BBHII")
+PLAIN = 0x80
+FRAME_SAMPLES = 160
 CALLER_ADDRESS = "127.0.0.1"
 AGENT_ADDRESS = "127.0.0.2"
 _PERIOD_NS = 20_000_000
-#: Sent time (ns since the epoch), and whether the packet counts (not in the warm-up).
-_STAMP = struct.Struct(">QB")
 #: Linux's SO_TIMESTAMPNS, which the socket module does not name; it is also the type of the
 #: ancillary message: seconds and nanoseconds of CLOCK_REALTIME.
 _SO_TIMESTAMPNS = 35
@@ -53,6 +56,7 @@ _DRAIN_S = 1.0
 class _Flow:
     """One direction of one call, or one direct path."""
 
+    number: int
     sender: socket.socket
     target: tuple[str, int]
     direct: bool
@@ -91,15 +95,22 @@ def _hear() -> dict[str, Any]:
     return body
 
 
-def _send_all(flows: list[_Flow], warm_up_s: float, seconds: float, report: int) -> None:
-    """The sender's life: every flow a packet every 20 ms, evenly spread over the 20 ms."""
+def _send_all(
+    flows: list[_Flow], sent_ns: NDArray[np.int64], warm_up_rounds: int, report: int
+) -> None:
+    """The sender's life: every flow a packet every 20 ms, evenly spread over the 20 ms.
+
+    Args:
+        flows: in the order of their turns.
+        sent_ns: wall clock of every send, by flow number and round; shared with the receiver.
+        warm_up_rounds: that do not count.
+        report: where the result is written.
+    """
     speech = loud_speech(5.0)
     frames = [speech[at : at + FRAME_SAMPLES] for at in range(0, len(speech), FRAME_SAMPLES)]
-    tails = [frame[_STAMP.size :] for frame in frames]
     ssrcs = [random.getrandbits(32) for _ in flows]
     gap_ns = _PERIOD_NS / len(flows)
-    warm_up_rounds = int(warm_up_s * 50)
-    rounds = warm_up_rounds + int(seconds * 50)
+    rounds = sent_ns.shape[1]
     late = array("q")
     sent = [0, 0]
     refused = 0
@@ -108,7 +119,7 @@ def _send_all(flows: list[_Flow], warm_up_s: float, seconds: float, report: int)
     for number in range(rounds):
         counts = number >= warm_up_rounds
         round_ns = start_ns + number * _PERIOD_NS
-        tail = tails[number % len(tails)]
+        frame = frames[number % len(frames)]
         sequence, timestamp = number & 0xFFFF, number * FRAME_SAMPLES & 0xFFFFFFFF
         for position, flow in enumerate(flows):
             due_ns = round_ns + int(position * gap_ns)
@@ -118,8 +129,9 @@ def _send_all(flows: list[_Flow], warm_up_s: float, seconds: float, report: int)
             elif counts:
                 late.append(now_ns - due_ns)
             header = HEADER.pack(PLAIN, 0, sequence, timestamp, ssrcs[position])
+            sent_ns[flow.number, number] = wall()
             try:
-                flow.sender.sendto(header + _STAMP.pack(wall(), counts) + tail, flow.target)
+                flow.sender.sendto(header + frame, flow.target)
             except OSError:
                 refused += 1
             else:
@@ -131,32 +143,61 @@ def _send_all(flows: list[_Flow], warm_up_s: float, seconds: float, report: int)
     os.write(report, json.dumps(result).encode())
 
 
-class _Receiver:
-    """Count arrivals and keep how long each packet took."""
+class _Arrivals:
+    """What arrives in one socket: how long each packet took.
 
-    def __init__(self, relayed: list[socket.socket], direct: list[socket.socket]) -> None:
-        self.relayed_ns = array("q")
-        self.direct_ns = array("q")
+    A relay may change all of a packet (numbers, and what is too loud for an ear) but the steps of
+    its sequence numbers; the first packet says where they stand.
+    """
+
+    def __init__(self, sent_ns: NDArray[np.int64], warm_up_rounds: int) -> None:
+        self._sent_ns = sent_ns
+        self._warm_up_rounds = warm_up_rounds
+        self._ssrc = -1
+        # The newest packet's number, and the sender's round in which it was sent.
+        self._sequence = 0
+        self._round = 0
+        self.durations_ns = array("q")
+
+    def take(self, packet: bytes, arrived_ns: int) -> None:
+        """One datagram; RTCP and the like are not counted."""
+        if len(packet) < HEADER.size + FRAME_SAMPLES:
+            return
+        _, _, sequence, _, ssrc = HEADER.unpack_from(packet)
+        if ssrc != self._ssrc:
+            # The newest round sent before it arrived: no packet takes 20 ms here.
+            sent = np.flatnonzero((self._sent_ns > 0) & (self._sent_ns <= arrived_ns))
+            if not len(sent):
+                return
+            self._ssrc, number = ssrc, int(sent[-1])
+        else:
+            number = self._round + ((sequence - self._sequence + 0x8000) & 0xFFFF) - 0x8000
+        self._sequence, self._round = sequence, number
+        rounds = len(self._sent_ns)
+        if self._warm_up_rounds <= number < rounds and self._sent_ns[number] > 0:
+            self.durations_ns.append(arrived_ns - int(self._sent_ns[number]))
+
+
+class _Receiver:
+    """Take what arrives in all sockets."""
+
+    def __init__(self, arrivals: list[tuple[socket.socket, _Arrivals]]) -> None:
         self._epoll = select.epoll()
-        self._by_descriptor: dict[int, tuple[socket.socket, array[int]]] = {}
-        for sockets, durations in ((relayed, self.relayed_ns), (direct, self.direct_ns)):
-            for one in sockets:
-                self._epoll.register(one.fileno(), select.EPOLLIN)
-                self._by_descriptor[one.fileno()] = (one, durations)
+        self._by_descriptor: dict[int, tuple[socket.socket, _Arrivals]] = {}
+        for one, taken in arrivals:
+            self._epoll.register(one.fileno(), select.EPOLLIN)
+            self._by_descriptor[one.fileno()] = (one, taken)
 
     def take(self) -> None:
         """Everything that has arrived."""
         for descriptor, _ in self._epoll.poll(0, 4096):
-            one, durations = self._by_descriptor[descriptor]
+            one, taken = self._by_descriptor[descriptor]
             with contextlib.suppress(BlockingIOError):
                 while True:
                     data, ancillary, _, _ = one.recvmsg(2048, 64)
-                    if len(data) < HEADER.size + _STAMP.size or not ancillary:
-                        continue
-                    sent_ns, counts = _STAMP.unpack_from(data, HEADER.size)
-                    if counts:
+                    if ancillary:
                         seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
-                        durations.append(seconds * 1_000_000_000 + nanoseconds - sent_ns)
+                        taken.take(data, seconds * 1_000_000_000 + nanoseconds)
 
 
 def run_load() -> None:
@@ -174,27 +215,33 @@ def run_load() -> None:
         agent_ports=[one.getsockname()[1] for one in agents],
     )
     order = _hear()
-    flows = [
-        _Flow(one, (target[0], target[1]), False)
-        for ends, targets in (
-            (callers, order["caller_targets"]),
-            (agents, order["agent_targets"]),
-        )
-        for one, target in zip(ends, targets, strict=True)
-    ] + [
-        _Flow(source, sink.getsockname(), True) for source, sink in zip(sources, sinks, strict=True)
-    ]
-    random.Random(1).shuffle(flows)
     warm_up_s, seconds = float(order["warm_up_s"]), float(order["seconds"])
+    senders = [*callers, *agents, *sources]
+    targets = [
+        *((target[0], target[1]) for target in order["caller_targets"] + order["agent_targets"]),
+        *(sink.getsockname() for sink in sinks),
+    ]
+    # What flow number n sends arrives in hearers[n].
+    hearers = [*agents, *callers, *sinks]
+    flows = [
+        _Flow(number, sender, target, number >= 2 * count)
+        for number, (sender, target) in enumerate(zip(senders, targets, strict=True))
+    ]
+    warm_up_rounds = int(warm_up_s * 50)
+    rounds = warm_up_rounds + int(seconds * 50)
+    shared = mmap.mmap(-1, len(flows) * rounds * 8)
+    sent_ns = np.frombuffer(shared, np.int64).reshape(len(flows), rounds)
+    arrivals = [_Arrivals(sent_ns[number], warm_up_rounds) for number in range(len(flows))]
+    random.Random(1).shuffle(flows)
     report, write_end = os.pipe()
     sender = os.fork()
     if sender == 0:
         try:
-            _send_all(flows, warm_up_s, seconds, write_end)
+            _send_all(flows, sent_ns, warm_up_rounds, write_end)
         finally:
             os._exit(0)
     os.close(write_end)
-    receiver = _Receiver(callers + agents, sinks)
+    receiver = _Receiver(list(zip(hearers, arrivals, strict=True)))
     begin_s = time.monotonic()
     for event, end_s in (
         ("measuring", begin_s + warm_up_s),
@@ -214,8 +261,8 @@ def run_load() -> None:
     while time.monotonic() < drained_s:
         receiver.take()
         time.sleep(_RECEIVE_EVERY_S)
-    direct_ms = np.array(receiver.direct_ns) / 1e6
-    relayed_ms = np.array(receiver.relayed_ns) / 1e6
+    relayed_ms = _milliseconds(arrivals[: 2 * count])
+    direct_ms = _milliseconds(arrivals[2 * count :])
     # What a packet would have taken anyway; the direct flows' own spread stays in the figures.
     added_ms = relayed_ms - (np.median(direct_ms) if len(direct_ms) else 0.0)
     _say(
@@ -226,7 +273,11 @@ def run_load() -> None:
     )
 
 
-def _quantiles(values: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
+def _milliseconds(arrivals: list[_Arrivals]) -> NDArray[np.float64]:
+    return np.concatenate([np.array(one.durations_ns, np.int64) for one in arrivals]) / 1e6
+
+
+def _quantiles(values: NDArray[np.float64]) -> dict[str, float]:
     if not len(values):
         return {"p50": float("nan"), "p99": float("nan"), "max": float("nan")}
     return {

@@ -220,7 +220,7 @@ class _Worker:
             if opened.error:
                 raise SetupError(opened.error)
             self._call_ids.append(call_id)
-            for leg, (address, port) in zip(LegName, ends, strict=True):
+            for leg, (address, port) in zip((LegName.CALLER, LegName.AGENT), ends, strict=True):
                 self._client.send(
                     LegUpdate(
                         call_id=call_id,

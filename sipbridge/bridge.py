@@ -27,9 +27,9 @@ from callshield.messages import (
     CallEnded,
     CallSnapshot,
     CloseSession,
+    CodePressed,
     Command,
     CommandResult,
-    DigitPressed,
     Event,
     Hello,
     LegName,
@@ -382,10 +382,9 @@ class Bridge:
             case PlayFinished():
                 if bridged := self.calls.get(message.call_id):
                     bridged.run(bridged.call.on_play_finished(message))
-            case DigitPressed():
-                bridged = self.calls.get(message.call_id)
-                if bridged is not None and message.leg is LegName.AGENT:
-                    bridged.press(message.digit)
+            case CodePressed():
+                if bridged := self.calls.get(message.call_id):
+                    bridged.on_code(message.code)
             case MediaTimeout():
                 if bridged := self.calls.get(message.call_id):
                     log.info("media_timeout", call_id=message.call_id, silent_s=message.silent_s)

@@ -12,7 +12,7 @@ import pjsua2 as pj
 import structlog
 
 from callshield.errors import SdpError
-from callshield.messages import Action, Event, LegName, LegUpdate
+from callshield.messages import Action, DigitReceived, Event, LegName, LegUpdate
 from callshield.settings import Settings
 from sipbridge import sdp
 from sipbridge.call import Call
@@ -30,7 +30,6 @@ from sipbridge.call_steps import (
     StopTimer,
     ToMedia,
 )
-from sipbridge.digits import FeatureCodes
 from sipbridge.legs import Leg
 from sipbridge.media_link import MediaLink
 from sipbridge.pjsip_stack import PjsipStack
@@ -80,7 +79,6 @@ class Bridged:
         self.caller: Leg | None = None
         self.phone: Leg | None = None
         self.helper: Leg | None = None
-        self.codes = FeatureCodes(bridge.codes)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._session_id = int.from_bytes(os.urandom(4), "big")
         self._held: dict[LegName, bool] = {}
@@ -243,8 +241,7 @@ class Bridged:
         )
 
     def leg_digit(self, leg: LegName, digit: str) -> None:
-        if leg is LegName.AGENT:
-            self.press(digit)
+        self._bridge.media.send(DigitReceived(call_id=self.call_id, leg=leg, digit=digit))
 
     def leg_failed(self, leg: LegName, error: str) -> None:
         if leg is LegName.HELPER:  # the conversation goes on without
@@ -254,9 +251,9 @@ class Bridged:
 
     # ------------------------------------------------------------------------------ the rest
 
-    def press(self, digit: str) -> None:
-        """A digit on the agent's phone, by RFC 4733 or INFO."""
-        action = self.codes.press(digit, time.monotonic())
+    def on_code(self, code: str) -> None:
+        """A feature code was keyed on the agent's phone."""
+        action = self._bridge.codes.get(code)
         if action is not None:
             action = self.call.keyed(action)
             outcome, _, steps = self.call.act(action, "agent:dtmf")

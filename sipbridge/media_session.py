@@ -1,31 +1,47 @@
-"""One call in the media worker: two legs, their ports, and what the bridge allowed.
+"""One call in the media worker: its legs' ports, and what the bridge asked of the relay.
 
-Pure but for the sockets that it holds for the worker. Commands of the bridge change it; messages
-for the bridge are left in the outbox.
+The audio itself is in :mod:`sipbridge.relay_core`; this is the part that Python keeps.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import time
+from typing import Any
 
 from callshield.errors import SdpError
 from callshield.messages import (
+    EarUpdate,
     FlowUpdate,
     LegName,
+    LegStats,
     LegUpdate,
-    MediaMessage,
-    PlayFinished,
+    MediaQuality,
     SessionClosed,
+    SrtpKeys,
 )
-from sipbridge import g711
-from sipbridge.latching import Address, Latch, Network
-from sipbridge.playout import Playout
 from sipbridge.ports import PortPair
-from sipbridge.relay import AgentLeg, CallerLeg, Inlet, Outlet, leg_stats
-from sipbridge.tap_sender import CallTap
+from sipbridge.quality import mean_opinion_score
+from sipbridge.relay_core import Core
 
+#: The relay's numbers of the legs, in order.
+LEGS = (LegName.CALLER, LegName.AGENT, LegName.HELPER)
+LEG_NUMBER = {name: number for number, name in enumerate(LEGS)}
+#: No packet of a leg for this long is reported as silence.
+SILENT_S = 3.0
+#: Too few packets to speak of quality.
+_LEAST_PACKETS = 50
 _CALL_ID = re.compile(r"[0-9a-f]{32}")
+#: The relay's numbers of codecs, those of :class:`callshield.tap.TapCodec`.
+CODEC_NUMBER = {"PCMU": 0, "PCMA": 8, "G722": 9, "OPUS": 111}
+_STATIC = {0: "PCMU", 8: "PCMA", 9: "G722"}
+_SUITES = (
+    "AES_CM_128_HMAC_SHA1_80",
+    "AES_CM_128_HMAC_SHA1_32",
+    "AEAD_AES_128_GCM",
+    "AEAD_AES_256_GCM",
+)
 
 
 def is_call_id(text: str) -> bool:
@@ -33,14 +49,14 @@ def is_call_id(text: str) -> bool:
     return _CALL_ID.fullmatch(text) is not None
 
 
-def media_address(address: str, port: int) -> Address | None:
-    """The far end's media address of an SDP, or None when it takes no media.
+def media_address(address: str, port: int) -> tuple[str, int]:
+    """The far end's media address of an SDP; ``("", 0)`` when it takes no media.
 
     Raises:
         SdpError: it is not an IP address, or not a port.
     """
     if not address or port == 0:
-        return None
+        return ("", 0)
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -51,63 +67,50 @@ def media_address(address: str, port: int) -> Address | None:
         raise SdpError(f"the media port {port} in the SDP is not between 1 and 65535")
     if parsed.is_unspecified:
         # c=IN IP4 0.0.0.0: the old way to hold (RFC 3264 section 8.4).
-        return None
+        return ("", 0)
     if parsed.is_multicast:
         raise SdpError("the media address in the SDP is a multicast address")
     return (str(parsed), port)
 
 
 class MediaSession:
-    """The state of one call.
+    """The Python side of one call.
 
     Args:
+        core: the relay.
+        handle: of the session in it.
         call_id: 32 hexadecimal digits.
         caller_ports: bound sockets towards the PBX.
         agent_ports: bound sockets towards the phone.
-        caller_networks: networks of the PBX side.
-        agent_networks: networks of the phone side.
-        latch_window_s: see :class:`sipbridge.latching.Latch`.
-        tap: of this call's caller, closed at first.
-        outbox: where messages for the bridge are left.
         now: monotonic seconds.
     """
 
     def __init__(
         self,
+        core: Core,
+        handle: int,
         call_id: str,
         *,
         caller_ports: PortPair,
         agent_ports: PortPair,
-        caller_networks: list[Network],
-        agent_networks: list[Network],
-        latch_window_s: float,
-        tap: CallTap,
-        outbox: list[MediaMessage],
         now: float,
     ) -> None:
+        self._core = core
+        self.handle = handle
         self.call_id = call_id
-        self.caller_ports = caller_ports
-        self.agent_ports = agent_ports
-        self._outbox = outbox
-        self._tap = tap
+        self.ports = {LegName.CALLER: caller_ports, LegName.AGENT: agent_ports}
+        self.codecs: dict[LegName, str] = {}
+        self.ptime_ms: dict[LegName, int] = {}
+        self._keys: dict[LegName, SrtpKeys | None] = {}
         self.on_hold = False
-        self._timed_out = False
-        self._waiting_since: float | None = None
+        self.flow: FlowUpdate | None = None
         self._opened_at = now
-        caller_latch = Latch(caller_networks, latch_window_s)
-        agent_latch = Latch(agent_networks, latch_window_s)
-        self.caller = CallerLeg(
-            Inlet(call_id, LegName.CALLER, caller_latch, outbox), Outlet(caller_latch)
-        )
-        self.agent = AgentLeg(
-            Inlet(call_id, LegName.AGENT, agent_latch, outbox), Outlet(agent_latch)
-        )
+        self._waiting_since: float | None = None
+        self._timed_out = False
+        self._silent: dict[LegName, bool] = {}
+        self._expected_since: dict[LegName, float] = {}
 
-    def leg(self, name: LegName) -> CallerLeg | AgentLeg:
-        return self.caller if name is LegName.CALLER else self.agent
-
-    def ports(self, name: LegName) -> PortPair:
-        return self.caller_ports if name is LegName.CALLER else self.agent_ports
+    # ---------------------------------------------------------------------------- commands
 
     def negotiate(self, update: LegUpdate, now: float) -> None:
         """Apply a leg's new SDP.
@@ -115,116 +118,217 @@ class MediaSession:
         Raises:
             SdpError: it cannot be used; the leg stays as it was.
         """
-        if update.payload_type not in g711.VOICE_PAYLOAD_TYPES:
+        name = update.leg
+        codec = update.codec or _STATIC.get(update.payload_type, "")
+        if codec not in CODEC_NUMBER:
             raise SdpError(
-                f"voice payload type {update.payload_type} cannot be relayed: offer PCMU (0) "
-                "or PCMA (8)"
+                f"voice payload type {update.payload_type} cannot be relayed: offer PCMU, PCMA, "
+                "G722 or opus"
             )
         if not -1 <= update.event_payload_type <= 127:
             raise SdpError(f"telephone-event payload type {update.event_payload_type} is not one")
-        address = media_address(update.address, update.port)
-        leg = self.leg(update.leg)
-        leg.inlet.negotiate(
-            address,
-            _canonical(update.signalling_address),
-            update.payload_type,
-            update.event_payload_type,
-            now,
-        )
-        for one, other in ((self.caller, self.agent), (self.agent, self.caller)):
-            one.outlet.negotiate(
-                one.inlet.payload_type, one.inlet.event_payload_type, other.inlet.payload_type
+        srtp: tuple[int, bytes, bytes] | bool | None = None
+        if update.srtp is not None:
+            if update.srtp.suite not in _SUITES:
+                raise SdpError("the SRTP suite is not one of " + ", ".join(_SUITES))
+            srtp = (_SUITES.index(update.srtp.suite), update.srtp.send, update.srtp.receive)
+            if update.srtp == self._keys.get(name):
+                srtp = True  # new contexts would begin the packet index anew
+        try:
+            self._core.negotiate(
+                self.handle,
+                LEG_NUMBER[name],
+                media_address(update.address, update.port),
+                update.rtcp_port,
+                _canonical(update.signalling_address),
+                CODEC_NUMBER[codec],
+                update.payload_type,
+                update.event_payload_type,
+                update.comfort_noise_type,
+                min(max(update.ptime_ms, 10), 60),
+                name is not LegName.CALLER,
+                srtp,
             )
-        if (
-            self._waiting_since is None
-            and self.caller.inlet.latch.sdp
-            and self.agent.inlet.latch.sdp
-        ):
+        except KeyError:
+            raise SdpError(f"the call has no {name.value} leg: open it first") from None
+        except (ValueError, RuntimeError) as error:
+            raise SdpError(f"the {name.value}'s media cannot be set up: {error}") from None
+        self._keys[name] = update.srtp
+        self.codecs[name] = codec
+        self.ptime_ms[name] = update.ptime_ms
+        self._expected_since.setdefault(name, now)
+        if self._waiting_since is None and {LegName.CALLER, LegName.AGENT} <= self.codecs.keys():
             # From now on RTP is expected; before both answered there need be none.
             self._waiting_since = now
+            self._expect_anew(now)
+
+    def _expect_anew(self, now: float) -> None:
+        for name in self._expected_since:
+            self._expected_since[name] = now
 
     def allow(self, flow: FlowUpdate, now: float) -> None:
-        """Open and close the gates and the tap."""
-        self.agent.outlet.open_gate(flow.caller_to_agent)
-        self.caller.outlet.open_gate(flow.agent_to_caller)
+        """Open and close the gates, the tap and the recorder's."""
+        self._core.allow(
+            self.handle,
+            flow.caller_to_agent,
+            flow.agent_to_caller,
+            flow.tap and not flow.on_hold,
+            flow.record and not flow.on_hold,
+            flow.paused,
+            flow.conference,
+        )
         if self.on_hold and not flow.on_hold and self._waiting_since is not None:
             self._waiting_since = now
+            self._expect_anew(now)
         self.on_hold = flow.on_hold
-        if flow.tap and not flow.on_hold:
-            self.caller.tap = self._tap
-        else:
-            self.close_tap(now)
+        self.flow = flow
 
-    def close_tap(self, now: float) -> None:
-        """Nothing of the caller goes to the detector any more."""
-        if self.caller.tap is not None:
-            self.caller.tap = None
-            self._tap.detach(now)
+    def protect(self, update: EarUpdate) -> None:
+        """Softening and levelling, on or off."""
+        self._core.ear(self.handle, update.soften, update.levelling)
 
-    def last_rtp_at(self) -> float:
-        """Monotonic time of the newest accepted packet of either leg; 0 when there was none."""
-        return max(self.caller.inlet.last_at, self.agent.inlet.last_at)
+    def add_helper(self, ports: PortPair, now: float) -> None:
+        """One more leg.
 
-    def silent_s(self, now: float) -> float:
+        Raises:
+            KeyError: there is one already.
+            OSError: its sockets cannot be watched.
+        """
+        self._core.add_leg(
+            self.handle, LEG_NUMBER[LegName.HELPER], ports.rtp.fileno(), ports.rtcp.fileno()
+        )
+        self.ports[LegName.HELPER] = ports
+        self._expected_since.pop(LegName.HELPER, None)
+
+    def remove_leg(self, name: LegName) -> PortPair:
+        """Take a leg out of the relay; its ports, to be closed.
+
+        Raises:
+            KeyError: there is no such leg.
+        """
+        self._core.remove_leg(self.handle, LEG_NUMBER[name])
+        for by_leg in (self.codecs, self.ptime_ms, self._keys, self._silent, self._expected_since):
+            by_leg.pop(name, None)
+        return self.ports.pop(name)
+
+    def promote_helper(self) -> PortPair:
+        """The helper takes the agent's place; the agent's ports, to be closed.
+
+        Raises:
+            KeyError: there is no helper.
+        """
+        if LegName.HELPER not in self.ports:
+            raise KeyError("no helper")
+        ports = self.remove_leg(LegName.AGENT)
+        self._core.promote(self.handle)
+        _rename(self.ports)
+        _rename(self.codecs)
+        _rename(self.ptime_ms)
+        _rename(self._keys)
+        _rename(self._silent)
+        _rename(self._expected_since)
+        return ports
+
+    # ----------------------------------------------------------------------------- silence
+
+    def silent_s(self, last: tuple[float, ...], now: float) -> float:
         """Seconds without any RTP since both legs were to send it; 0 on hold."""
         if self._waiting_since is None or self.on_hold:
             return 0.0
-        return now - max(self._waiting_since, self.last_rtp_at())
+        return now - max(self._waiting_since, *last)
 
-    def times_out(self, now: float, timeout_s: float) -> bool:
+    def times_out(self, last: tuple[float, ...], now: float, timeout_s: float) -> bool:
         """True once, when :meth:`silent_s` reaches the limit."""
-        if self._timed_out or self.silent_s(now) < timeout_s:
+        if self._timed_out or self.silent_s(last, now) < timeout_s:
             return False
         self._timed_out = True
         return True
 
-    def idle_s(self, now: float) -> float:
+    def idle_s(self, last: tuple[float, ...], now: float) -> float:
         """Seconds since the last packet or the opening, hold or not."""
-        return now - max(self._opened_at, self.last_rtp_at())
+        return now - max(self._opened_at, *last)
 
-    def finish_play(
-        self, name: LegName, *, complete: bool, now: float, wall_now: float, error: str = ""
-    ) -> None:
-        """Report the prompt that played on a leg, if one did, and be done with it."""
-        outlet = self.leg(name).outlet
-        playout = outlet.playout
-        if playout is None:
-            return
-        outlet.play(None)
-        if complete and not playout.heard:
-            complete = False
-            error = (
-                f"{playout.failed} of {playout.frames} packets of the prompt could not be sent: "
-                "check the route to the other side"
-            )
-        self._outbox.append(
-            PlayFinished(
+    def silence_changes(self, last: tuple[float, ...], now: float) -> list[tuple[LegName, bool]]:
+        """Legs that fell silent, or speak again, since the last call."""
+        changes = []
+        for name, since in self._expected_since.items():
+            expected = self._waiting_since is not None and not self.on_hold
+            silent = expected and now - max(since, last[LEG_NUMBER[name]]) >= SILENT_S
+            if silent != self._silent.get(name, False):
+                self._silent[name] = silent
+                changes.append((name, silent))
+        return changes
+
+    # -------------------------------------------------------------------------------- figures
+
+    def closed(self) -> tuple[SessionClosed, list[MediaQuality]]:
+        """The counters at the end; to be called before the session is closed."""
+        legs, call = self._core.stats(self.handle)
+        stats = {name: self._leg_stats(name, legs[number]) for number, name in enumerate(LEGS)}
+        now = time.time()
+        quality = [
+            MediaQuality(
+                ts=now,
                 call_id=self.call_id,
-                play_id=playout.play_id,
                 leg=name,
-                complete=complete,
-                spans=playout.spans(now, wall_now),
-                error=error,
+                mos=figures.mos,
+                loss_pct=_loss_pct(figures),
+                jitter_ms=figures.jitter_ms,
+                rtt_ms=figures.rtt_ms,
             )
+            for name, figures in stats.items()
+            if figures.mos
+        ]
+        return (
+            SessionClosed(
+                call_id=self.call_id,
+                caller=stats[LegName.CALLER],
+                agent=stats[LegName.AGENT],
+                tapped=call["tapped"],
+                tap_dropped=call["tap_dropped"],
+            ),
+            quality,
         )
 
-    def begin_play(self, name: LegName, playout: Playout) -> str:
-        """Let a prompt play; an error's sentence when the leg cannot hear."""
-        outlet = self.leg(name).outlet
-        if outlet.latch.destination is None or outlet.payload_type < 0:
-            return f"the {name.value}'s media address is not known: nobody would hear the prompt"
-        outlet.play(playout)
-        return ""
-
-    def closed(self) -> SessionClosed:
-        """The counters at the end."""
-        return SessionClosed(
-            call_id=self.call_id,
-            caller=leg_stats(self.caller),
-            agent=leg_stats(self.agent),
-            tapped=self._tap.tapped,
-            tap_dropped=self._tap.dropped,
+    def _leg_stats(self, name: LegName, figures: dict[str, Any] | None) -> LegStats:
+        if figures is None:
+            return LegStats(received=0, sent=0, malformed=0, wrong_source=0, wrong_payload_type=0)
+        received = figures["received"]
+        lost = max(figures["expected"] - received, 0)
+        loss_pct = 100.0 * lost / max(figures["expected"], 1)
+        jitter_ms = figures["jitter_ms"]
+        mos = 0.0
+        if received >= _LEAST_PACKETS:
+            mos = mean_opinion_score(
+                self.codecs.get(name, "PCMU"),
+                loss_pct=loss_pct,
+                jitter_ms=jitter_ms,
+                rtt_ms=figures["rtt_ms"],
+            )
+        return LegStats(
+            received=received,
+            sent=figures["sent"] - figures["unsent"],
+            malformed=figures["malformed"],
+            wrong_source=figures["wrong_source"],
+            wrong_payload_type=figures["wrong_payload_type"],
+            lost=lost,
+            duplicates=figures["duplicates"],
+            late=figures["late"],
+            jitter_ms=round(jitter_ms, 2),
+            rtt_ms=round(figures["rtt_ms"], 2),
+            reported_loss_pct=round(figures["reported_loss_pct"], 2),
+            mos=round(mos, 2),
+            srtp_refused=figures["srtp_refused"],
         )
+
+
+def _rename(by_leg: dict[LegName, Any]) -> None:
+    if LegName.HELPER in by_leg:
+        by_leg[LegName.AGENT] = by_leg.pop(LegName.HELPER)
+
+
+def _loss_pct(stats: LegStats) -> float:
+    return round(100.0 * stats.lost / max(stats.lost + stats.received, 1), 2)
 
 
 def _canonical(address: str) -> str:

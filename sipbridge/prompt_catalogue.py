@@ -1,6 +1,6 @@
 """Announcements on disk: which exist, their version, hash and length.
 
-A prompt folder holds ``<language>/<id>.wav`` (8 kHz, 16 bit, mono), ``common/<id>.wav`` for
+A prompt folder holds ``<language>/<id>.wav`` (8 or 16 kHz, 16 bit, mono), ``common/<id>.wav`` for
 sounds without words, and ``manifest.toml`` that names version and text. The WAV file itself is
 the truth: its hash and length are read from it, and must agree with the manifest's.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from callshield.errors import SetupError
 from callshield.settings import Settings
+from sipbridge.prompt_file import RATES_HZ
 
 #: The prompts that ship with Callshield.
 SHIPPED = Path(__file__).parent / "prompts"
@@ -41,7 +42,7 @@ def load_prompt(folder: Path, language: str, prompt_id: str) -> Prompt:
         prompt_id: small letters, digits and ``_``.
 
     Raises:
-        SetupError: missing, not 8 kHz 16-bit mono, or not the file that the manifest names.
+        SetupError: missing, not 8 or 16 kHz 16-bit mono, or not the file that the manifest names.
     """
     path = folder / language / f"{prompt_id}.wav"
     try:
@@ -55,7 +56,7 @@ def load_prompt(folder: Path, language: str, prompt_id: str) -> Prompt:
         ) from None
     except (OSError, EOFError, wave.Error) as error:
         raise SetupError(f"the prompt {path} cannot be read ({error}): replace it") from None
-    if shape != (8000, 2, 1) or not frames:
+    if shape[0] not in RATES_HZ or shape[1:] != (2, 1) or not frames:
         rate, width, channels = shape
         raise SetupError(
             f"the prompt {path} has {rate} Hz, {8 * width} bit, {channels} channel(s) and {frames} "
@@ -67,7 +68,7 @@ def load_prompt(folder: Path, language: str, prompt_id: str) -> Prompt:
             f"the prompt {path} is not the file that manifest.toml names (sha256 differs): "
             "restore it, or correct the manifest"
         )
-    return Prompt(prompt_id, language, path, version or digest[:12], digest, frames / 8000)
+    return Prompt(prompt_id, language, path, version or digest[:12], digest, frames / shape[0])
 
 
 def _manifest_entry(folder: Path, language: str, prompt_id: str) -> tuple[str, str]:

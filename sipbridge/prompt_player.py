@@ -1,44 +1,59 @@
-"""All prompts that play now, in all calls: loaded, sent frame by frame, reported.
+"""Prompts: loaded, encoded, handed to the relay, reported.
 
 Every :class:`callshield.messages.PlayPrompts` is answered by exactly one
-:class:`callshield.messages.PlayFinished`, whatever becomes of it.
+:class:`callshield.messages.PlayFinished`, whatever becomes of it. The relay sends the packets by
+itself; a Python that stands still is not heard as a gap.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from callshield.errors import CallshieldError
 from callshield.messages import LegName, MediaMessage, PlayFinished, PlayPrompts
-from sipbridge.media_session import MediaSession
-from sipbridge.playout import Playout
-from sipbridge.prompt_file import PromptCache
+from sipbridge.media_session import LEG_NUMBER, LEGS, MediaSession
+from sipbridge.prompt_clips import ClipCache
+from sipbridge.relay_core import Core
 
 log = structlog.get_logger()
 
 _Key = tuple[str, LegName]
+
+#: How the relay says that a prompt ended (relay.h, ``enum play_end``).
+_DONE, _STOPPED, _UNHEARD, _NO_ADDRESS, _WRONG_CODEC = range(5)
+
+
+@dataclass(frozen=True, slots=True)
+class _Playing:
+    call_id: str
+    play_id: int
 
 
 class PromptPlayer:
     """The prompts of one media worker.
 
     Args:
+        core: the relay.
         outbox: where reports are left.
-        flush: sends what is in the outbox; called after something that no tick follows at once.
+        flush: sends what is in the outbox.
     """
 
-    def __init__(self, outbox: list[MediaMessage], flush: Callable[[], None]) -> None:
+    def __init__(self, core: Core, outbox: list[MediaMessage], flush: Callable[[], None]) -> None:
+        self._core = core
         self._outbox = outbox
         self._flush = flush
-        self._cache = PromptCache()
-        self._playing: dict[_Key, MediaSession] = {}
+        self._clips = ClipCache()
         self._loading: dict[_Key, PlayPrompts] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        # The relay's own numbers, so that a report can't be taken for that of a later request.
+        self._next_id = 0
+        self._playing: dict[int, _Playing] = {}
 
     def play(self, session: MediaSession, message: PlayPrompts) -> None:
         """Begin at the next tick, or when the files are loaded; what played there is stopped."""
@@ -47,7 +62,9 @@ class PromptPlayer:
             self._refuse(message, "no prompt was named")
             return
         paths = [Path(file) for file in message.files]
-        if all(self._cache.cached(path) is not None for path in paths):
+        form = self._form(session, message)
+        clips = [self._clips.cached(path, *form) for path in paths]
+        if all(clip is not None for clip in clips):
             self._begin(session, message)
             return
         self._loading[message.call_id, message.leg] = message
@@ -55,15 +72,23 @@ class PromptPlayer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    @staticmethod
+    def _form(session: MediaSession, message: PlayPrompts) -> tuple[str, int, float]:
+        return (
+            session.codecs.get(message.leg, "PCMU"),
+            session.ptime_ms.get(message.leg, 20),
+            message.gain_db,
+        )
+
     async def _load_and_begin(
         self, session: MediaSession, message: PlayPrompts, paths: list[Path]
     ) -> None:
-        """A slow disk makes its own call wait, no other one."""
+        """A slow disk, or an encoder, makes its own call wait, no other one."""
         key = (message.call_id, message.leg)
         refusal = ""
         try:
             for path in paths:
-                await asyncio.to_thread(self._cache.load, path)
+                await asyncio.to_thread(self._clips.load, path, *self._form(session, message))
         except CallshieldError as error:
             refusal = str(error)
         if self._loading.get(key) is not message:
@@ -77,17 +102,31 @@ class PromptPlayer:
         self._flush()
 
     def _begin(self, session: MediaSession, message: PlayPrompts) -> None:
+        form = self._form(session, message)
         try:
-            prompts = [self._cache.load(Path(file)) for file in message.files]
-        except CallshieldError as error:
+            clips = [self._clips.load(Path(file), *form) for file in message.files]
+            self._next_id += 1
+            begun = self._core.play(
+                session.handle,
+                LEG_NUMBER[message.leg],
+                self._next_id,
+                clips,
+                message.loop,
+                message.mix,
+            )
+        except (CallshieldError, ValueError) as error:
             self._refuse(message, str(error))
             return
-        playout = Playout(message.play_id, prompts, loop=message.loop, mix=message.mix)
-        refusal = session.begin_play(message.leg, playout)
-        if refusal:
-            self._refuse(message, refusal)
+        except KeyError:
+            begun = False
+        if begun:
+            self._playing[self._next_id] = _Playing(message.call_id, message.play_id)
         else:
-            self._playing[message.call_id, message.leg] = session
+            self._refuse(
+                message,
+                f"the {message.leg.value}'s media address is not known: nobody would hear the "
+                "prompt",
+            )
 
     def _refuse(self, message: PlayPrompts, error: str) -> None:
         if error:
@@ -108,46 +147,34 @@ class PromptPlayer:
         waiting = self._loading.pop((session.call_id, name), None)
         if waiting is not None:
             self._refuse(waiting, "")
-        self._end(session, name)
-
-    def _end(
-        self, session: MediaSession, name: LegName, *, complete: bool = False, error: str = ""
-    ) -> None:
-        self._playing.pop((session.call_id, name), None)
-        session.finish_play(
-            name, complete=complete, now=time.monotonic(), wall_now=time.time(), error=error
-        )
-
-    def tick(self, ticks: int, now: float) -> None:
-        """Send what is due on every leg.
-
-        Args:
-            ticks: frames for each; more than one when the machine was late.
-            now: monotonic seconds.
-        """
-        for (_, name), session in list(self._playing.items()):
-            self._send_frames(session, name, ticks, now)
-
-    def _send_frames(self, session: MediaSession, name: LegName, ticks: int, now: float) -> None:
-        outlet = session.leg(name).outlet
-        playout = outlet.playout
-        assert playout is not None
-        send = session.ports(name).rtp.sendto
-        destination = outlet.latch.destination
-        if destination is None:
-            self._end(session, name, error="the other side stopped taking media")
+        try:
+            self._core.stop_play(session.handle, LEG_NUMBER[name])
+        except KeyError:
             return
-        for _ in range(ticks):
-            packet = outlet.tick(now)
-            if not packet:
-                break
-            try:
-                send(packet, destination)
-            except OSError:
-                outlet.unsent += 1
-                playout.failed += 1
-        if playout.finished(now):
-            self._end(session, name, complete=True)
+
+    def on_played(self, event: tuple[Any, ...]) -> None:
+        """A prompt ended in the relay."""
+        _, _, leg, number, end, frames, failed, spans = event
+        playing = self._playing.pop(number, None)
+        if playing is None:
+            return
+        name = LEGS[leg]
+        error = {
+            _UNHEARD: f"{failed} of {frames} packets of the prompt could not be sent: check the "
+            "route to the other side",
+            _NO_ADDRESS: "the other side stopped taking media",
+            _WRONG_CODEC: "the codec changed while the prompt played",
+        }.get(end, "")
+        self._outbox.append(
+            PlayFinished(
+                call_id=playing.call_id,
+                play_id=playing.play_id,
+                leg=name,
+                complete=end == _DONE,
+                spans=spans,
+                error=error,
+            )
+        )
 
     def close(self) -> None:
         """Give up loading."""

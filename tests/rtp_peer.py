@@ -31,15 +31,15 @@ from callshield.messages import (
 from callshield.settings import Settings
 from callshield.tap import CallerFrame, decode_batch
 from sipbridge import g711
+from sipbridge.bench_load import HEADER
 from sipbridge.media_worker import MediaWorker
-from sipbridge.rtp import HEADER
 
 WAIT_S = 20.0
 T = TypeVar("T")
 
 
-def tone(frequency_hz: float, seconds: float, amplitude: float = 8000.0) -> NDArray[np.int16]:
-    """A sine, int16 at 8 kHz."""
+def tone(frequency_hz: float, seconds: float, amplitude: float = 1500.0) -> NDArray[np.int16]:
+    """A sine, int16 at 8 kHz; quieter than what the shock guard cuts."""
     at_s = np.arange(int(seconds * 8000)) / 8000
     return (amplitude * np.sin(2 * np.pi * frequency_hz * at_s)).astype(np.int16)
 

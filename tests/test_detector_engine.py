@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from callshield import g711
 from callshield.tap import CallerFrame, TapCodec, TapKind
-from detectors import engine, g711
+from detectors import engine
 from detectors.acoustic import AcousticModel
 from detectors.engine import IDLE_S, Detector, Verdict
+from detectors.resample import to_int16
 from detectors.risk import Policy
 from detectors.stream import HOP_S
 from tests.detector_sounds import calm_voice, shouting_voice, white_noise
@@ -39,8 +41,8 @@ def shouting() -> AcousticModel:
 def frames(
     call_id: bytes, audio: NDArray[np.float32], start: int = 0, codec: TapCodec = TapCodec.PCMU
 ) -> list[CallerFrame]:
-    pcm = g711.to_int16(audio)
-    coded = g711.encode_ulaw(pcm) if codec is TapCodec.PCMU else g711.encode_alaw(pcm)
+    pcm = to_int16(audio)
+    coded = g711.encode(pcm, codec)
     return [
         CallerFrame(
             call_id,

@@ -19,16 +19,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from callshield import g711
 from callshield.bus import BusServer, Peer
 from callshield.errors import BusError
 from callshield.messages import Hello, NodeDegraded, NodeMessage, RiskChanged
 from callshield.settings import DetectorSettings, NodeSettings, Settings
 from callshield.tap import MAGIC, CallerFrame, TapCodec, TapKind, encode_batches
-from detectors import corpora, g711
+from detectors import corpora
 from detectors.acoustic import CARD_FILE, MODEL_FILE, SHIPPED
 from detectors.engine import Verdict
 from detectors.process import DetectorProcess, TapQueue, describe, open_tap, risk_changed
-from detectors.resample import to_8k
+from detectors.resample import to_8k, to_int16
 from detectors.risk import Decision, Rule
 from tests.detector_sounds import DATA, needs_data
 
@@ -98,7 +99,7 @@ async def running(config: Settings) -> AsyncIterator[tuple[Notifier, socket.sock
 
 async def play(tap: socket.socket, call_id: bytes, pcm: np.ndarray, faster: float = 6.0) -> None:
     """Send audio as a media worker does, several times faster than real time."""
-    payloads = g711.encode_ulaw(pcm)
+    payloads = g711.encode(pcm, g711.PCMU)
     for start in range(0, len(payloads) // 1600 * 1600, 1600):
         frames = [
             frame(call_id, at // 160, payloads[at : at + 160])
@@ -115,7 +116,7 @@ def recorded(speaker: str, emotion: str, clips: int) -> np.ndarray:
         if c.corpus == "emodb" and c.speaker == speaker and c.emotion == emotion
     ][:clips]
     assert len(chosen) == clips
-    return np.concatenate([g711.to_int16(to_8k(*corpora.read_clip(c.path))) for c in chosen])
+    return np.concatenate([to_int16(to_8k(*corpora.read_clip(c.path))) for c in chosen])
 
 
 @needs_data

@@ -15,7 +15,7 @@ import pytest
 
 from callshield.messages import (
     CloseSession,
-    DigitPressed,
+    CodePressed,
     LegName,
     MediaFailed,
     MediaStats,
@@ -185,17 +185,17 @@ async def test_a_digit_is_told_once_and_passed_on_with_its_own_duration(call: Ca
     assert durations == [160, 320, 480, 640, 640, 640]
     assert heard[-1].timestamp == (events[0].timestamp + 640) & 0xFFFFFFFF
     assert [b.sequence - a.sequence & 0xFFFF for a, b in pairwise(heard)] == [1] * 7
-    told = await call.bridge.expect(DigitPressed)
+    told = await call.bridge.expect(CodePressed)
     assert (told.leg, told.digit) == (LegName.CALLER, "9")
     call.agent.press(10, 96)
-    told = await call.bridge.expect(DigitPressed)
+    told = await call.bridge.expect(CodePressed)
     # Only one for each press: the next one told is the agent's.
     assert (told.leg, told.digit) == (LegName.AGENT, "*")
 
 
 async def test_a_digit_without_its_end_is_told_after_a_pause(call: Call) -> None:
     call.agent.press(11, 96, ends=0)
-    told = await call.bridge.expect(DigitPressed)
+    told = await call.bridge.expect(CodePressed)
     assert (told.leg, told.digit) == (LegName.AGENT, "#")
 
 
@@ -319,7 +319,7 @@ async def test_mixed_tone_leaves_the_caller_audible_and_plays_alone(
     ("name", "make", "complaint"),
     [
         ("missing.wav", lambda path: None, "does not exist"),
-        ("wide.wav", lambda path: write_wav(path, tone(700, 0.1), 16000), "16000 Hz"),
+        ("wide.wav", lambda path: write_wav(path, tone(700, 0.1), 44100), "44100 Hz"),
         ("empty.wav", lambda path: write_wav(path, tone(700, 0.0)), "is empty"),
         ("noise.wav", lambda path: path.write_bytes(b"RIFFnot a wav file"), "cannot be read"),
     ],
@@ -385,7 +385,7 @@ async def test_nothing_is_tapped_while_the_tap_is_closed_or_held(
 async def test_digits_are_never_tapped(call: Call, detector: Detector) -> None:
     await call.flow(tap=True)
     call.caller.press(5)
-    await call.bridge.expect(DigitPressed)
+    await call.bridge.expect(CodePressed)
     call.caller.say(b"\x12" * 160)
     frames = await detector.until(lambda frames: len(frames) > 0)
     assert [frame.payload for frame in frames] == [b"\x12" * 160]

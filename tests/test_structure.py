@@ -10,7 +10,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("sipbridge", "detectors", "notifier", "firmware_profiles")
 #: The common ground that every room may use; the rest of callshield/ is the front door.
-GROUND = {"messages", "settings", "errors", "bus", "tap", "logs", "lifeline"}
+GROUND = {
+    "audio_codecs",
+    "bus",
+    "errors",
+    "g711",
+    "libopus",
+    "lifeline",
+    "logs",
+    "messages",
+    "settings",
+    "tap",
+}
 
 
 def imports(source: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""G.711 against the standard library's own, and what mixing does."""
+"""G.711 against the standard library's own and the Recommendation, and what mixing does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from sipbridge import g711
+from callshield import g711
 from tests.rtp_peer import strength, tone
 
 EVERY_SAMPLE = np.arange(-32768, 32768, dtype=np.int32).astype(np.int16)
@@ -55,3 +55,38 @@ def test_mixing_adds_and_clips(law: int) -> None:
     assert np.all(g711.decode(g711.mix(loud, loud, law), law) > 30000)
     quiet = g711.mix(loud, g711.SILENCE[law] * 10, law)
     assert np.array_equal(g711.decode(quiet, law), g711.decode(loud, law))
+
+
+def test_ulaw_decodes_the_corner_values_of_the_recommendation() -> None:
+    # G.711 table 2: 0x80 and 0x00 are the extremes, 0xFF and 0x7F the two zeros.
+    assert g711.decode(bytes([0x00, 0x80, 0x7F, 0xFF, 0xF0]), g711.PCMU).tolist() == [
+        -32124,
+        32124,
+        0,
+        0,
+        120,
+    ]
+
+
+def test_alaw_decodes_the_corner_values_of_the_recommendation() -> None:
+    # G.711 table 1: codes are sent with even bits inverted (0x55).
+    assert g711.decode(bytes([0xAA, 0x2A, 0xD5, 0x55]), g711.PCMA).tolist() == [
+        32256,
+        -32256,
+        8,
+        -8,
+    ]
+
+
+def test_encoding_a_decoded_code_gives_the_code_back() -> None:
+    assert g711.encode(g711.decode(EVERY_CODE, g711.PCMA), g711.PCMA) == EVERY_CODE
+    again = g711.encode(g711.decode(EVERY_CODE, g711.PCMU), g711.PCMU)
+    # µ-law has a negative zero that no linear sample can tell from the positive one.
+    assert [c for c in range(256) if again[c] != c] == [0x7F]
+
+
+@pytest.mark.parametrize("law", g711.VOICE_PAYLOAD_TYPES)
+def test_quantisation_error_stays_under_the_step_of_its_segment(law: int) -> None:
+    pcm = np.arange(-32000, 32001, dtype=np.int16)
+    error = np.abs(g711.decode(g711.encode(pcm, law), law).astype(int) - pcm.astype(int))
+    assert np.all(error <= np.maximum(np.abs(pcm.astype(int)) / 16, 16))
