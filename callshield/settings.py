@@ -21,6 +21,11 @@ from callshield.errors import ConfigurationError
 
 Language = Literal["ko", "en", "zh", "ja"]
 Port = Annotated[int, Field(ge=1, le=65535)]
+VoiceCodec = Literal["PCMU", "PCMA", "G722", "OPUS"]
+SrtpMode = Literal["off", "optional", "required"]
+SrtpSuite = Literal[
+    "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_256_GCM", "AEAD_AES_128_GCM"
+]
 
 #: ``sip:user@host[:port][;params]`` (RFC 3261 section 19.1), no headers part.
 SIP_URI = re.compile(
@@ -64,6 +69,44 @@ class NodeSettings(_Section):
     """A clean stop lets running calls finish for at most this long."""
 
 
+class TlsSettings(_Section):
+    """``[sip.pbx.tls]``: SIP over TLS on this side; off while there is no certificate."""
+
+    port: Port = 5061
+    """TCP port of SIP over TLS."""
+    certificate: Path | None = None
+    """PEM file of our certificate, with the chain behind it."""
+    private_key: Path | None = None
+    """PEM file of its key, not encrypted; only its owner may read it."""
+    ca_file: Path | None = None
+    """PEM file of the authorities that far ends are checked against."""
+    verify_server: bool = True
+    """Far ends that we connect to must show a certificate of ``ca_file`` for their address."""
+    require_client_certificate: bool = False
+    """Far ends that connect to us must show a certificate of ``ca_file``."""
+
+    @property
+    def enabled(self) -> bool:
+        return self.certificate is not None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> TlsSettings:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key, both or none")
+        if self.require_client_certificate and self.ca_file is None:
+            raise ValueError("ca_file where client certificates are required")
+        if self.certificate is not None and self.verify_server and self.ca_file is None:
+            raise ValueError("ca_file, or verify_server = false")
+        return self
+
+
+class PhoneTlsSettings(TlsSettings):
+    """``[sip.phone.tls]``: the same keys with another default port."""
+
+    port: Port = 5063
+    """TCP port of SIP over TLS."""
+
+
 class SideSettings(_Section):
     """``[sip.pbx]`` and ``[sip.phone]``: one side's addresses."""
 
@@ -80,6 +123,34 @@ class SideSettings(_Section):
     networks: list[str] = []
     """Networks from which media (and, on the phone side, SIP) may come besides the address in
     the SDP: phones behind NAT."""
+    codecs: Annotated[list[VoiceCodec], Field(min_length=1)] = ["PCMU", "PCMA", "G722", "OPUS"]
+    """Voice codecs that are taken; the order counts only where we are the first to offer."""
+    srtp: SrtpMode = "off"
+    """``off``: RTP/SAVP gets 488; ``optional``: taken, and RTP/AVP with keys offered;
+    ``required``: RTP/SAVP only."""
+    srtp_over_plain: bool = False
+    """Let SRTP keys go over unencrypted SIP, where everybody on the way can read them."""
+    srtp_suites: Annotated[list[SrtpSuite], Field(min_length=1)] = [
+        "AES_CM_128_HMAC_SHA1_80",
+        "AES_CM_128_HMAC_SHA1_32",
+        "AEAD_AES_256_GCM",
+        "AEAD_AES_128_GCM",
+    ]
+    """SRTP suites (RFC 4568, RFC 7714) in the order of our offers."""
+    tls: TlsSettings = TlsSettings()
+
+    @field_validator("codecs", "srtp_suites")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if len(set(value)) != len(value):
+            raise ValueError("each entry once")
+        return value
+
+    @model_validator(mode="after")
+    def _keys_can_travel(self) -> SideSettings:
+        if self.srtp == "required" and not (self.tls.enabled or self.srtp_over_plain):
+            raise ValueError("a tls table (or srtp_over_plain = true) where srtp is required")
+        return self
 
     @field_validator("bind", "advertised", "rtp_bind")
     @classmethod
@@ -118,6 +189,7 @@ class PhoneSideSettings(SideSettings):
     """SIP port, UDP and TCP."""
     rtp_ports: tuple[Port, Port] = (25000, 29999)
     """First and last port; each call takes an even RTP port and the odd RTCP port above it."""
+    tls: PhoneTlsSettings = PhoneTlsSettings()
 
 
 class SipSettings(_Section):
@@ -188,7 +260,25 @@ class AgentSettings(_Section):
     """``[agents.ID]``: where an agent's phone is."""
 
     uri: str
-    """SIP URI of the phone, e.g. ``sip:1001@192.0.2.20:5060``; the host as an address."""
+    """SIP URI of the phone, e.g. ``sip:1001@192.0.2.20:5060``; the host as an address.
+    ``sips:`` or ``;transport=tls`` goes over TLS, ``;transport=tcp`` over TCP."""
+    hearing_protection: bool = True
+    """Offer the phone only codecs that the limiter can limit (G.711)."""
+    srtp: SrtpMode | None = None
+    """As ``sip.phone.srtp``, for this phone."""
+
+    @property
+    def transport(self) -> Literal["udp", "tcp", "tls"]:
+        """What carries the SIP of this phone."""
+        params = self.uri.lower().split(";")[1:]
+        if self.uri.lower().startswith("sips:") or "transport=tls" in params:
+            return "tls"
+        return "tcp" if "transport=tcp" in params else "udp"
+
+    @property
+    def over_tls(self) -> bool:
+        """Its signalling is encrypted."""
+        return self.transport == "tls"
 
     @field_validator("uri")
     @classmethod
@@ -311,6 +401,30 @@ class Settings(BaseSettings):
             pbx.rtp_ports[0] <= phone.rtp_ports[1] and phone.rtp_ports[0] <= pbx.rtp_ports[1]
         ):
             raise ValueError("sip.pbx.rtp_ports and sip.phone.rtp_ports that do not overlap")
+        if (
+            pbx.tls.enabled
+            and phone.tls.enabled
+            and ((pbx.bind, pbx.tls.port) == (phone.bind, phone.tls.port))
+        ):
+            raise ValueError("sip.pbx.tls and sip.phone.tls on different addresses or ports")
+        return self
+
+    @model_validator(mode="after")
+    def _phones_can_be_reached(self) -> Settings:
+        side = self.sip.phone
+        for agent_id, agent in self.agents.items():
+            if agent.over_tls and not side.tls.enabled:
+                raise ValueError(f"a [sip.phone.tls] table for the TLS phone of agent {agent_id}")
+            wanted = agent.srtp or side.srtp
+            if wanted == "required" and not (agent.over_tls or side.srtp_over_plain):
+                raise ValueError(
+                    f"a sips: URI for agent {agent_id}, whose SRTP keys must not go in the clear"
+                )
+            if agent.hearing_protection and not {"PCMU", "PCMA"} & set(side.codecs):
+                raise ValueError(
+                    "PCMU or PCMA in sip.phone.codecs, or hearing_protection = false for "
+                    f"agent {agent_id}"
+                )
         return self
 
     @classmethod

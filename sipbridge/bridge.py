@@ -13,7 +13,7 @@ import os
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pjsip_guard
@@ -21,7 +21,6 @@ import pjsua2 as pj
 import structlog
 
 from callshield.bus import BusClient
-from callshield.errors import SdpError
 from callshield.messages import (
     Action,
     CallEnded,
@@ -43,13 +42,14 @@ from callshield.messages import (
     SessionOpened,
     TapStarted,
 )
-from callshield.settings import SIP_URI, PeerSettings, Settings
-from sipbridge import sdp
+from callshield.settings import SIP_URI, PeerSettings, Settings, SideSettings
 from sipbridge.bridged import Bridged
 from sipbridge.call import CallState
 from sipbridge.call_plan import CallPlan
+from sipbridge.leg_policy import caller_policy, phone_policy
 from sipbridge.legs import Leg, Refusal
 from sipbridge.media_link import MediaLink
+from sipbridge.offer_answer import OfferRefused, offered_to_phone, read_offer
 from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.prompt_catalogue import Prompts
 from sipbridge.sip_message import (
@@ -57,6 +57,7 @@ from sipbridge.sip_message import (
     address_uri,
     display_name,
     max_forwards,
+    over_tls,
     request_uri_user,
     source_host,
     uri_user,
@@ -112,8 +113,8 @@ class Bridge:
         self._bus: BusClient[NodeMessage] = BusClient(
             settings.bus_path, NodeMessage, self._on_command, self._introduce
         )
-        self.pbx_account: Any = None
-        self.phone_account: Any = None
+        self.pbx_accounts: dict[str, Any] = {}
+        self.phone_accounts: dict[str, Any] = {}
 
     async def start(self) -> None:
         """Open the SIP ports and connect to the other processes.
@@ -122,17 +123,23 @@ class Bridge:
             SetupError: a port is taken, or this pjsua2 is too small.
         """
         self.stack.start()
-        sip = self.settings.sip
-        self.pbx_account = _Account(self)
-        self.pbx_account.create(self.stack.account_config(sip.pbx, self.stack.pbx_transport), True)
-        self.phone_account = _Account(self)
-        self.phone_account.create(self.stack.account_config(sip.phone, self.stack.phone_transport))
+        self.pbx_accounts = self._accounts(self.settings.sip.pbx, self.stack.pbx_transports)
+        self.phone_accounts = self._accounts(self.settings.sip.phone, self.stack.phone_transports)
         # Without a media worker the node is not ready, and must not look it: the bus comes last.
         self.media.start()
         await self.media.connected.wait()
         self._bus.start()
         self._spawn(self._report_counters())
         log.info("bridge_ready", **{k: v for k, v in pjsip_guard.info().items() if k != "srtp"})
+
+    def _accounts(self, side: SideSettings, transports: Mapping[str, int]) -> dict[str, Any]:
+        """One pjsua2 account a transport: what a dialog sends goes by its account's transport."""
+        accounts: dict[str, Any] = {}
+        for kind, transport in transports.items():
+            accounts[kind] = _Account(self)
+            default = side is self.settings.sip.pbx and kind == "udp"
+            accounts[kind].create(self.stack.account_config(side, kind, transport), default)
+        return accounts
 
     async def _report_counters(self) -> None:
         """What the guard saw, a line a minute when there is news; numbers only."""
@@ -160,17 +167,22 @@ class Bridge:
         call_id = uuid.uuid4().hex
         peer = self._peer_of(source)
         refusal = self._refusal(headers, peer)
-        plan: CallPlan | None = None
         if refusal is None and peer is not None:
-            plan, refusal = self._plan(call_id, headers, message, peer)
-        if plan is None:
+            try:
+                plan = self._plan(call_id, headers, message, peer)
+            except OfferRefused as refused:
+                log.info("offer_refused", reason=refused.reason, status=488, detail=str(refused))
+                host = self.settings.sip.pbx.signalling_advertised
+                self._refuse(account, pjsua_id, call_id, 488, [refused.warning(host)])
+                return
+        else:
             status, reason, detail = refusal or (500, "error", "")
-            event = "offer_refused" if status == 488 else "invite_refused"
-            log.info(event, reason=reason, status=status, detail=detail)
+            log.info("invite_refused", reason=reason, status=status, detail=detail)
             self._refuse(account, pjsua_id, call_id, status)
             return
         bridged = Bridged(self, plan, headers, source)
         bridged.caller = Leg(account, bridged, LegName.CALLER, call_id, pjsua_id)
+        bridged.caller.offered = plan.offer is not None
         # The first answer fixes what PJSIP negotiates; the 200 replaces it (RFC 3261 13.3.1.4).
         self.calls[call_id] = bridged
         self._idle.clear()
@@ -190,17 +202,11 @@ class Bridge:
             )
             bridged.run(bridged.call.on_media_refused())
             return
-        plan = bridged.call.plan
         assert bridged.caller is not None
         session_id = int.from_bytes(os.urandom(4), "big")
-        bridged.caller.local_sdp = sdp.write_answer(
-            plan.offer,
-            address=plan.pbx_address,
-            port=opened.caller_port,
-            negotiated=plan.negotiated,
-            session_id=session_id,
-        )
-        bridged.run(bridged.call.on_media_open(opened.caller_port, opened.agent_port, session_id))
+        steps = bridged.call.on_media_open(opened.caller_port, opened.agent_port, session_id)
+        bridged.caller.local_sdp = bridged.call.first_answer()
+        bridged.run(steps)
 
     def _peer_of(self, source: str) -> PeerSettings | None:
         try:
@@ -233,44 +239,36 @@ class Bridge:
 
     def _plan(
         self, call_id: str, headers: SipHeaders, message: str, peer: PeerSettings
-    ) -> tuple[CallPlan | None, tuple[int, str, str] | None]:
-        body = message.replace("\r\n", "\n").partition("\n\n")[2]
-        if not body.strip():
-            return None, (488, "no_offer", "an INVITE without a session description")
-        try:
-            offer = sdp.parse(body)
-        except SdpError as error:
-            return None, (488, "bad_offer", str(error))
-        negotiated = sdp.negotiate(offer)
-        if negotiated is None:
-            return None, (
-                488,
-                "no_common_codec",
-                f"offered {offer.offered()}; PCMU and PCMA are taken",
-            )
+    ) -> CallPlan:
+        """What is fixed now.
+
+        Raises:
+            OfferRefused: the call cannot be: 488.
+        """
         sip = self.settings.sip
+        agent_id = request_uri_user(headers.start_line)
+        caller = caller_policy(self.settings, over_tls=over_tls(headers))
+        phone = phone_policy(self.settings, self.settings.agents[agent_id])
+        offer = read_offer(message, caller)
+        offered_to_phone(offer, phone, caller)  # refused now rather than after the ports are open
         attested = self._attested(headers, peer)
-        return (
-            CallPlan(
-                call_id=call_id,
-                agent_id=request_uri_user(headers.start_line),
-                pbx_call_id=(headers.first(sip.pbx_call_id_header) or headers.first("Call-ID"))[
-                    :128
-                ],
-                pbx=peer.name,
-                offer=offer,
-                negotiated=negotiated,
-                pbx_address=sip.pbx.media_advertised,
-                phone_address=sip.phone.media_advertised,
-                notice=tuple(p for p in self.prompts.notice if p.prompt_id not in attested),
-                closing=self.prompts.closing,
-                warnings=self.prompts.warnings,
-                notice_tone=self.prompts.notice_tone,
-                attested=attested,
-                tap_allowed=self.settings.detector.enabled,
-                ring_timeout_s=sip.ring_timeout_s,
-            ),
-            None,
+        return CallPlan(
+            call_id=call_id,
+            agent_id=agent_id,
+            pbx_call_id=(headers.first(sip.pbx_call_id_header) or headers.first("Call-ID"))[:128],
+            pbx=peer.name,
+            offer=offer,
+            pbx_address=sip.pbx.media_advertised,
+            phone_address=sip.phone.media_advertised,
+            notice=tuple(p for p in self.prompts.notice if p.prompt_id not in attested),
+            closing=self.prompts.closing,
+            warnings=self.prompts.warnings,
+            notice_tone=self.prompts.notice_tone,
+            attested=attested,
+            tap_allowed=self.settings.detector.enabled,
+            ring_timeout_s=sip.ring_timeout_s,
+            caller_policy=caller,
+            phone_policy=phone,
         )
 
     def _attested(self, headers: SipHeaders, peer: PeerSettings) -> tuple[str, ...]:
@@ -284,12 +282,19 @@ class Bridge:
         named = {part.split(";", 1)[0].strip() for part in value.split(",")}
         return tuple(p.prompt_id for p in self.prompts.notice if p.prompt_id in named)
 
-    def _refuse(self, account: Any, pjsua_id: int, call_id: str, status: int) -> None:
+    def _refuse(
+        self,
+        account: Any,
+        pjsua_id: int,
+        call_id: str,
+        status: int,
+        why: Sequence[tuple[str, str]] = (),
+    ) -> None:
         owner = Refusal(self._refused)
         leg = owner.leg = Leg(account, owner, LegName.CALLER, call_id, pjsua_id)
         self._refused.add(owner)
         headers = [("Retry-After", str(self.settings.sip.retry_after_s))] if status == 503 else []
-        leg.hang_up(status, headers)
+        leg.hang_up(status, [*headers, *why])
 
     def headers_for(
         self, bridged: Bridged, extra: tuple[tuple[str, str], ...]
@@ -475,7 +480,8 @@ class Bridge:
         await self.media.close()
         await self._bus.close()
         self.calls.clear()
-        self.pbx_account = self.phone_account = None
+        self.pbx_accounts.clear()
+        self.phone_accounts.clear()
         self.stack.stop()
 
 

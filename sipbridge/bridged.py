@@ -12,10 +12,10 @@ import pjsua2 as pj
 import structlog
 
 from callshield.errors import SdpError
-from callshield.messages import Action, Event, LegName, LegUpdate
+from callshield.messages import Action, Event, LegName
 from callshield.settings import Settings
 from sipbridge import sdp
-from sipbridge.call import Call
+from sipbridge.call import Call, CallState
 from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import (
     AnswerCaller,
@@ -31,10 +31,13 @@ from sipbridge.call_steps import (
 from sipbridge.digits import FeatureCodes
 from sipbridge.legs import Leg
 from sipbridge.media_link import MediaLink
+from sipbridge.offer_answer import OfferRefused
 from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.sip_message import SipHeaders, max_forwards, source_host
 
 log = structlog.get_logger()
+
+_OTHER = {LegName.CALLER: LegName.AGENT, LegName.AGENT: LegName.CALLER}
 
 
 class CallHost(Protocol):
@@ -43,7 +46,8 @@ class CallHost(Protocol):
     settings: Settings
     media: MediaLink
     stack: PjsipStack
-    phone_account: Any
+    phone_accounts: dict[str, Any]
+    """pjsua2 accounts of the phone side by transport: udp, tcp, tls."""
     codes: Mapping[str, Action]
 
     def emit(self, event: Event) -> None:
@@ -75,7 +79,6 @@ class Bridged:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._session_id = int.from_bytes(os.urandom(4), "big")
         self._held: dict[LegName, bool] = {}
-        self._negotiated: dict[LegName, sdp.Negotiated] = {LegName.CALLER: plan.negotiated}
 
     @property
     def call_id(self) -> str:
@@ -90,15 +93,12 @@ class Bridged:
         """The phone's 200: its session description must be one that the relay can carry."""
         try:
             description = sdp.parse(response.replace("\r\n", "\n").partition("\n\n")[2])
-            negotiated = sdp.negotiate(description)
+            negotiated = self.call.media[LegName.AGENT].take_answer(description)
         except SdpError as error:
             log.warning("phone_answer_unusable", call_id=self.call_id, error=str(error))
-            negotiated = None
-        if negotiated is None:
-            self.run(self.call.on_error("phone_answer_unusable", 500))
+            self.run(self.call.on_error("phone_answer_unusable", 488))
             return
         headers = SipHeaders(response)
-        self._negotiated[LegName.AGENT] = negotiated
         if self.phone is not None:
             self.phone.signalling_address = source_host(source)
         self.run(
@@ -110,9 +110,6 @@ class Bridged:
                 session_id=self._session_id + 1,
             )
         )
-        caller = self.call.caller_negotiated
-        if caller is not None:
-            self._negotiated[LegName.CALLER] = caller
 
     def leg_confirmed(self, leg: LegName) -> None:
         if leg is LegName.CALLER:
@@ -127,63 +124,64 @@ class Bridged:
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
         """Answer a re-INVITE ourselves: new address, hold or resume; the other leg is not told."""
         own = self.caller if leg is LegName.CALLER else self.phone
-        negotiated = sdp.negotiate(offer)
-        if negotiated is None or offer.audio is None or own is None:
-            log.info("offer_refused", call_id=self.call_id, leg=leg.value, detail=offer.offered())
+        other = self.call.media[_OTHER[leg]].negotiated
+        try:
+            answer, offer, negotiated = self.call.media[leg].answer(
+                offer,
+                other.voice if other else None,
+                comfort_noise=other is not None and other.comfort_noise is not None,
+                voice_fmtp=other.voice.fmtp if other else "",
+            )
+        except OfferRefused as refused:
+            log.info("offer_refused", call_id=self.call_id, leg=leg.value, detail=str(refused))
             return own.local_sdp if own else ""
-        address, port = self._our_media(leg)
-        own.local_sdp = sdp.write_answer(
-            offer,
-            address=address,
-            port=port,
-            negotiated=negotiated,
-            session_id=self._session_id,
-        )
-        self._negotiated[leg] = negotiated
+        if own is not None:
+            own.local_sdp = answer
         self._bridge.media.send(
             self.call.leg_update(leg, offer, negotiated, self._signalling_address(leg))
         )
+        assert offer.audio is not None
         self._hold(leg, offer.audio.held)
-        return own.local_sdp
+        return answer
+
+    def leg_refuses(self, leg: LegName, offer: sdp.SessionDescription) -> bool:
+        """A re-INVITE to answer with 488: the leg goes on as it was (RFC 3261 section 14.2)."""
+        other = self.call.media[_OTHER[leg]].negotiated
+        try:
+            self.call.media[leg].accept(offer, other.voice if other else None)
+        except OfferRefused as refused:
+            log.info(
+                "offer_refused",
+                call_id=self.call_id,
+                leg=leg.value,
+                reason=refused.reason,
+                detail=str(refused),
+            )
+            return True
+        return False
 
     def leg_wants_offer(self, leg: LegName) -> str:
         """A fresh offer, sendrecv, of the codecs in force: how a late-offer PBX ends a hold."""
-        negotiated = self._negotiated[leg]
-        address, port = self._our_media(leg)
-        return sdp.write_offer(
-            address=address,
-            port=port,
-            voices=(negotiated.voice,),
-            events=negotiated.event is not None,
-            session_id=self._session_id,
-            event_payload_type=negotiated.event.payload_type if negotiated.event else 101,
-        )
+        return self.call.media[leg].offer_in_force()
 
-    def leg_late_answer(
-        self, leg: LegName, address: str, port: int, payload_type: int, *, held: bool
-    ) -> None:
-        negotiated = self._negotiated[leg]
-        if payload_type != negotiated.voice.payload_type:
-            log.warning("late_answer_unusable", call_id=self.call_id, leg=leg.value)
+    def leg_late_answer(self, leg: LegName, answer: str) -> None:
+        """The answer to an offer of ours in a 200 came with the ACK."""
+        try:
+            description = sdp.parse(answer)
+            if leg is LegName.CALLER and self.call.state is CallState.ANSWERING:
+                self.call.on_caller_answer(description)  # the ACK of the call's own INVITE
+                return
+            negotiated = self.call.media[leg].take_answer(description)
+        except SdpError as error:
+            log.warning(
+                "late_answer_unusable", call_id=self.call_id, leg=leg.value, error=str(error)
+            )
             return
         self._bridge.media.send(
-            LegUpdate(
-                call_id=self.call_id,
-                leg=leg,
-                address=address,
-                port=port,
-                payload_type=payload_type,
-                event_payload_type=negotiated.event.payload_type if negotiated.event else -1,
-                signalling_address=self._signalling_address(leg),
-            )
+            self.call.leg_update(leg, description, negotiated, self._signalling_address(leg))
         )
-        self._hold(leg, held)
-
-    def _our_media(self, leg: LegName) -> tuple[str, int]:
-        plan = self.call.plan
-        if leg is LegName.CALLER:
-            return plan.pbx_address, self.call.caller_port
-        return plan.phone_address, self.call.agent_port
+        assert description.audio is not None  # take_answer() took it
+        self._hold(leg, description.audio.held)
 
     def _signalling_address(self, leg: LegName) -> str:
         if leg is LegName.CALLER:
@@ -281,7 +279,7 @@ class Bridged:
     def _call_phone(self, offer: str) -> None:
         bridge = self._bridge
         agent = bridge.settings.agents[self.call.plan.agent_id]
-        phone = Leg(bridge.phone_account, self, LegName.AGENT, self.call_id)
+        phone = Leg(bridge.phone_accounts[agent.transport], self, LegName.AGENT, self.call_id)
         hops = max_forwards(self.headers)
         headers = [
             ("Max-Forwards", str(hops - 1)),

@@ -19,9 +19,9 @@ The promises of the house live here and are tested here:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, cast
 
 from callshield.messages import (
     Action,
@@ -56,9 +56,10 @@ from sipbridge.call_steps import (
     ToMedia,
 )
 from sipbridge.notice_stamps import attested_stamps, played_stamps
+from sipbridge.offer_answer import LegMedia, offered_to_late_caller, offered_to_phone
 from sipbridge.phone_status import map_phone_status
 from sipbridge.prompt_catalogue import Prompt
-from sipbridge.sdp import Codec, Negotiated, SessionDescription, write_answer, write_offer
+from sipbridge.sdp import USUAL_PTIME_MS, Negotiated, SessionDescription
 
 #: Silence after the closing prompt so that the caller's jitter buffer plays out before BYE.
 CLOSING_TAIL_S = 0.2
@@ -93,14 +94,16 @@ class Call:
     plan: CallPlan
     now: Callable[[], float]
     state: CallState = CallState.OPENING
-    caller_port: int = 0
-    agent_port: int = 0
+    media: dict[LegName, LegMedia] = field(default_factory=dict)
+    """Offer and answer of each leg."""
     started_ts: float = 0.0
     answered_ts: float = 0.0
     warnings_played: int = 0
     on_hold: bool = False
     caller_negotiated: Negotiated | None = None
-    """What the caller was answered, once the phone had chosen."""
+    """What is agreed with the caller, once the phone had chosen."""
+    caller_sdp: SessionDescription | None = None
+    """The caller's offer, or its answer to ours."""
     _play_id: int = 0
     _caller_play: int = 0
     _playing: Literal["", "notice", "closing", "warning"] = ""
@@ -112,6 +115,13 @@ class Call:
     _phone_gone: bool = False
     _caller_held: bool = False
     _ringing_sent: bool = False
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        self.media = {
+            LegName.CALLER: LegMedia(plan.caller_policy, plan.pbx_address),
+            LegName.AGENT: LegMedia(plan.phone_policy, plan.phone_address),
+        }
 
     # -------------------------------------------------------------------------------- set-up
 
@@ -138,17 +148,24 @@ class Call:
         """Ports are reserved: call the phone with the caller's voice codecs."""
         if self.state is not CallState.OPENING:
             return []
-        self.caller_port, self.agent_port = caller_port, agent_port
         self.state = CallState.RINGING
-        assert self.plan.offer.audio is not None  # negotiate() accepted it
-        offer = write_offer(
-            address=self.plan.phone_address,
-            port=agent_port,
-            voices=self.plan.offer.audio.voice,
-            events=self.plan.negotiated.event is not None,
-            session_id=session_id,
+        for leg, port in ((LegName.CALLER, caller_port), (LegName.AGENT, agent_port)):
+            self.media[leg].port, self.media[leg].session_id = port, session_id
+        audio = self.plan.offer.audio if self.plan.offer else None
+        # Events always: the agent's feature codes need them, whatever the caller has.
+        offer = self.media[LegName.AGENT].offer(
+            offered_to_phone(self.plan.offer, self.plan.phone_policy, self.plan.caller_policy),
+            comfort_noise=audio is not None and audio.comfort_noise is not None,
+            ptime_ms=audio.ptime_ms if audio else USUAL_PTIME_MS,
         )
         return [CallPhone(offer), StartTimer("ring", self.plan.ring_timeout_s)]
+
+    def first_answer(self) -> str:
+        """What PJSIP has to be given before the phone chose: the answer to the offer by itself,
+        replaced in the 200; ``""`` for a late offer. Call it after :meth:`on_media_open`."""
+        if self.plan.offer is None:
+            return ""
+        return self.media[LegName.CALLER].answer(self.plan.offer, None)[0]
 
     def on_media_refused(self) -> list[Step]:
         """No ports: the PBX may try elsewhere."""
@@ -174,21 +191,35 @@ class Call:
         signalling_address: str,
         session_id: int,
     ) -> list[Step]:
-        """200 from the phone: answer the caller with the codec that the phone took."""
+        """200 from the phone: answer the caller with the codec that the phone took.
+
+        A caller that made no offer gets ours, of that codec; its answer comes with the ACK.
+
+        Raises:
+            OfferRefused: the caller has not what the phone took.
+        """
         if self.state is not CallState.RINGING:
             return []
+        caller = self.media[LegName.CALLER]
+        caller.session_id = session_id
+        noise = negotiated.comfort_noise is not None
+        if self.plan.offer is None:
+            answer = caller.offer(
+                offered_to_late_caller(negotiated.voice, self.plan.caller_policy),
+                comfort_noise=noise,
+                ptime_ms=sdp.audio.ptime_ms if sdp.audio else USUAL_PTIME_MS,
+            )
+            codec = negotiated.voice.name
+        else:
+            answer, self.caller_sdp, self.caller_negotiated = caller.answer(
+                self.plan.offer,
+                negotiated.voice,
+                comfort_noise=noise,
+                voice_fmtp=negotiated.voice.fmtp,
+            )
+            codec = self.caller_negotiated.voice.name
         self.state = CallState.ANSWERING
         self.answered_ts = self.now()
-        voice = self._caller_voice_like(negotiated.voice)
-        caller = Negotiated(voice, self.plan.negotiated.event)
-        self.caller_negotiated = caller
-        answer = write_answer(
-            self.plan.offer,
-            address=self.plan.pbx_address,
-            port=self.caller_port,
-            negotiated=caller,
-            session_id=session_id,
-        )
         return [
             StopTimer("ring"),
             ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address)),
@@ -200,17 +231,19 @@ class Call:
                     agent_id=self.plan.agent_id,
                     pbx_call_id=self.plan.pbx_call_id,
                     phone_user_agent=user_agent,
-                    codec=voice.name,
+                    codec=codec,
                 )
             ),
         ]
 
-    def _caller_voice_like(self, voice: Codec) -> Codec:
-        assert self.plan.offer.audio is not None
-        for codec in self.plan.offer.audio.voice:
-            if codec.name == voice.name:
-                return codec
-        return self.plan.negotiated.voice
+    def on_caller_answer(self, sdp: SessionDescription) -> None:
+        """The caller's answer to our offer came with its ACK.
+
+        Raises:
+            OfferRefused: it took nothing of our offer.
+        """
+        self.caller_negotiated = self.media[LegName.CALLER].take_answer(sdp)
+        self.caller_sdp = sdp
 
     def leg_update(
         self,
@@ -220,16 +253,22 @@ class Call:
         signalling_address: str,
     ) -> LegUpdate:
         """What the media worker must know of a leg."""
-        assert sdp.audio is not None
+        audio, voice = sdp.audio, negotiated.voice
+        assert audio is not None
+        noise = negotiated.comfort_noise
         return LegUpdate(
             call_id=self.plan.call_id,
             leg=leg,
-            address=sdp.audio.address,
-            port=sdp.audio.port,
-            payload_type=negotiated.voice.payload_type,
+            address=audio.address,
+            port=audio.port,
+            payload_type=voice.payload_type,
             event_payload_type=negotiated.event.payload_type if negotiated.event else -1,
             signalling_address=signalling_address,
-            ptime_ms=sdp.audio.ptime_ms,
+            ptime_ms=audio.ptime_ms,
+            codec=cast(Literal["PCMU", "PCMA", "G722", "OPUS"], voice.name),
+            comfort_noise_type=noise.payload_type if noise else -1,
+            rtcp_port=audio.rtcp_port,
+            srtp=negotiated.srtp,
         )
 
     # -------------------------------------------------------------------------------- notice
@@ -242,11 +281,12 @@ class Call:
         """
         if self.state is not CallState.ANSWERING:
             return []
-        assert self.caller_negotiated is not None
+        if self.caller_negotiated is None or self.caller_sdp is None:
+            return self.on_error("caller_answer_missing", 488)
         steps: list[Step] = [
             ToMedia(
                 self.leg_update(
-                    LegName.CALLER, self.plan.offer, self.caller_negotiated, signalling_address
+                    LegName.CALLER, self.caller_sdp, self.caller_negotiated, signalling_address
                 )
             )
         ]
@@ -256,8 +296,8 @@ class Call:
             self._tap_open = self.plan.tap_allowed
             return [*steps, self._flow(), self._notice_finished("upstream", [])]
         self.state = CallState.NOTICE
-        assert self.plan.offer.audio is not None
-        self._caller_held = self.on_hold = self.plan.offer.audio.held
+        assert self.caller_sdp.audio is not None
+        self._caller_held = self.on_hold = self.caller_sdp.audio.held
         steps += [self._flow(), self._play_to_agent()]
         if not self._caller_held:
             steps.append(self._play_to_caller("notice", self.plan.notice))

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import pjsip_guard
 import pjsua2 as pj
 import structlog
 
@@ -39,13 +40,14 @@ class LegOwner(Protocol):
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
         """A re-INVITE or UPDATE changed the far end's description; our answer."""
 
+    def leg_refuses(self, leg: LegName, offer: sdp.SessionDescription) -> bool:
+        """A re-INVITE or UPDATE whose offer must be answered with 488."""
+
     def leg_wants_offer(self, leg: LegName) -> str:
         """The far end re-INVITEs without an offer: ours."""
 
-    def leg_late_answer(
-        self, leg: LegName, address: str, port: int, payload_type: int, *, held: bool
-    ) -> None:
-        """Its answer to that offer; ``held``: it does not want to hear us."""
+    def leg_late_answer(self, leg: LegName, answer: str) -> None:
+        """The session description that answers an offer in a 200 of ours."""
 
     def leg_digit(self, leg: LegName, digit: str) -> None:
         """A digit came by INFO."""
@@ -93,6 +95,8 @@ class Leg(pj.Call):
         self.signalling_address = ""
         self.answered = False
         """The phone's first 200 was seen; those of our own re-INVITEs don't count."""
+        self.offered = True
+        """The caller's INVITE carried an offer."""
         self.accepted = False
         """We said 200 to this INVITE: from now on it ends by BYE, not by a response."""
         self.confirmed = False
@@ -146,11 +150,13 @@ class Leg(pj.Call):
             self._late_offer = True
         elif self.local_sdp:
             prm.sdp.wholeSdp = self.local_sdp
+            # An INVITE without an offer: the 200 carries ours.
+            self._late_offer = self.name is LegName.CALLER and not remote
 
     @_never_raises
     def onCallRxReinvite(self, prm: Any) -> None:
         offered = str(prm.offer.wholeSdp)
-        if offered and sdp.negotiate(_parsed(offered)) is None:
+        if offered and self.owner.leg_refuses(self.name, _parsed(offered)):
             prm.statusCode = pj.PJSIP_SC_NOT_ACCEPTABLE_HERE
 
     @_never_raises
@@ -158,13 +164,7 @@ class Leg(pj.Call):
         if not self._late_offer:
             return
         self._late_offer = False
-        stream = self.getStreamInfo(0)
-        address, _, port = str(stream.remoteRtpAddress).rpartition(":")
-        info = self.getInfo()
-        listens = bool(info.media[0].dir & pj.PJMEDIA_DIR_ENCODING)
-        self.owner.leg_late_answer(
-            self.name, address.strip("[]"), int(port), int(stream.txPt), held=not listens
-        )
+        self.owner.leg_late_answer(self.name, pjsip_guard.remote_sdp(self.getId()) or "")
 
     @_never_raises
     def onDtmfDigit(self, prm: Any) -> None:
@@ -211,9 +211,11 @@ class Leg(pj.Call):
         """
         if answer:
             self.local_sdp = answer
-        option = pj.CallOpParam(True)
+        # PJSIP makes its offer to an INVITE without one at the first answer that carries call
+        # settings: that must be the 200, when the phone has chosen (onCallSdpCreated gives ours).
+        option = pj.CallOpParam(self.offered or status >= 200)
         option.statusCode = status
-        if answer:
+        if answer and self.offered:
             option.sdp.wholeSdp = answer
         _set_headers(option, headers)
         self.answer(option)
@@ -273,12 +275,13 @@ class Refusal:
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
         return ""
 
+    def leg_refuses(self, leg: LegName, offer: sdp.SessionDescription) -> bool:
+        return True
+
     def leg_wants_offer(self, leg: LegName) -> str:
         return ""
 
-    def leg_late_answer(
-        self, leg: LegName, address: str, port: int, payload_type: int, *, held: bool
-    ) -> None:
+    def leg_late_answer(self, leg: LegName, answer: str) -> None:
         return
 
     def leg_digit(self, leg: LegName, digit: str) -> None:

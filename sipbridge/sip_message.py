@@ -131,6 +131,11 @@ def source_host(source: str) -> str:
     return host.strip("[]")
 
 
+def over_tls(headers: SipHeaders) -> bool:
+    """The last hop says that it sent the message over TLS (RFC 3261 section 18.1.1)."""
+    return bool(re.match(r"SIP\s*/\s*2\.0\s*/\s*TLS\s", headers.first("Via"), re.IGNORECASE))
+
+
 def max_forwards(headers: SipHeaders) -> int:
     """Hops that a request may still take (RFC 3261 section 8.1.1.6); 70 when it does not say."""
     value = headers.first("Max-Forwards")
