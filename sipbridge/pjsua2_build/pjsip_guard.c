@@ -33,6 +33,7 @@
 #include <Python.h>
 
 #include "pjsip_dialogs.h"
+#include "pjsip_sdp.h"
 
 #include <pjlib.h>
 #include <pjsip.h>
@@ -696,6 +697,7 @@ static PyMethodDef g_methods[] = {
     {"take_requests", py_take_requests, METH_NOARGS, "Take the requests that Python answers."},
     {"answer_request", py_answer_request, METH_VARARGS, "Answer a request that was taken."},
     {"dialog", py_dialog, METH_VARARGS, "Return what names a call's dialog."},
+    {"remote_sdp", py_remote_sdp, METH_VARARGS, "Return the far end's description in force."},
     {"counters", py_counters, METH_NOARGS, "Return the counters."},
     {"info", py_info, METH_NOARGS, "Return versions and limits of this build."},
     {"epoll_fd", py_epoll_fd, METH_NOARGS, "Return the descriptor to wait on."},

@@ -116,6 +116,21 @@ def dialog(call: int, /) -> tuple[str, str, str, str] | None:
         RuntimeError: as `answer_request`.
     """
 
+def remote_sdp(call: int, /) -> str | None:
+    """Return the far end's session description that is in force, as text.
+
+    It may carry SRTP keys: it is for no log.
+
+    Args:
+        call: pjsua's number of the call.
+
+    Returns:
+        None when there is no such call, or nothing has been agreed on it.
+
+    Raises:
+        RuntimeError: PJSIP does not know the calling thread.
+    """
+
 def counters() -> dict[str, int]:
     """Return the counters since the process started.
 
