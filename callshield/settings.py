@@ -155,8 +155,19 @@ class SipSettings(_Section):
     """Digits on the agent's phone that call a supervisor."""
     skip_notice_code: str = Field(r"*0#", pattern=r"^[0-9*#]{2,8}$")
     """Digits on the agent's phone that skip the notice in an emergency (nothing is tapped)."""
+    transfer_hosts: list[str] = []
+    """Further hosts that a transfer may name, such as the SIP domain of the phones. Allowed
+    without this: the peers' addresses, the phones' networks, ours, and the host that was called."""
     pbx_call_id_header: str = Field("X-Asterisk-Uniqueid", pattern=r"^[A-Za-z0-9-]{1,64}$")
     """Header in which the PBX sends its own id of the call; without it the SIP Call-ID counts."""
+
+    @field_validator("transfer_hosts")
+    @classmethod
+    def _are_hosts(cls, value: list[str]) -> list[str]:
+        for host in value:
+            if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", host):
+                raise ValueError("host names or addresses like pbx.example.com")
+        return [host.lower() for host in value]
 
     @model_validator(mode="after")
     def _codes_differ(self) -> SipSettings:
