@@ -297,9 +297,12 @@ class Transfers:
                     other.run(other.call.on_transfer_begun())
                     contact = far[1].split(";", 1)[0].partition("?")[0]
                     return contact, far[0]
+        known = self._bridged.pbx_host_port
+        if not target.port and known.startswith(f"{target.host}:"):
+            return target.uri(known), replaces  # that PBX, and the port where it listens
         if target.host and self._host.is_peer(target.host):
             return target.uri(), replaces
-        return target.uri(self._bridged.pbx_host_port), replaces
+        return target.uri(known), replaces
 
     def _call_target(self) -> None:
         """Call the target from our PBX side: the PBX knows us there, and rings whom it wants."""
