@@ -71,7 +71,7 @@ class Audio(asyncio.DatagramProtocol):
 
     def __init__(self) -> None:
         self.heard: list[int] = []
-        """First payload byte of each packet that came."""
+        """The byte of each packet that came; -1 where it is not one over and over (a prompt)."""
         self._transport: asyncio.DatagramTransport | None = None
         self._sequence = 0
         self._changed = asyncio.Condition()
@@ -81,7 +81,7 @@ class Audio(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if len(data) > 12 and data[0] >> 6 == 2:
-            self.heard.append(data[12])
+            self.heard.append(data[12] if len(set(data[12:])) == 1 else -1)
 
     async def speak(self, sign: int, to: tuple[str, int], packets: int = 25) -> None:
         """20 ms packets whose payload is one byte over and over."""
