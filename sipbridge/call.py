@@ -697,7 +697,7 @@ class Call:
         """A timer of :class:`StartTimer` ran out."""
         if name == "ring" and self.state is CallState.RINGING:
             return self._finish("no_answer", caller_status=480)
-        if name == "transfer" and self._transferred:
+        if name == "transfer" and self._transferred and self.state is CallState.CONNECTED:
             return self._finish("transferred")
         if name in ("closing", "tail") and self.state is CallState.ENDING:
             return self._finish(self._end_reason)
