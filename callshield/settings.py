@@ -34,6 +34,14 @@ SIP_URI = re.compile(
 )
 
 
+def uri_transport(uri: str) -> Literal["udp", "tcp", "tls"]:
+    """What carries SIP to a URI (RFC 3261 section 19.1.2): TLS for ``sips:`` too."""
+    params = uri.lower().split(";")[1:]
+    if uri.lower().startswith("sips:") or "transport=tls" in params:
+        return "tls"
+    return "tcp" if "transport=tcp" in params else "udp"
+
+
 def _address(value: str) -> str:
     try:
         return str(ipaddress.ip_address(value))
@@ -227,8 +235,19 @@ class SipSettings(_Section):
     """Digits on the agent's phone that call a supervisor."""
     skip_notice_code: str = Field(r"*0#", pattern=r"^[0-9*#]{2,8}$")
     """Digits on the agent's phone that skip the notice in an emergency (nothing is tapped)."""
+    transfer_hosts: list[str] = []
+    """Further hosts that a transfer may name, such as the SIP domain of the phones. Allowed
+    without this: the peers' addresses, the phones' networks, ours, and the host that was called."""
     pbx_call_id_header: str = Field("X-Asterisk-Uniqueid", pattern=r"^[A-Za-z0-9-]{1,64}$")
     """Header in which the PBX sends its own id of the call; without it the SIP Call-ID counts."""
+
+    @field_validator("transfer_hosts")
+    @classmethod
+    def _are_hosts(cls, value: list[str]) -> list[str]:
+        for host in value:
+            if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", host):
+                raise ValueError("host names or addresses like pbx.example.com")
+        return [host.lower() for host in value]
 
     @model_validator(mode="after")
     def _codes_differ(self) -> SipSettings:
@@ -270,10 +289,7 @@ class AgentSettings(_Section):
     @property
     def transport(self) -> Literal["udp", "tcp", "tls"]:
         """What carries the SIP of this phone."""
-        params = self.uri.lower().split(";")[1:]
-        if self.uri.lower().startswith("sips:") or "transport=tls" in params:
-            return "tls"
-        return "tcp" if "transport=tcp" in params else "udp"
+        return uri_transport(self.uri)
 
     @property
     def over_tls(self) -> bool:

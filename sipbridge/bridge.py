@@ -26,9 +26,11 @@ from callshield.messages import (
     CallEnded,
     CallSnapshot,
     CloseSession,
+    CodePressed,
     Command,
     CommandResult,
     DigitPressed,
+    DigitUndelivered,
     Event,
     Hello,
     LegName,
@@ -52,16 +54,20 @@ from sipbridge.media_link import MediaLink
 from sipbridge.offer_answer import OfferRefused, offered_to_phone, read_offer
 from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.prompt_catalogue import Prompts
+from sipbridge.refer import DialogRequest, replaces_of
 from sipbridge.sip_message import (
     SipHeaders,
     address_uri,
+    body_of,
     display_name,
     max_forwards,
     over_tls,
     request_uri_user,
     source_host,
+    uri_host_port,
     uri_user,
 )
+from sipbridge.transfer import Replaces
 
 log = structlog.get_logger()
 
@@ -106,7 +112,7 @@ class Bridge:
             for peer in settings.peers
             for network in peer.networks
         ]
-        self.stack = PjsipStack(settings, asyncio.get_running_loop())
+        self.stack = PjsipStack(settings, asyncio.get_running_loop(), self._on_request)
         self.media = MediaLink(
             settings.media_path, self._on_media, self._on_media_found, self._on_media_lost
         )
@@ -166,6 +172,8 @@ class Bridge:
         headers = SipHeaders(message)
         call_id = uuid.uuid4().hex
         peer = self._peer_of(source)
+        if peer is not None and self._replaces(account, pjsua_id, headers, message, source):
+            return
         refusal = self._refusal(headers, peer)
         if refusal is None and peer is not None:
             try:
@@ -189,6 +197,91 @@ class Bridge:
         request_id = self.media.next_request_id()
         self._spawn(self._open_media(bridged, request_id))
         bridged.run(bridged.call.begin(request_id))
+
+    def _replaces(
+        self, account: Any, pjsua_id: int, headers: SipHeaders, message: str, source: str
+    ) -> bool:
+        """Answer an INVITE with Replaces; False when it is one to pass on like any other."""
+
+        def refuse(status: int) -> None:
+            log.info("invite_refused", reason="replaces", status=status, detail="")
+            self._refuse(account, pjsua_id, uuid.uuid4().hex, status)
+
+        replaces = replaces_of(headers)
+        if replaces is None:
+            return False
+        if isinstance(replaces, int):
+            refuse(replaces)
+            return True
+        # Named from the receiver's side: to-tag is our own.
+        found = self.find_leg(replaces)
+        if found is None:
+            if request_uri_user(headers.start_line) in self.settings.agents:
+                return False  # a dialog that the agent's phone may know
+            refuse(481)
+        elif found[1] is not found[0].caller or not found[0].call.transferable:
+            refuse(481)
+        elif replaces.early_only:
+            refuse(486)  # RFC 3891 section 3: that dialog is not early any more
+        else:
+            found[0].transfers.take_caller_place(account, pjsua_id, message, source, refuse)
+        return True
+
+    def find_leg(self, replaces: Replaces) -> tuple[Bridged, Leg] | None:
+        """The call and leg that a Replaces sent to us names (RFC 3891 section 3)."""
+        wanted = (replaces.call_id, replaces.from_tag, replaces.to_tag)
+        for bridged in self.calls.values():
+            for leg in bridged.legs():
+                named = leg.dialog()
+                if named is None:
+                    continue
+                ours = named[0]  # as the far end would name it: its own tag is to_tag
+                if (ours.call_id, ours.to_tag, ours.from_tag) == wanted:
+                    return bridged, leg
+        return None
+
+    def _on_request(self, token: int, pjsua_id: int, message: bytes) -> None:
+        """A REFER, NOTIFY or INFO inside a dialog (:mod:`sipbridge.refer`)."""
+        text = message.decode("utf-8", "replace")
+        request = DialogRequest(token, SipHeaders(text), body_of(text))
+        try:
+            for bridged in self.calls.values():
+                for leg in bridged.legs():
+                    # pjsua gives the number of a call that is over to the next one.
+                    if not leg.gone and leg.getId() == pjsua_id:
+                        named = leg.dialog()
+                        if named and named[0].call_id == request.headers.first("Call-ID"):
+                            bridged.transfers.on_request(leg, request)
+                            return
+            request.answer(481)
+        except Exception:  # the process must outlive any one request
+            log.exception("request_failed", method=request.method)
+            request.answer(500)
+
+    def may_be_referred_to(self, host: str) -> bool:
+        """A configured PBX, an address of the phones' side, or our own: nobody else is called."""
+        sip = self.settings.sip
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return host in sip.transfer_hosts
+        own = {side.signalling_advertised for side in (sip.pbx, sip.phone)}
+        own |= {side.bind for side in (sip.pbx, sip.phone)}
+        return (
+            str(address) in own
+            or self.is_peer(host)
+            or host in sip.transfer_hosts
+            or any(address in ipaddress.ip_network(n, strict=False) for n in sip.phone.networks)
+            or any(uri_host_port(a.uri)[0] == host for a in self.settings.agents.values())
+        )
+
+    def is_peer(self, host: str) -> bool:
+        """Whether calls may come from this address."""
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return any(address in network for network, _ in self._peers)
 
     async def _open_media(self, bridged: Bridged, request_id: int) -> None:
         opened = await self.media.opened(request_id)
@@ -302,12 +395,25 @@ class Bridge:
         """What every message of ours about this call carries."""
         return [(CALL_ID_HEADER, bridged.call_id), *extra]
 
-    def from_header(self, headers: SipHeaders) -> str:
+    def let_go(self, leg: Leg) -> None:
+        """Keep a leg whose place another took until it ends; pjsua2 ends one that is collected."""
+        owner = Refusal(self._refused)
+        owner.leg, leg.owner = leg, owner
+        self._refused.add(owner)
+
+    def pbx_side_uri(self, user: str) -> str:
+        """A user at our own address towards the PBX."""
+        side = self.settings.sip.pbx
+        host = side.signalling_advertised
+        host = f"[{host}]" if ":" in host else host
+        return f"sip:{user}@{host}:{side.port}"
+
+    def from_header(self, headers: SipHeaders, *, pbx_side: bool = False) -> str:
         """From of the phone's leg: the caller's number and name at our own address."""
         value = headers.first("From")
         user = uri_user(address_uri(value)) or "anonymous"
         name = "".join(c for c in display_name(value) if c not in '"\\<>' and c >= " ")[:64]
-        side = self.settings.sip.phone
+        side = self.settings.sip.pbx if pbx_side else self.settings.sip.phone
         host = side.signalling_advertised
         host = f"[{host}]" if ":" in host else host
         uri = f"sip:{user}@{host}:{side.port}"
@@ -325,8 +431,12 @@ class Bridge:
             self._ended[event.call_id] = None
             while len(self._ended) > REMEMBERED_ENDED:
                 self._ended.popitem(last=False)
-            # The pjsua2 objects are in use by the callback that led here: drop them afterwards.
-            asyncio.get_running_loop().call_soon(self._forget, event.call_id)
+            self.forget(event.call_id)
+
+    def forget(self, call_id: str) -> None:
+        """Drop a call that is over; one whose agent was transferred out goes on for now."""
+        # The pjsua2 objects are in use by the callback that led here: drop them afterwards.
+        asyncio.get_running_loop().call_soon(self._forget, call_id)
 
     def call_supervisor(self, call_id: str, by: str) -> None:
         """*help* keyed on the phone: an alert is the notifier's to raise.
@@ -341,10 +451,10 @@ class Bridge:
 
     def _forget(self, call_id: str, waited_s: float = 0.0) -> None:
         bridged = self.calls.get(call_id)
-        if bridged is None:
+        if bridged is None or bridged.call.state is not CallState.ENDED:
             return
-        legs = [leg for leg in (bridged.caller, bridged.phone) if leg is not None]
-        if any(not leg.gone for leg in legs):
+        bridged.transfers.close()
+        if any(not leg.gone for leg in bridged.legs()):
             # BYE or CANCEL is still under way; PJSIP's own timers (64 T1, 32 s) bound the wait.
             if waited_s < LAST_LEG_S:
                 asyncio.get_running_loop().call_later(0.1, self._forget, call_id, waited_s + 0.1)
@@ -363,6 +473,12 @@ class Bridge:
                 bridged = self.calls.get(message.call_id)
                 if bridged is not None and message.leg is LegName.AGENT:
                     bridged.press(message.digit)
+            case CodePressed():
+                if bridged := self.calls.get(message.call_id):
+                    bridged.on_code(message)
+            case DigitUndelivered():
+                if bridged := self.calls.get(message.call_id):
+                    bridged.on_digit_undelivered(message)
             case MediaTimeout():
                 if bridged := self.calls.get(message.call_id):
                     log.info("media_timeout", call_id=message.call_id, silent_s=message.silent_s)
@@ -438,7 +554,8 @@ class Bridge:
         self._bus.send(result)
 
     def _introduce(self) -> list[NodeMessage]:
-        live = [b for b in self.calls.values() if b.call.state is not CallState.ENDED]
+        over = (CallState.ENDED, CallState.TRANSFERRED)
+        live = [b for b in self.calls.values() if b.call.state not in over]
         return [
             Hello(role="bridge", pid=os.getpid(), node=self.settings.node.name),
             CallSnapshot(

@@ -12,7 +12,14 @@ import pjsua2 as pj
 import structlog
 
 from callshield.errors import SdpError
-from callshield.messages import Action, Event, LegName
+from callshield.messages import (
+    Action,
+    CodePressed,
+    DigitReceived,
+    DigitUndelivered,
+    Event,
+    LegName,
+)
 from callshield.settings import Settings
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
@@ -22,6 +29,7 @@ from sipbridge.call_steps import (
     CallPhone,
     CallSupervisor,
     Emit,
+    Forget,
     HangUp,
     StartTimer,
     Step,
@@ -31,9 +39,18 @@ from sipbridge.call_steps import (
 from sipbridge.digits import FeatureCodes
 from sipbridge.legs import Leg
 from sipbridge.media_link import MediaLink
-from sipbridge.offer_answer import OfferRefused
+from sipbridge.offer_answer import LegMedia, OfferRefused
 from sipbridge.pjsip_stack import PjsipStack
-from sipbridge.sip_message import SipHeaders, max_forwards, source_host
+from sipbridge.refer import Transfers, replaces_of
+from sipbridge.sip_message import (
+    SipHeaders,
+    address_uri,
+    body_of,
+    max_forwards,
+    source_host,
+    uri_host_port,
+)
+from sipbridge.transfer import Replaces
 
 log = structlog.get_logger()
 
@@ -46,8 +63,9 @@ class CallHost(Protocol):
     settings: Settings
     media: MediaLink
     stack: PjsipStack
+    pbx_accounts: dict[str, Any]
+    """pjsua2 accounts of the PBX side by transport: udp, tcp, and tls where it is configured."""
     phone_accounts: dict[str, Any]
-    """pjsua2 accounts of the phone side by transport: udp, tcp, tls."""
     codes: Mapping[str, Action]
 
     def emit(self, event: Event) -> None:
@@ -61,8 +79,26 @@ class CallHost(Protocol):
     ) -> list[tuple[str, str]]:
         """What every message of ours about a call carries."""
 
-    def from_header(self, headers: SipHeaders) -> str:
-        """From of the phone's leg."""
+    def from_header(self, headers: SipHeaders, *, pbx_side: bool = False) -> str:
+        """From of the phone's leg, or of one that we call on the PBX's side."""
+
+    def pbx_side_uri(self, user: str) -> str:
+        """A user at our own address towards the PBX."""
+
+    def may_be_referred_to(self, host: str) -> bool:
+        """Whether a transfer may name this host."""
+
+    def is_peer(self, host: str) -> bool:
+        """Whether this is the address of a configured PBX."""
+
+    def find_leg(self, replaces: Replaces) -> tuple[Bridged, Leg] | None:
+        """The call and leg of ours that a Replaces names."""
+
+    def let_go(self, leg: Leg) -> None:
+        """Keep a leg that is nobody's any more until it ends."""
+
+    def forget(self, call_id: str) -> None:
+        """A call whose end was announced before is over."""
 
 
 class Bridged:
@@ -79,6 +115,13 @@ class Bridged:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._session_id = int.from_bytes(os.urandom(4), "big")
         self._held: dict[LegName, bool] = {}
+        self._early_response = ""
+        self.transfers = Transfers(bridge, self)
+        self.called_host = uri_host_port(headers.start_line.split(" ")[1])[0].lower()
+        """The host of the request's URI: our own domain, as the PBX and the phones know it."""
+        contact = address_uri(headers.first("Contact"))
+        self.pbx_host_port = uri_host_port(contact)[1] or source
+        """Where the PBX takes calls from us: its Contact in this dialog."""
 
     @property
     def call_id(self) -> str:
@@ -89,27 +132,55 @@ class Bridged:
     def leg_progress(self, leg: LegName, status: int) -> None:
         self.run(self.call.on_phone_ringing(status))
 
+    def leg_early(self, leg: LegName, response: str, source: str) -> None:
+        """A provisional response with a session description: the caller hears the phone's side."""
+        try:
+            description = sdp.parse(body_of(response))
+            negotiated = self.call.media[LegName.AGENT].take_answer(description)
+        except SdpError as error:
+            log.info("early_media_unusable", call_id=self.call_id, error=str(error))
+            negotiated = None
+        status = int(response[8:11])
+        if negotiated is not None:
+            self._early_response = response
+            try:
+                steps = self.call.on_phone_early(
+                    description,
+                    negotiated,
+                    signalling_address=source_host(source),
+                    session_id=self._session_id + 1,
+                )
+            except OfferRefused as refused:
+                log.info("early_media_unusable", call_id=self.call_id, error=str(refused))
+                steps = self.call.on_phone_ringing(180)
+            self.run(steps)
+        if negotiated is None or status == 180:
+            self.run(self.call.on_phone_ringing(status))
+
+    def leg_request_answered(self, leg: LegName, method: str, status: int) -> None:
+        if method == "REFER" and leg is LegName.CALLER:
+            self.transfers.on_refer_answered(status)
+
     def leg_answered(self, leg: LegName, response: str, source: str) -> None:
         """The phone's 200: its session description must be one that the relay can carry."""
         try:
-            description = sdp.parse(response.replace("\r\n", "\n").partition("\n\n")[2])
+            description = sdp.parse(body_of(response) or body_of(self._early_response))
             negotiated = self.call.media[LegName.AGENT].take_answer(description)
-        except SdpError as error:
-            log.warning("phone_answer_unusable", call_id=self.call_id, error=str(error))
-            self.run(self.call.on_error("phone_answer_unusable", 488))
-            return
-        headers = SipHeaders(response)
-        if self.phone is not None:
-            self.phone.signalling_address = source_host(source)
-        self.run(
-            self.call.on_phone_answered(
+            headers = SipHeaders(response)
+            steps = self.call.on_phone_answered(
                 description,
                 negotiated,
                 user_agent=(headers.first("User-Agent") or headers.first("Server"))[:128],
                 signalling_address=source_host(source),
                 session_id=self._session_id + 1,
             )
-        )
+        except SdpError as error:
+            log.warning("phone_answer_unusable", call_id=self.call_id, error=str(error))
+            self.run(self.call.on_error("phone_answer_unusable", 488))
+            return
+        if self.phone is not None:
+            self.phone.signalling_address = source_host(source)
+        self.run(steps)
 
     def leg_confirmed(self, leg: LegName) -> None:
         if leg is LegName.CALLER:
@@ -117,6 +188,7 @@ class Bridged:
 
     def leg_gone(self, leg: LegName, status: int, contact: str) -> None:
         if leg is LegName.CALLER:
+            self.transfers.on_caller_gone()
             self.run(self.call.on_caller_gone(status))
         else:
             self.run(self.call.on_phone_gone(status, contact))
@@ -198,21 +270,67 @@ class Bridged:
         )
 
     def leg_digit(self, leg: LegName, digit: str) -> None:
+        """A digit by INFO takes the way of a telephone-event through the media worker."""
         if leg is LegName.AGENT:
             self.press(digit)
+        self._bridge.media.send(DigitReceived(call_id=self.call_id, leg=leg, digit=digit))
 
     def leg_failed(self, leg: LegName, error: str) -> None:
         self.run(self.call.on_error(f"error:{error}"))
 
+    # ------------------------------------------------------------------------------ transfers
+
+    def legs(self) -> list[Leg]:
+        """Every leg of this call that may still be there."""
+        return [leg for leg in (self.caller, self.phone, *self.transfers.legs) if leg is not None]
+
+    def put_in_place(
+        self, leg: Leg, description: sdp.SessionDescription, media: LegMedia
+    ) -> Leg | None:
+        """A new far end takes the place of the caller or of the agent; the leg that it had."""
+        leg.owner = self
+        negotiated = media.negotiated
+        assert negotiated is not None
+        self.call.media[leg.name] = media
+        self._held[leg.name] = description.audio is not None and description.audio.held
+        if leg.name is LegName.CALLER:
+            old, self.caller = self.caller, leg
+            self.caller_address = leg.signalling_address
+            steps = self.call.on_caller_replaced(description, negotiated, leg.signalling_address)
+        else:
+            old, self.phone = self.phone, leg
+            steps = self.call.on_target_joined(description, negotiated, leg.signalling_address)
+        self.run(steps)
+        self._hold(leg.name, self._held[leg.name])
+        return old
+
     # ------------------------------------------------------------------------------ the rest
+
+    def on_code(self, message: CodePressed) -> None:
+        """The media worker saw a feature code on the agent's leg."""
+        action = self._bridge.codes.get(message.code)
+        if action is not None and message.leg is LegName.AGENT:
+            self._act_on_code(action)
+
+    def on_digit_undelivered(self, message: DigitUndelivered) -> None:
+        """The other leg takes no telephone-events: the digit goes there by INFO (RFC 6086)."""
+        other = self.phone if message.leg is LegName.CALLER else self.caller
+        if other is not None:
+            other.request(
+                "INFO", [], "application/dtmf-relay", f"Signal={message.digit}\r\nDuration=160\r\n"
+            )
+            self._bridge.stack.rearm()
 
     def press(self, digit: str) -> None:
         """A digit on the agent's phone, by RFC 4733 or INFO."""
         action = self.codes.press(digit, time.monotonic())
         if action is not None:
-            outcome, _, steps = self.call.act(action, "agent:dtmf")
-            log.info("agent_code", call_id=self.call_id, action=action.value, outcome=outcome)
-            self.run(steps)
+            self._act_on_code(action)
+
+    def _act_on_code(self, action: Action) -> None:
+        outcome, _, steps = self.call.act(action, "agent:dtmf")
+        log.info("agent_code", call_id=self.call_id, action=action.value, outcome=outcome)
+        self.run(steps)
 
     def run(self, steps: list[Step]) -> None:
         """Carry out steps in order; a failing one ends this call and no other."""
@@ -263,6 +381,8 @@ class Bridged:
                 )
             case StopTimer(name):
                 self._stop_timer(name)
+            case Forget():
+                self._bridge.forget(self.call_id)
 
     def _retry_after(self) -> tuple[tuple[str, str], ...]:
         return (("Retry-After", str(self._bridge.settings.sip.retry_after_s)),)
@@ -286,6 +406,10 @@ class Bridged:
             *self.headers.carried(),
             *bridge.headers_for(self, ()),
         ]
+        replaces = replaces_of(self.headers)
+        if isinstance(replaces, Replaces):
+            # Not a dialog of ours: one that the phone has with the PBX itself.
+            headers += [("Replaces", replaces.header()), ("Require", "replaces")]
         self.phone = phone
         try:
             phone.invite(agent.uri, offer, headers, bridge.from_header(self.headers))

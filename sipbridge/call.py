@@ -5,6 +5,7 @@
     INVITE ──► OPENING ──► RINGING ──► ANSWERING ──► NOTICE ──► CONNECTED ──► ENDING ──► ENDED
                  │            │             │           │            │           ▲
                  └────────────┴── refused, cancelled, no answer ─────┴── end ────┘
+                                                                     └──► TRANSFERRED ──► ENDED
 
 The machine knows no socket, no clock and no pjsua2: its methods take what happened and return
 steps (:mod:`sipbridge.call_steps`) that the shell (:mod:`sipbridge.bridged`) carries out in order.
@@ -49,6 +50,7 @@ from sipbridge.call_steps import (
     CallPhone,
     CallSupervisor,
     Emit,
+    Forget,
     HangUp,
     StartTimer,
     Step,
@@ -56,7 +58,12 @@ from sipbridge.call_steps import (
     ToMedia,
 )
 from sipbridge.notice_stamps import attested_stamps, played_stamps
-from sipbridge.offer_answer import LegMedia, offered_to_late_caller, offered_to_phone
+from sipbridge.offer_answer import (
+    LegMedia,
+    offered_to_late_caller,
+    offered_to_phone,
+    require_same_or_g711,
+)
 from sipbridge.phone_status import map_phone_status
 from sipbridge.prompt_catalogue import Prompt
 from sipbridge.sdp import USUAL_PTIME_MS, Negotiated, SessionDescription
@@ -65,6 +72,8 @@ from sipbridge.sdp import USUAL_PTIME_MS, Negotiated, SessionDescription
 CLOSING_TAIL_S = 0.2
 #: The closing prompt never keeps a call longer than this beyond its own length.
 CLOSING_GRACE_S = 5.0
+#: Who asked for a transfer that came about should hang up within this time (RFC 5589).
+TRANSFER_BYE_S = 5.0
 
 
 Outcome = Literal["done", "already", "not_now", "not_supported"]
@@ -78,6 +87,8 @@ class CallState(StrEnum):
     ANSWERING = "answering"
     NOTICE = "notice"
     CONNECTED = "connected"
+    TRANSFERRED = "transferred"
+    """The agent is out; the caller speaks with somebody else through us, unanalysed."""
     ENDING = "ending"
     ENDED = "ended"
 
@@ -115,6 +126,12 @@ class Call:
     _phone_gone: bool = False
     _caller_held: bool = False
     _ringing_sent: bool = False
+    _early: SessionDescription | None = None
+    """What the phone says in its provisional responses: its early media is relayed."""
+    _transferring: bool = False
+    """A transfer that the agent asked for is under way: the phone may hang up meanwhile."""
+    _transferred: bool = False
+    """It came about: the caller's leg is the PBX's to end."""
 
     def __post_init__(self) -> None:
         plan = self.plan
@@ -172,15 +189,72 @@ class Call:
         return self._finish("no_media_ports", caller_status=503)
 
     def on_phone_ringing(self, status: int) -> list[Step]:
-        """180 or 183 from the phone.
+        """180, or 183 without a session description, from the phone.
 
-        Both reach the PBX once, as 180: before the answer nothing of the phone is relayed, and a
-        183 without a session description would leave the caller in silence (RFC 3960).
+        Both reach the PBX once, as 180: a 183 without a session description would leave the
+        caller in silence (RFC 3960).
         """
         if self.state is not CallState.RINGING or self._ringing_sent or status < 180:
             return []
         self._ringing_sent = True
         return [AnswerCaller(180)]
+
+    def on_phone_early(
+        self,
+        sdp: SessionDescription,
+        negotiated: Negotiated,
+        *,
+        signalling_address: str,
+        session_id: int,
+    ) -> list[Step]:
+        """A provisional response with a session description: early media (RFC 3960).
+
+        The caller hears the phone's side (ring-back, an announcement of the network) and nothing
+        more: nothing of the caller goes to the phone, nothing is tapped, no notice plays. Our
+        answer goes out once, in a 183; it stays what it is when the phone changes its own, and in
+        the 200 (RFC 6337 section 2.3).
+        """
+        if self.plan.offer is None:
+            # Our offer goes in the 200 only: until the caller has answered it hears nothing.
+            return self.on_phone_ringing(183)
+        if self.state is not CallState.RINGING or sdp == self._early:
+            return []
+        first, self._early = self._early is None, sdp
+        steps: list[Step] = [
+            ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address))
+        ]
+        if not first:
+            return steps
+        answer = self._describe_to_caller(sdp, negotiated, session_id)
+        assert self.caller_negotiated is not None
+        assert self.caller_sdp is not None
+        steps.append(
+            ToMedia(self.leg_update(LegName.CALLER, self.caller_sdp, self.caller_negotiated, ""))
+        )
+        return [*steps, AnswerCaller(183, answer), self._flow()]
+
+    def _describe_to_caller(
+        self, sdp: SessionDescription, phone: Negotiated, session_id: int
+    ) -> str:
+        """Our session description for the caller, with the codec that the phone took: the answer
+        to its offer, or, where it made none, our offer.
+
+        Raises:
+            OfferRefused: the caller has not what the phone took.
+        """
+        caller = self.media[LegName.CALLER]
+        caller.session_id = session_id
+        noise = phone.comfort_noise is not None
+        if self.plan.offer is None:
+            return caller.offer(
+                offered_to_late_caller(phone.voice, self.plan.caller_policy),
+                comfort_noise=noise,
+                ptime_ms=sdp.audio.ptime_ms if sdp.audio else USUAL_PTIME_MS,
+            )
+        answer, self.caller_sdp, self.caller_negotiated = caller.answer(
+            self.plan.offer, phone.voice, comfort_noise=noise, voice_fmtp=phone.voice.fmtp
+        )
+        return answer
 
     def on_phone_answered(
         self,
@@ -200,29 +274,19 @@ class Call:
         """
         if self.state is not CallState.RINGING:
             return []
-        caller = self.media[LegName.CALLER]
-        caller.session_id = session_id
-        noise = negotiated.comfort_noise is not None
-        if self.plan.offer is None:
-            answer = caller.offer(
-                offered_to_late_caller(negotiated.voice, self.plan.caller_policy),
-                comfort_noise=noise,
-                ptime_ms=sdp.audio.ptime_ms if sdp.audio else USUAL_PTIME_MS,
-            )
-            codec = negotiated.voice.name
+        if self._early:
+            assert self.caller_negotiated is not None
+            answer = ""  # it went out in the 183, and stays
+            require_same_or_g711(negotiated.voice, self.caller_negotiated.voice)
         else:
-            answer, self.caller_sdp, self.caller_negotiated = caller.answer(
-                self.plan.offer,
-                negotiated.voice,
-                comfort_noise=noise,
-                voice_fmtp=negotiated.voice.fmtp,
-            )
-            codec = self.caller_negotiated.voice.name
+            answer = self._describe_to_caller(sdp, negotiated, session_id)
+        caller = self.caller_negotiated or negotiated
         self.state = CallState.ANSWERING
         self.answered_ts = self.now()
         return [
             StopTimer("ring"),
             ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address)),
+            *([self._flow()] if self._early else []),  # the early audio ends here
             AnswerCaller(200, answer),
             Emit(
                 CallAnswered(
@@ -231,7 +295,7 @@ class Call:
                     agent_id=self.plan.agent_id,
                     pbx_call_id=self.plan.pbx_call_id,
                     phone_user_agent=user_agent,
-                    codec=codec,
+                    codec=caller.voice.name,
                 )
             ),
         ]
@@ -333,7 +397,28 @@ class Call:
 
     def _flow(self) -> ToMedia:
         """What may pass now; the tap is open only where the notice gate opened it."""
-        hears = self.state in (CallState.NOTICE, CallState.CONNECTED)
+        if self.state is CallState.RINGING and self._early:
+            # Nobody misses the caller's audio yet, and the ring timeout watches: no media timeout.
+            return ToMedia(
+                FlowUpdate(
+                    call_id=self.plan.call_id,
+                    caller_to_agent=False,
+                    agent_to_caller=True,
+                    tap=False,
+                    on_hold=True,
+                )
+            )
+        if self.state is CallState.TRANSFERRED:
+            return ToMedia(
+                FlowUpdate(
+                    call_id=self.plan.call_id,
+                    caller_to_agent=True,
+                    agent_to_caller=True,
+                    tap=False,
+                    on_hold=self.on_hold,
+                )
+            )
+        hears = self.state in (CallState.NOTICE, CallState.CONNECTED) and not self._phone_gone
         return ToMedia(
             FlowUpdate(
                 call_id=self.plan.call_id,
@@ -447,6 +532,8 @@ class Call:
             if action is Action.END:
                 return "already", "The call is already being ended.", []
             return "not_now", "The call is being ended.", []
+        if self.state is CallState.TRANSFERRED or self._transferred:
+            return "not_now", "The call was transferred.", []
         if self.state in (CallState.OPENING, CallState.RINGING, CallState.ANSWERING):
             return "not_now", "The call has not been answered yet.", []
         if action is Action.END:
@@ -519,7 +606,7 @@ class Call:
         held = caller_held or agent_held
         if held != self.on_hold:
             self.on_hold = held
-            if self.state in (CallState.NOTICE, CallState.CONNECTED):
+            if self.state in (CallState.NOTICE, CallState.CONNECTED, CallState.TRANSFERRED):
                 steps.append(self._flow())
         if self.state is CallState.NOTICE and caller_held != before:
             if caller_held:
@@ -536,7 +623,10 @@ class Call:
             return []
         if self.state is CallState.ENDING:
             return self._finish(self._end_reason)
-        reason = "caller_hangup" if self.answered_ts else "cancelled"
+        if self._transferring or self._transferred:
+            reason = "transferred"
+        else:
+            reason = "caller_hangup" if self.answered_ts else "cancelled"
         return self._finish(reason, sip_status=status)
 
     def on_phone_gone(self, status: int, contact: str = "") -> list[Step]:
@@ -544,8 +634,11 @@ class Call:
         self._phone_gone = True
         if self.state in (CallState.ENDING, CallState.ENDED):
             return []
+        if self._transferring and not self._transferred:
+            return self._agent_left()
         if self.state is not CallState.RINGING:
-            return self._finish("agent_hangup", sip_status=status)
+            reason = "transferred" if self._transferred else "agent_hangup"
+            return self._finish(reason, sip_status=status)
         mapped = map_phone_status(status)
         if mapped == 302 and not contact:
             mapped = 480
@@ -556,6 +649,82 @@ class Call:
             AnswerCaller(mapped, headers=headers),
             *self._finish(reason, sip_status=status),
         ]
+
+    # ------------------------------------------------------------------------------- transfers
+
+    @property
+    def transferable(self) -> bool:
+        """Both sides speak with each other, and no other transfer is under way."""
+        return self.state is CallState.CONNECTED and not (self._transferring or self._transferred)
+
+    def on_transfer_begun(self) -> list[Step]:
+        """The agent's phone asked to move the caller, and may hang up from now on."""
+        self._transferring = True
+        return []
+
+    def _agent_left(self) -> list[Step]:
+        """The phone hung up before the transfer came about, as many do: the caller must wait."""
+        self._tap_open = self._relay_open = False
+        return [self._stop_play(LegName.CALLER), self._flow()]
+
+    def on_transfer_failed(self) -> list[Step]:
+        """The target could not be had: agent and caller go on, if the agent is still there."""
+        if self.state in (CallState.ENDING, CallState.ENDED):
+            return []
+        self._transferring = False
+        return self._finish("transfer_failed") if self._phone_gone else []
+
+    def on_transferred(self) -> list[Step]:
+        """The PBX has moved the caller; it should hang up now, as should the phone."""
+        if self.state in (CallState.ENDING, CallState.ENDED):
+            return []
+        self._transferred = True
+        if self._phone_gone:
+            return self._finish("transferred")
+        return [StartTimer("transfer", TRANSFER_BYE_S)]
+
+    def on_target_joined(
+        self, sdp: SessionDescription, negotiated: Negotiated, signalling_address: str
+    ) -> list[Step]:
+        """The target, called by ourselves, takes the agent's place: this agent's call is over.
+
+        The caller and the target go on through us, and nothing is analysed any more: the notice
+        was about this conversation, not about that one.
+        """
+        if self.state is not CallState.CONNECTED:
+            return []
+        self.state = CallState.TRANSFERRED
+        self._transferring = self._transferred = False
+        self._phone_gone = False  # the target's leg stands where the phone's was
+        self._tap_open = False
+        return [
+            self._stop_play(LegName.CALLER),
+            self._stop_play(LegName.AGENT),
+            ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address)),
+            self._flow(),
+            self._ended("transferred", 0),
+        ]
+
+    def on_caller_replaced(
+        self, sdp: SessionDescription, negotiated: Negotiated, signalling_address: str
+    ) -> list[Step]:
+        """Somebody else takes the caller's place: tap and recording close for good.
+
+        The new far end has not heard the notice, and none is repeated within a call (principle 3).
+        """
+        self.caller_negotiated = negotiated
+        if self.state is not CallState.CONNECTED:
+            return []
+        self._tap_open = False
+        self._playing, self._caller_play = "", 0
+        return [
+            self._stop_play(LegName.CALLER),
+            self._stop_play(LegName.AGENT),
+            self._flow(),  # first: not one frame of the new far end is tapped
+            ToMedia(self.leg_update(LegName.CALLER, sdp, negotiated, signalling_address)),
+        ]
+
+    # ------------------------------------------------------------------------------------ ends
 
     def on_media_timeout(self) -> list[Step]:
         """No RTP either way for the configured time."""
@@ -585,31 +754,35 @@ class Call:
         """A timer of :class:`StartTimer` ran out."""
         if name == "ring" and self.state is CallState.RINGING:
             return self._finish("no_answer", caller_status=480)
+        if name == "transfer" and self._transferred and self.state is CallState.CONNECTED:
+            return self._finish("transferred")
         if name in ("closing", "tail") and self.state is CallState.ENDING:
             return self._finish(self._end_reason)
         return []
 
     def _finish(self, reason: str, *, caller_status: int = 0, sip_status: int = 0) -> list[Step]:
+        announced = self.state is CallState.TRANSFERRED  # this agent's call ended before
         self.state = CallState.ENDED
         steps: list[Step] = []
         if not self._phone_gone:
             steps.append(HangUp(LegName.AGENT))
         if not self._caller_gone:
             steps.append(HangUp(LegName.CALLER, caller_status))
-        steps += [StopTimer("ring"), StopTimer("closing"), StopTimer("tail")]
+        steps += [StopTimer("ring"), StopTimer("closing"), StopTimer("tail"), StopTimer("transfer")]
         steps.append(ToMedia(CloseSession(call_id=self.plan.call_id)))
+        steps.append(Forget() if announced else self._ended(reason, sip_status))
+        return steps
+
+    def _ended(self, reason: str, sip_status: int) -> Emit:
         now = self.now()
-        steps.append(
-            Emit(
-                CallEnded(
-                    ts=now,
-                    call_id=self.plan.call_id,
-                    agent_id=self.plan.agent_id,
-                    reason=reason,
-                    duration_s=round(now - self.answered_ts, 3) if self.answered_ts else 0.0,
-                    sip_status=sip_status,
-                    pbx_call_id=self.plan.pbx_call_id,
-                )
+        return Emit(
+            CallEnded(
+                ts=now,
+                call_id=self.plan.call_id,
+                agent_id=self.plan.agent_id,
+                reason=reason,
+                duration_s=round(now - self.answered_ts, 3) if self.answered_ts else 0.0,
+                sip_status=sip_status,
+                pbx_call_id=self.plan.pbx_call_id,
             )
         )
-        return steps

@@ -50,7 +50,7 @@ class Emit:
 class StartTimer:
     """Call :meth:`Call.on_timer` with this name after ``delay_s``; replaces one of that name."""
 
-    name: Literal["ring", "closing", "tail"]
+    name: Literal["ring", "closing", "tail", "transfer"]
     delay_s: float
 
 
@@ -58,7 +58,7 @@ class StartTimer:
 class StopTimer:
     """Forget a timer."""
 
-    name: Literal["ring", "closing", "tail"]
+    name: Literal["ring", "closing", "tail", "transfer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +68,19 @@ class CallSupervisor:
     by: str
 
 
-Step = CallPhone | AnswerCaller | HangUp | ToMedia | Emit | CallSupervisor | StartTimer | StopTimer
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """A call whose end was announced before (the agent was transferred out) is over."""
+
+
+Step = (
+    CallPhone
+    | AnswerCaller
+    | HangUp
+    | ToMedia
+    | Emit
+    | CallSupervisor
+    | StartTimer
+    | StopTimer
+    | Forget
+)

@@ -71,6 +71,18 @@ def same_or_g711(one: Codec, other: Codec) -> bool:
     return one.name == other.name or (one.name in G711 and other.name in G711)
 
 
+def require_same_or_g711(phone: Codec, caller: Codec) -> None:
+    """Check the two codecs of a call.
+
+    Raises:
+        OfferRefused: neither the same nor the two laws of G.711.
+    """
+    if not same_or_g711(phone, caller):
+        raise OfferRefused(
+            "no_common_codec", f"the caller has {caller}, the phone changed to {phone}"
+        )
+
+
 def read_offer(message: str, policy: LegPolicy) -> SessionDescription | None:
     """The offer of an INVITE, its ``audio`` the line that we take; None when it carries none.
 
@@ -248,6 +260,11 @@ class LegMedia:
     _offered_noise: bool = False
     _in_force: tuple[CryptoLine, CryptoLine] | None = field(default=None, repr=False)
     """Our and their key."""
+
+    def successor(self, policy: LegPolicy) -> LegMedia:
+        """For a new far end in this leg's place (transfer): our ports, new keys, nothing agreed."""
+        session_id = int.from_bytes(self.random(4), "big")
+        return LegMedia(policy, self.address, self.port, session_id, self.random)
 
     # -------------------------------------------------------------------------- we offer
 

@@ -14,7 +14,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,16 @@ class PjsipStack:
     Args:
         settings: the node's configuration.
         loop: the loop whose thread owns PJSIP from now on.
+        on_request: is given each request that :func:`pjsip_guard.take_requests` returns.
     """
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        on_request: Callable[[int, int, bytes], None],
+    ) -> None:
+        self._on_request = on_request
         self._settings = settings
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
@@ -202,7 +209,7 @@ class PjsipStack:
         config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_ALWAYS
         config.callConfig.timerMinSESec = sip.min_se_s
         config.callConfig.timerSessExpiresSec = sip.session_expires_s
-        config.callConfig.prackUse = pj.PJSUA_100REL_NOT_USED
+        config.callConfig.prackUse = pj.PJSUA_100REL_OPTIONAL
         config.natConfig.contactRewriteUse = 0
         config.natConfig.viaRewriteUse = False
         config.natConfig.sdpNatRewriteUse = 0
@@ -215,7 +222,10 @@ class PjsipStack:
     def pump(self) -> None:
         """Handle what PJSIP has waiting, then arm its next timer."""
         for _ in range(MAX_EVENTS_A_TURN):
-            if self.endpoint.libHandleEvents(0) <= 0:
+            handled = self.endpoint.libHandleEvents(0)
+            for request in pjsip_guard.take_requests():
+                self._on_request(*request)
+            if handled <= 0:
                 break
         self._arm()
 

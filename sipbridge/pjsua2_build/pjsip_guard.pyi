@@ -2,8 +2,9 @@
 
 A C extension in the wheel of pjsua2 (`pjsip_guard.c`). It looks at requests only, never at
 responses, below PJSIP's transaction layer; above it, REFER, NOTIFY and INFO inside dialogs are
-kept for Python to answer, and Replaces is hidden from pjsua (`pjsip_dialogs.c`). Until `set_allowed_networks` is called nobody is
-allowed; until `set_readiness` is called OPTIONS is answered 503.
+kept for Python to answer, and Replaces is hidden from pjsua (`pjsip_dialogs.c`). Until
+`set_allowed_networks` is called nobody is allowed; until `set_readiness` is called OPTIONS is
+answered 503.
 
 All functions may be called from any thread, except where a function says otherwise.
 """
