@@ -5,6 +5,7 @@
     INVITE ──► OPENING ──► RINGING ──► ANSWERING ──► NOTICE ──► CONNECTED ──► ENDING ──► ENDED
                  │            │             │           │            │           ▲
                  └────────────┴── refused, cancelled, no answer ─────┴── end ────┘
+                                                                     └──► TRANSFERRED ──► ENDED
 
 The machine knows no socket, no clock and no pjsua2: its methods take what happened and return
 steps (:mod:`sipbridge.call_steps`) that the shell (:mod:`sipbridge.bridged`) carries out in order.
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, cast
 
 from callshield.messages import (
     Action,
@@ -50,6 +51,7 @@ from sipbridge.call_steps import (
     CallPhone,
     CallSupervisor,
     Emit,
+    Forget,
     HangUp,
     Outcome,
     StartTimer,
@@ -58,11 +60,17 @@ from sipbridge.call_steps import (
     ToMedia,
 )
 from sipbridge.ear_choice import EarChoice
-from sipbridge.help_request import HelpRequest
+from sipbridge.help_request import HelpRequest, Stage
 from sipbridge.notice_stamps import attested_stamps, played_stamps
+from sipbridge.offer_answer import (
+    LegMedia,
+    offered_to_late_caller,
+    offered_to_phone,
+    require_same_or_g711,
+)
 from sipbridge.phone_status import map_phone_status
 from sipbridge.prompt_catalogue import Prompt
-from sipbridge.sdp import Codec, Negotiated, SessionDescription, write_answer, write_offer
+from sipbridge.sdp import USUAL_PTIME_MS, Negotiated, SessionDescription
 
 #: Silence after the closing prompt so that the caller's jitter buffer plays out before BYE.
 CLOSING_TAIL_S = 0.2
@@ -70,6 +78,8 @@ CLOSING_TAIL_S = 0.2
 CLOSING_GRACE_S = 5.0
 #: How loud the agent hears what is played to the caller (``notice.agent_hears = "prompt"``).
 AGENT_PROMPT_DB = -18.0
+#: Who asked for a transfer that came about should hang up within this time (RFC 5589).
+TRANSFER_BYE_S = 5.0
 
 
 class CallState(StrEnum):
@@ -80,6 +90,8 @@ class CallState(StrEnum):
     ANSWERING = "answering"
     NOTICE = "notice"
     CONNECTED = "connected"
+    TRANSFERRED = "transferred"
+    """The agent is out; the caller speaks with somebody else through us, unanalysed."""
     ENDING = "ending"
     ENDED = "ended"
 
@@ -96,18 +108,18 @@ class Call:
     plan: CallPlan
     now: Callable[[], float]
     state: CallState = CallState.OPENING
-    caller_port: int = 0
-    agent_port: int = 0
+    media: dict[LegName, LegMedia] = field(default_factory=dict)
+    """Offer and answer of each leg."""
     started_ts: float = 0.0
     answered_ts: float = 0.0
     warnings_played: int = 0
     on_hold: bool = False
     caller_negotiated: Negotiated | None = None
-    """What the caller was answered, once the phone had chosen."""
+    """What is agreed with the caller, once the phone had chosen."""
+    caller_sdp: SessionDescription | None = None
+    """The caller's offer, or its answer to ours."""
     help: HelpRequest = field(init=False)
     ear: EarChoice = field(init=False)
-    voices: dict[LegName, Codec] = field(default_factory=dict)
-    """The voice codec of each leg, as last told to the media worker."""
     paused: bool = False
     """Card data: no tap, no recording, and the caller's digits go nowhere."""
     _play_id: int = 0
@@ -124,8 +136,19 @@ class Call:
     _caller_held: bool = False
     _agent_held: bool = False
     _ringing_sent: bool = False
+    _early: SessionDescription | None = None
+    """What the phone says in its provisional responses: its early media is relayed."""
+    _transferring: bool = False
+    """A transfer that the agent asked for is under way: the phone may hang up meanwhile."""
+    _transferred: bool = False
+    """It came about: the caller's leg is the PBX's to end."""
 
     def __post_init__(self) -> None:
+        plan = self.plan
+        self.media = {
+            LegName.CALLER: LegMedia(plan.caller_policy, plan.pbx_address),
+            LegName.AGENT: LegMedia(plan.phone_policy, plan.phone_address),
+        }
         self.help = HelpRequest(self)
         self.ear = EarChoice(
             self.plan.call_id,
@@ -159,32 +182,96 @@ class Call:
         """Ports are reserved: call the phone with the caller's voice codecs."""
         if self.state is not CallState.OPENING:
             return []
-        self.caller_port, self.agent_port = caller_port, agent_port
         self.state = CallState.RINGING
-        assert self.plan.offer.audio is not None  # negotiate() accepted it
-        offer = write_offer(
-            address=self.plan.phone_address,
-            port=agent_port,
-            voices=self.plan.offer.audio.voice,
-            events=self.plan.negotiated.event is not None,
-            session_id=session_id,
+        for leg, port in ((LegName.CALLER, caller_port), (LegName.AGENT, agent_port)):
+            self.media[leg].port, self.media[leg].session_id = port, session_id
+        audio = self.plan.offer.audio if self.plan.offer else None
+        # Events always: the agent's feature codes need them, whatever the caller has.
+        offer = self.media[LegName.AGENT].offer(
+            offered_to_phone(self.plan.offer, self.plan.phone_policy, self.plan.caller_policy),
+            comfort_noise=audio is not None and audio.comfort_noise is not None,
+            ptime_ms=audio.ptime_ms if audio else USUAL_PTIME_MS,
         )
         return [CallPhone(offer), StartTimer("ring", self.plan.ring_timeout_s)]
+
+    def first_answer(self) -> str:
+        """What PJSIP has to be given before the phone chose: the answer to the offer by itself,
+        replaced in the 200; ``""`` for a late offer. Call it after :meth:`on_media_open`."""
+        if self.plan.offer is None:
+            return ""
+        return self.media[LegName.CALLER].answer(self.plan.offer, None)[0]
 
     def on_media_refused(self) -> list[Step]:
         """No ports: the PBX may try elsewhere."""
         return self._finish("no_media_ports", caller_status=503)
 
     def on_phone_ringing(self, status: int) -> list[Step]:
-        """180 or 183 from the phone.
+        """180, or 183 without a session description, from the phone.
 
-        Both reach the PBX once, as 180: before the answer nothing of the phone is relayed, and a
-        183 without a session description would leave the caller in silence (RFC 3960).
+        Both reach the PBX once, as 180: a 183 without a session description would leave the
+        caller in silence (RFC 3960).
         """
         if self.state is not CallState.RINGING or self._ringing_sent or status < 180:
             return []
         self._ringing_sent = True
         return [AnswerCaller(180)]
+
+    def on_phone_early(
+        self,
+        sdp: SessionDescription,
+        negotiated: Negotiated,
+        *,
+        signalling_address: str,
+        session_id: int,
+    ) -> list[Step]:
+        """A provisional response with a session description: early media (RFC 3960).
+
+        The caller hears the phone's side (ring-back, an announcement of the network) and nothing
+        more: nothing of the caller goes to the phone, nothing is tapped, no notice plays. Our
+        answer goes out once, in a 183; it stays what it is when the phone changes its own, and in
+        the 200 (RFC 6337 section 2.3).
+        """
+        if self.plan.offer is None:
+            # Our offer goes in the 200 only: until the caller has answered it hears nothing.
+            return self.on_phone_ringing(183)
+        if self.state is not CallState.RINGING or sdp == self._early:
+            return []
+        first, self._early = self._early is None, sdp
+        steps: list[Step] = [
+            ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address))
+        ]
+        if not first:
+            return steps
+        answer = self._describe_to_caller(sdp, negotiated, session_id)
+        assert self.caller_negotiated is not None
+        assert self.caller_sdp is not None
+        steps.append(
+            ToMedia(self.leg_update(LegName.CALLER, self.caller_sdp, self.caller_negotiated, ""))
+        )
+        return [*steps, AnswerCaller(183, answer), self._flow()]
+
+    def _describe_to_caller(
+        self, sdp: SessionDescription, phone: Negotiated, session_id: int
+    ) -> str:
+        """Our session description for the caller, with the codec that the phone took: the answer
+        to its offer, or, where it made none, our offer.
+
+        Raises:
+            OfferRefused: the caller has not what the phone took.
+        """
+        caller = self.media[LegName.CALLER]
+        caller.session_id = session_id
+        noise = phone.comfort_noise is not None
+        if self.plan.offer is None:
+            return caller.offer(
+                offered_to_late_caller(phone.voice, self.plan.caller_policy),
+                comfort_noise=noise,
+                ptime_ms=sdp.audio.ptime_ms if sdp.audio else USUAL_PTIME_MS,
+            )
+        answer, self.caller_sdp, self.caller_negotiated = caller.answer(
+            self.plan.offer, phone.voice, comfort_noise=noise, voice_fmtp=phone.voice.fmtp
+        )
+        return answer
 
     def on_phone_answered(
         self,
@@ -195,24 +282,28 @@ class Call:
         signalling_address: str,
         session_id: int,
     ) -> list[Step]:
-        """200 from the phone: answer the caller with the codec that the phone took."""
+        """200 from the phone: answer the caller with the codec that the phone took.
+
+        A caller that made no offer gets ours, of that codec; its answer comes with the ACK.
+
+        Raises:
+            OfferRefused: the caller has not what the phone took.
+        """
         if self.state is not CallState.RINGING:
             return []
+        if self._early:
+            assert self.caller_negotiated is not None
+            answer = ""  # it went out in the 183, and stays
+            require_same_or_g711(negotiated.voice, self.caller_negotiated.voice)
+        else:
+            answer = self._describe_to_caller(sdp, negotiated, session_id)
+        caller = self.caller_negotiated or negotiated
         self.state = CallState.ANSWERING
         self.answered_ts = self.now()
-        voice = self._caller_voice_like(negotiated.voice)
-        caller = Negotiated(voice, self.plan.negotiated.event)
-        self.caller_negotiated = caller
-        answer = write_answer(
-            self.plan.offer,
-            address=self.plan.pbx_address,
-            port=self.caller_port,
-            negotiated=caller,
-            session_id=session_id,
-        )
         return [
             StopTimer("ring"),
             ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address)),
+            *([self._flow()] if self._early else []),  # the early audio ends here
             AnswerCaller(200, answer),
             Emit(
                 CallAnswered(
@@ -221,17 +312,19 @@ class Call:
                     agent_id=self.plan.agent_id,
                     pbx_call_id=self.plan.pbx_call_id,
                     phone_user_agent=user_agent,
-                    codec=voice.name,
+                    codec=caller.voice.name,
                 )
             ),
         ]
 
-    def _caller_voice_like(self, voice: Codec) -> Codec:
-        assert self.plan.offer.audio is not None
-        for codec in self.plan.offer.audio.voice:
-            if codec.name == voice.name:
-                return codec
-        return self.plan.negotiated.voice
+    def on_caller_answer(self, sdp: SessionDescription) -> None:
+        """The caller's answer to our offer came with its ACK.
+
+        Raises:
+            OfferRefused: it took nothing of our offer.
+        """
+        self.caller_negotiated = self.media[LegName.CALLER].take_answer(sdp)
+        self.caller_sdp = sdp
 
     def leg_update(
         self,
@@ -241,17 +334,22 @@ class Call:
         signalling_address: str,
     ) -> LegUpdate:
         """What the media worker must know of a leg."""
-        assert sdp.audio is not None
-        self.voices[leg] = negotiated.voice
+        audio, voice = sdp.audio, negotiated.voice
+        assert audio is not None
+        noise = negotiated.comfort_noise
         return LegUpdate(
             call_id=self.plan.call_id,
             leg=leg,
-            address=sdp.audio.address,
-            port=sdp.audio.port,
-            payload_type=negotiated.voice.payload_type,
+            address=audio.address,
+            port=audio.port,
+            payload_type=voice.payload_type,
             event_payload_type=negotiated.event.payload_type if negotiated.event else -1,
             signalling_address=signalling_address,
-            ptime_ms=sdp.audio.ptime_ms,
+            ptime_ms=audio.ptime_ms,
+            codec=cast(Literal["PCMU", "PCMA", "G722", "OPUS"], voice.name),
+            comfort_noise_type=noise.payload_type if noise else -1,
+            rtcp_port=audio.rtcp_port,
+            srtp=negotiated.srtp,
         )
 
     # -------------------------------------------------------------------------------- notice
@@ -264,11 +362,12 @@ class Call:
         """
         if self.state is not CallState.ANSWERING:
             return []
-        assert self.caller_negotiated is not None
+        if self.caller_negotiated is None or self.caller_sdp is None:
+            return self.on_error("caller_answer_missing", 488)
         steps: list[Step] = [
             ToMedia(
                 self.leg_update(
-                    LegName.CALLER, self.plan.offer, self.caller_negotiated, signalling_address
+                    LegName.CALLER, self.caller_sdp, self.caller_negotiated, signalling_address
                 )
             ),
             self.ear.update(),
@@ -280,8 +379,8 @@ class Call:
             self._record_open = self.plan.record_allowed
             return [*steps, self._flow(), self._notice_finished("upstream", [])]
         self.state = CallState.NOTICE
-        assert self.plan.offer.audio is not None
-        self._caller_held = self.on_hold = self.plan.offer.audio.held
+        assert self.caller_sdp.audio is not None
+        self._caller_held = self.on_hold = self.caller_sdp.audio.held
         steps += [self._flow(), *self.murmur(() if self._caller_held else self.plan.notice)]
         if not self._caller_held:
             steps.append(self._play_to_caller("notice", self.plan.notice))
@@ -317,6 +416,27 @@ class Call:
 
     def _flow(self) -> ToMedia:
         """What may pass now; the tap is open only where the notice gate opened it."""
+        if self.state is CallState.RINGING and self._early:
+            # Nobody misses the caller's audio yet, and the ring timeout watches: no media timeout.
+            return ToMedia(
+                FlowUpdate(
+                    call_id=self.plan.call_id,
+                    caller_to_agent=False,
+                    agent_to_caller=True,
+                    tap=False,
+                    on_hold=True,
+                )
+            )
+        if self.state is CallState.TRANSFERRED:
+            return ToMedia(
+                FlowUpdate(
+                    call_id=self.plan.call_id,
+                    caller_to_agent=True,
+                    agent_to_caller=True,
+                    tap=False,
+                    on_hold=self.on_hold,
+                )
+            )
         hears = self.state in (CallState.NOTICE, CallState.CONNECTED) and not self._phone_gone
         talks = self.state is CallState.CONNECTED and not self._phone_gone
         return ToMedia(
@@ -454,6 +574,8 @@ class Call:
             if action is Action.END:
                 return "already", "The call is already being ended.", []
             return "not_now", "The call is being ended.", []
+        if self.state is CallState.TRANSFERRED or self._transferred:
+            return "not_now", "The call was transferred.", []
         if action is Action.HELP and by == "agent:console":
             # The notifier, where it was pressed, has raised the alert: here it is remembered.
             self.help.ask(request_id)
@@ -463,7 +585,7 @@ class Call:
         if action is Action.END:
             return "done", "The caller hears the closing announcement.", self._end(by)
         if self._phone_gone:
-            return "not_now", "The agent has left; the manager's phone is being called.", []
+            return "not_now", "The agent has left.", []
         if action is Action.HELP:
             if not by.startswith("agent:"):
                 return "not_now", "Only the call's own agent asks for help.", []
@@ -486,6 +608,8 @@ class Call:
         if action in (Action.PAUSE_RECORDING, Action.RESUME_RECORDING):
             return self._pause(pause=action is Action.PAUSE_RECORDING)
         if action in (Action.JOIN, Action.HAND_OVER):
+            if self._transferring:
+                return "not_now", "The call is being transferred.", []
             press = self.help.join if action is Action.JOIN else self.help.hand_over
             outcome, detail, steps = press(by, target)
             return outcome, detail, self._after_help(steps)
@@ -565,16 +689,12 @@ class Call:
     def on_helper_answered(
         self,
         sdp: SessionDescription | None,
-        negotiated: Negotiated | None,
         signalling_address: str,
     ) -> list[Step]:
-        """200 from the helper's phone; ``None`` when its session description is of no use."""
+        """200 from the helper's phone; ``None`` when its session description cannot be read."""
         if self.state is not CallState.CONNECTED:
             return []
-        update = None
-        if sdp is not None and negotiated is not None:
-            update = ToMedia(self.leg_update(LegName.HELPER, sdp, negotiated, signalling_address))
-        return self._after_help(self.help.on_answered(sdp, negotiated, update))
+        return self._after_help(self.help.on_answered(sdp, signalling_address))
 
     def on_helper_gone(self) -> list[Step]:
         """The helper's phone refused, could not be reached, or hung up."""
@@ -588,7 +708,8 @@ class Call:
 
     def _after_help(self, steps: list[Step]) -> list[Step]:
         """The manager does not come and the agent has left: nobody is there for the caller."""
-        if self.state is CallState.CONNECTED and self._phone_gone and not self.help.handing_over:
+        alone = self._phone_gone and not (self.help.handing_over or self._transferring)
+        if self.state is CallState.CONNECTED and alone and not self._transferred:
             return [*steps, *self._finish("agent_hangup")]
         return steps
 
@@ -639,8 +760,7 @@ class Call:
 
     def helper_took_over(self) -> list[Step]:
         """The helper's leg is the agent's from now on; its ear begins as the configuration says."""
-        self.agent_port = self.help.port
-        self.voices[LegName.AGENT] = self.voices.pop(LegName.HELPER)
+        self.media[LegName.AGENT] = self.media.pop(LegName.HELPER)
         self._phone_gone = False
         self._agent_held = self.help.held
         self.on_hold = self._caller_held or self._agent_held
@@ -660,7 +780,7 @@ class Call:
         held = caller_held or agent_held
         if held != self.on_hold:
             self.on_hold = held
-            if self.state in (CallState.NOTICE, CallState.CONNECTED):
+            if self.state in (CallState.NOTICE, CallState.CONNECTED, CallState.TRANSFERRED):
                 steps.append(self._flow())
         if self.state is CallState.NOTICE and caller_held != before:
             if caller_held:
@@ -681,7 +801,10 @@ class Call:
             return []
         if self.state is CallState.ENDING:
             return self._finish(self._end_reason)
-        reason = "caller_hangup" if self.answered_ts else "cancelled"
+        if self._transferring or self._transferred:
+            reason = "transferred"
+        else:
+            reason = "caller_hangup" if self.answered_ts else "cancelled"
         return self._finish(reason, sip_status=status)
 
     def on_phone_gone(self, status: int, contact: str = "") -> list[Step]:
@@ -692,8 +815,11 @@ class Call:
         if self.state is CallState.CONNECTED and self.help.handing_over:
             # The agent need not wait for the manager: the caller is asked to, and is not alone.
             return [self._flow(), *self.help.tell()]
+        if self._transferring and not self._transferred:
+            return self._agent_left()
         if self.state is not CallState.RINGING:
-            return self._finish("agent_hangup", sip_status=status)
+            reason = "transferred" if self._transferred else "agent_hangup"
+            return self._finish(reason, sip_status=status)
         mapped = map_phone_status(status)
         if mapped == 302 and not contact:
             mapped = 480
@@ -704,6 +830,83 @@ class Call:
             AnswerCaller(mapped, headers=headers),
             *self._finish(reason, sip_status=status),
         ]
+
+    # ------------------------------------------------------------------------------- transfers
+
+    @property
+    def transferable(self) -> bool:
+        """Both sides speak with each other, and no other transfer is under way."""
+        talking = self.state is CallState.CONNECTED and self.help.stage is Stage.NONE
+        return talking and not (self._transferring or self._transferred)
+
+    def on_transfer_begun(self) -> list[Step]:
+        """The agent's phone asked to move the caller, and may hang up from now on."""
+        self._transferring = True
+        return []
+
+    def _agent_left(self) -> list[Step]:
+        """The phone hung up before the transfer came about, as many do: the caller must wait."""
+        self._tap_open = self._record_open = self._relay_open = False
+        return [self._stop_play(LegName.CALLER), self._flow()]
+
+    def on_transfer_failed(self) -> list[Step]:
+        """The target could not be had: agent and caller go on, if the agent is still there."""
+        if self.state in (CallState.ENDING, CallState.ENDED):
+            return []
+        self._transferring = False
+        return self._finish("transfer_failed") if self._phone_gone else []
+
+    def on_transferred(self) -> list[Step]:
+        """The PBX has moved the caller; it should hang up now, as should the phone."""
+        if self.state in (CallState.ENDING, CallState.ENDED):
+            return []
+        self._transferred = True
+        if self._phone_gone:
+            return self._finish("transferred")
+        return [StartTimer("transfer", TRANSFER_BYE_S)]
+
+    def on_target_joined(
+        self, sdp: SessionDescription, negotiated: Negotiated, signalling_address: str
+    ) -> list[Step]:
+        """The target, called by ourselves, takes the agent's place: this agent's call is over.
+
+        The caller and the target go on through us, and nothing is analysed any more: the notice
+        was about this conversation, not about that one.
+        """
+        if self.state is not CallState.CONNECTED:
+            return []
+        self.state = CallState.TRANSFERRED
+        self._transferring = self._transferred = False
+        self._phone_gone = False  # the target's leg stands where the phone's was
+        self._tap_open = self._record_open = False
+        return [
+            self._stop_play(LegName.CALLER),
+            self._stop_play(LegName.AGENT),
+            ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address)),
+            self._flow(),
+            self._ended("transferred", 0),
+        ]
+
+    def on_caller_replaced(
+        self, sdp: SessionDescription, negotiated: Negotiated, signalling_address: str
+    ) -> list[Step]:
+        """Somebody else takes the caller's place: tap and recording close for good.
+
+        The new far end has not heard the notice, and none is repeated within a call (principle 3).
+        """
+        self.caller_negotiated = negotiated
+        if self.state is not CallState.CONNECTED:
+            return []
+        self._tap_open = self._record_open = False
+        self._playing, self._caller_play = "", 0
+        return [
+            self._stop_play(LegName.CALLER),
+            self._stop_play(LegName.AGENT),
+            self._flow(),  # first: not one frame of the new far end is tapped
+            ToMedia(self.leg_update(LegName.CALLER, sdp, negotiated, signalling_address)),
+        ]
+
+    # ------------------------------------------------------------------------------------ ends
 
     def on_media_timeout(self) -> list[Step]:
         """No RTP either way for the configured time."""
@@ -733,6 +936,8 @@ class Call:
         """A timer of :class:`StartTimer` ran out."""
         if name == "ring" and self.state is CallState.RINGING:
             return self._finish("no_answer", caller_status=480)
+        if name == "transfer" and self._transferred and self.state is CallState.CONNECTED:
+            return self._finish("transferred")
         if name in ("closing", "tail") and self.state is CallState.ENDING:
             return self._finish(self._end_reason)
         if name == "helper" and self.state is CallState.CONNECTED:
@@ -742,6 +947,7 @@ class Call:
         return []
 
     def _finish(self, reason: str, *, caller_status: int = 0, sip_status: int = 0) -> list[Step]:
+        announced = self.state is CallState.TRANSFERRED  # this agent's call ended before
         self.state = CallState.ENDED
         steps: list[Step] = []
         if not self._phone_gone:
@@ -749,20 +955,21 @@ class Call:
         if not self._caller_gone:
             steps.append(HangUp(LegName.CALLER, caller_status))
         steps += [*self.help.drop(), StopTimer("soften")]
-        steps += [StopTimer("ring"), StopTimer("closing"), StopTimer("tail")]
+        steps += [StopTimer("ring"), StopTimer("closing"), StopTimer("tail"), StopTimer("transfer")]
         steps.append(ToMedia(CloseSession(call_id=self.plan.call_id)))
+        steps.append(Forget() if announced else self._ended(reason, sip_status))
+        return steps
+
+    def _ended(self, reason: str, sip_status: int) -> Emit:
         now = self.now()
-        steps.append(
-            Emit(
-                CallEnded(
-                    ts=now,
-                    call_id=self.plan.call_id,
-                    agent_id=self.plan.agent_id,
-                    reason=reason,
-                    duration_s=round(now - self.answered_ts, 3) if self.answered_ts else 0.0,
-                    sip_status=sip_status,
-                    pbx_call_id=self.plan.pbx_call_id,
-                )
+        return Emit(
+            CallEnded(
+                ts=now,
+                call_id=self.plan.call_id,
+                agent_id=self.plan.agent_id,
+                reason=reason,
+                duration_s=round(now - self.answered_ts, 3) if self.answered_ts else 0.0,
+                sip_status=sip_status,
+                pbx_call_id=self.plan.pbx_call_id,
             )
         )
-        return steps

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sipbridge.help_plan import HelpPlan
+from sipbridge.leg_policy import PLAIN, LegPolicy
 from sipbridge.prompt_catalogue import Prompt
-from sipbridge.sdp import Negotiated, SessionDescription
+from sipbridge.sdp import SessionDescription
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,9 @@ class CallPlan:
     agent_id: str
     pbx_call_id: str
     pbx: str
-    offer: SessionDescription
-    negotiated: Negotiated
+    offer: SessionDescription | None
+    """The caller's offer, its ``audio`` the line that we take; None when the INVITE carried none
+    (late offer, RFC 3261 section 13.2.1)."""
     pbx_address: str
     """Our media address towards the PBX."""
     phone_address: str
@@ -42,3 +44,7 @@ class CallPlan:
     """Whether levelling is on when the call begins."""
     soften_level: int = 2
     """The risk level from which shouting is softened by itself; 4: only when the agent asks."""
+    caller_policy: LegPolicy = PLAIN
+    """What may be agreed with the PBX."""
+    phone_policy: LegPolicy = PLAIN
+    """What may be agreed with the agent's phone."""

@@ -11,7 +11,7 @@ from callshield.messages import Event, LegName, MediaMessage
 Outcome = Literal["done", "already", "not_now", "not_supported"]
 #: ``helper`` bounds how long a helper's phone rings, ``soften`` is how long softening outlasts
 #: shouting.
-TimerName = Literal["ring", "closing", "tail", "helper", "soften"]
+TimerName = Literal["ring", "closing", "tail", "transfer", "helper", "soften"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,11 @@ class ReplaceAgent:
     """Hand over: BYE to the agent's phone; the helper's dialog is the agent's leg from now on."""
 
 
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """A call whose end was announced before (the agent was transferred out) is over."""
+
+
 Step = (
     CallPhone
     | AnswerCaller
@@ -98,4 +103,5 @@ Step = (
     | ReplaceAgent
     | StartTimer
     | StopTimer
+    | Forget
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from callshield.settings import Settings
+from sipbridge.leg_policy import LegPolicy, phone_policy
 from sipbridge.prompt_catalogue import HelpPrompts
 
 Role = Literal["supervisor", "manager"]
@@ -18,6 +19,8 @@ class Helper:
     helper_id: str
     uri: str
     role: Role
+    policy: LegPolicy
+    """What may be agreed with this phone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def help_plan(settings: Settings, prompts: HelpPrompts | None) -> HelpPlan | Non
     if prompts is None:
         return None
     helpers = tuple(
-        Helper(helper_id, supervisor.uri, supervisor.role)
+        Helper(helper_id, supervisor.uri, supervisor.role, phone_policy(settings, supervisor))
         for helper_id, supervisor in settings.supervisors.items()
     )
     managers = [helper.helper_id for helper in helpers if helper.role == "manager"]

@@ -21,7 +21,14 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Literal, Protocol
 
-from callshield.messages import CloseLeg, HelperChanged, LegName, OpenLeg, PlayFinished
+from callshield.messages import (
+    CloseLeg,
+    HelperChanged,
+    LegName,
+    LegUpdate,
+    OpenLeg,
+    PlayFinished,
+)
 from callshield.messages import PromoteHelper as Promote
 from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import (
@@ -36,16 +43,14 @@ from sipbridge.call_steps import (
     ToMedia,
 )
 from sipbridge.help_plan import Helper, HelpPlan
+from sipbridge.offer_answer import LegMedia, OfferRefused, offered_to_late_caller
 from sipbridge.prompt_catalogue import Prompt
-from sipbridge.sdp import Codec, Negotiated, SessionDescription, write_offer
+from sipbridge.sdp import G711, Codec, Negotiated, SessionDescription
 
 #: A media worker that has not reserved the ports after this long is not going to.
 OPEN_TIMEOUT_S = 3.0
 #: An announcement whose end is not reported this long after it should have come was not heard.
 ANNOUNCED_WITHIN_S = 5.0
-#: What can be mixed: the conference adds linear samples at 8 kHz.
-MIXABLE = (Codec(0, "PCMU", 8000), Codec(8, "PCMA", 8000))
-_MIXABLE_NAMES = tuple(codec.name for codec in MIXABLE)
 
 Pressed = tuple[Outcome, str, list[Step]]
 
@@ -68,8 +73,8 @@ class HelpedCall(Protocol):
     """What the helper's leg needs of its call."""
 
     plan: CallPlan
-    voices: dict[LegName, Codec]
-    """The voice codec of each leg."""
+    media: dict[LegName, LegMedia]
+    """Offer and answer of each leg."""
 
     @property
     def now(self) -> Callable[[], float]:
@@ -93,6 +98,15 @@ class HelpedCall(Protocol):
 
     def flow(self) -> ToMedia:
         """What may pass now."""
+
+    def leg_update(
+        self,
+        leg: LegName,
+        sdp: SessionDescription,
+        negotiated: Negotiated,
+        signalling_address: str,
+    ) -> LegUpdate:
+        """What the media worker must know of a leg."""
 
     def say(self, leg: LegName, prompts: Sequence[Prompt], *, loop: bool = False) -> ToMedia:
         """Play to a leg instead of what it would hear; :meth:`playing` then names the play."""
@@ -127,7 +141,6 @@ class HelpRequest:
         """The agent asked, and nobody has come yet."""
         self.held = False
         """The helper holds: what its phone sends meanwhile (music) is for nobody."""
-        self.port = 0
         self._known: set[str] = set()
         self._kind: Literal["join", "hand_over"] = "join"
         self._helper: Helper | None = None
@@ -189,8 +202,10 @@ class HelpRequest:
         helper = plan.find(target) if plan else None
         if plan is None or helper is None:
             return "not_now", _unknown(plan, "supervisor"), []
-        if not self._mixable(LegName.CALLER, LegName.AGENT):
+        if not (self._is_g711(LegName.CALLER) and self._is_g711(LegName.AGENT)):
             return "not_now", "Only a call in G.711 can be joined; this one uses another codec.", []
+        if not self._offered(helper):
+            return "not_now", _WRONG_CODEC, []
         return (
             "done",
             "The phone rings; both parties will be told.",
@@ -214,6 +229,8 @@ class HelpRequest:
         manager = plan.find(target or plan.manager) if plan and (target or plan.manager) else None
         if plan is None or manager is None or manager.role != "manager":
             return "not_now", _unknown(plan, "manager"), []
+        if not self._offered(manager):
+            return "not_now", _WRONG_CODEC, []
         return (
             "done",
             "The manager's phone rings; go on until you are free.",
@@ -243,47 +260,46 @@ class HelpRequest:
         assert plan is not None
         if error or not port:
             return self._gone(close=False)
-        self.port = port
         self.stage = Stage.CALLING
         self._owed = self._kind == "hand_over"
-        offer = write_offer(
-            address=self._call.plan.phone_address,
-            port=port,
-            voices=self._offered(),
-            events=self._call.plan.negotiated.event is not None,
-            session_id=session_id,
-        )
+        media = LegMedia(helper.policy, self._call.plan.phone_address, port, session_id)
+        self._call.media[LegName.HELPER] = media
+        offer = media.offer(self._offered(helper))
         return [
             StartTimer("helper", plan.ring_timeout_s),
             *self.tell(),
             CallHelper(helper.uri, offer),  # last: should it fail, nothing of this follows
         ]
 
-    def _offered(self) -> tuple[Codec, ...]:
-        """G.711; for a hand-over of a call in another codec that codec, for nothing is mixed."""
-        if self._kind == "join" or self._mixable(LegName.CALLER):
-            return MIXABLE
-        return (self._call.voices[LegName.CALLER],)
+    def _offered(self, helper: Helper) -> tuple[Codec, ...]:
+        """What the caller has, and the other law of G.711: what the relay can pass or turn."""
+        caller = self._call.media[LegName.CALLER].negotiated
+        return offered_to_late_caller(caller.voice, helper.policy) if caller else ()
 
-    def _mixable(self, *legs: LegName) -> bool:
-        voices = self._call.voices
-        return all(leg in voices and voices[leg].name in _MIXABLE_NAMES for leg in legs)
+    def _is_g711(self, leg: LegName) -> bool:
+        """Only that can be mixed: the conference adds samples at 8 kHz."""
+        negotiated = self._call.media[leg].negotiated
+        return negotiated is not None and negotiated.voice.name in G711
 
-    def on_answered(
-        self, sdp: SessionDescription | None, negotiated: Negotiated | None, update: ToMedia | None
-    ) -> list[Step]:
-        """200 from the helper's phone: it is told the media, and nobody hears it yet."""
+    def on_answered(self, sdp: SessionDescription | None, signalling_address: str) -> list[Step]:
+        """200 from the helper's phone: the worker is told, and nobody hears it yet.
+
+        Args:
+            sdp: its answer; ``None`` when it could not be read.
+            signalling_address: where the answer came from.
+        """
         if self.stage is not Stage.CALLING:
             return []
-        offered = {codec.name for codec in self._offered()}
-        if sdp is None or negotiated is None or update is None:
+        if sdp is None:
             return self._let_go()
-        if negotiated.voice.name not in offered:
+        try:
+            negotiated = self._call.media[LegName.HELPER].take_answer(sdp)
+        except OfferRefused:
             return self._let_go()
-        self._call.voices[LegName.HELPER] = negotiated.voice
+        update = self._call.leg_update(LegName.HELPER, sdp, negotiated, signalling_address)
         self.held = sdp.audio is not None and sdp.audio.held
         self.stage = Stage.WAITING
-        return [StopTimer("helper"), update, *self.tell()]
+        return [StopTimer("helper"), ToMedia(update), *self.tell()]
 
     # -------------------------------------------------------------------------- announcements
 
@@ -463,6 +479,9 @@ class HelpRequest:
                 pbx_call_id=plan.pbx_call_id,
             )
         )
+
+
+_WRONG_CODEC = "That phone may not take this call's codec (hearing_protection, codecs)."
 
 
 def _unknown(plan: HelpPlan | None, what: str) -> str:

@@ -61,15 +61,12 @@ def prompt(prompt_id: str, duration_s: float = 1.0) -> Prompt:
 
 
 def make_plan(**changes: Any) -> CallPlan:
-    negotiated = sdp.negotiate(CALLER_OFFER)
-    assert negotiated is not None
     values: dict[str, Any] = {
         "call_id": "c0ffee",
         "agent_id": "1001",
         "pbx_call_id": "1700000000.1",
         "pbx": "pbx",
         "offer": CALLER_OFFER,
-        "negotiated": negotiated,
         "pbx_address": "127.0.0.2",
         "phone_address": "127.0.0.3",
         "notice": (prompt("abuse_prevention"), prompt("recording")),

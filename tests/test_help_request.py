@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,13 +31,24 @@ from sipbridge.call import Call, CallState
 from sipbridge.call_steps import CallHelper, HangUp, ReplaceAgent, StartTimer, Step, StopTimer
 from sipbridge.help_plan import Helper, HelpPlan
 from sipbridge.help_request import Stage
+from sipbridge.leg_policy import PLAIN, LegPolicy
 from sipbridge.prompt_catalogue import HelpPrompts
-from tests.test_call import connected, events, hold, in_notice, media, played, prompt, ringing
+from tests.test_call import (
+    PHONE_ANSWER,
+    connected,
+    events,
+    hold,
+    in_notice,
+    media,
+    played,
+    prompt,
+    ringing,
+)
 
 LEE = "sip:2001@127.0.0.21:5060"
 KIM = "sip:2000@127.0.0.20:5060"
 PLAN = HelpPlan(
-    helpers=(Helper("lee", LEE, "supervisor"), Helper("kim", KIM, "manager")),
+    helpers=(Helper("lee", LEE, "supervisor", PLAIN), Helper("kim", KIM, "manager", PLAIN)),
     manager="kim",
     ring_timeout_s=30.0,
     prompts=HelpPrompts(
@@ -47,6 +59,7 @@ PLAN = HelpPlan(
     ),
 )
 SUPERVISOR = "supervisor:t1"
+WIDE = sdp.Negotiated(sdp.Codec(9, "G722", 8000), None)
 HELPER_ANSWER = sdp.parse(
     "v=0\r\no=- 1 1 IN IP4 127.0.0.21\r\ns=-\r\nc=IN IP4 127.0.0.21\r\nt=0 0\r\n"
     "m=audio 6000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n"
@@ -54,7 +67,9 @@ HELPER_ANSWER = sdp.parse(
 
 
 def helped(**changes: Any) -> Call:
-    return connected(**({"help": PLAN} | changes))
+    call = connected(**({"help": PLAN} | changes))
+    call.media[LegName.AGENT].take_answer(PHONE_ANSWER)  # as the bridge does before it says so
+    return call
 
 
 def opened(call: Call, steps: list[Step], error: str = "") -> list[Step]:
@@ -72,8 +87,7 @@ def opened(call: Call, steps: list[Step], error: str = "") -> list[Step]:
 
 def answered(call: Call) -> list[Step]:
     """The helper's phone answers."""
-    negotiated = sdp.negotiate(HELPER_ANSWER)
-    return call.on_helper_answered(HELPER_ANSWER, negotiated, "127.0.0.21")
+    return call.on_helper_answered(HELPER_ANSWER, "127.0.0.21")
 
 
 def report(call: Call, play: PlayPrompts, *, complete: bool = True, error: str = "") -> list[Step]:
@@ -140,7 +154,7 @@ def test_a_supervisor_joins_when_the_agent_asked_and_both_were_told() -> None:
     assert ring.uri == LEE
     audio = sdp.parse(ring.sdp).audio
     assert audio is not None
-    assert (audio.port, [c.name for c in audio.voice]) == (26000, ["PCMU", "PCMA"])
+    assert (audio.port, [c.name for c in audio.voice]) == (26000, ["PCMA", "PCMU"])
     assert [s.delay_s for s in steps if isinstance(s, StartTimer)] == [30.0]
 
     steps = answered(call)
@@ -244,6 +258,7 @@ def test_help_asked_before_the_answer_is_remembered() -> None:
 
 def test_a_supervisor_waits_until_the_notice_is_over() -> None:
     call, steps = in_notice(help=PLAN)
+    call.media[LegName.AGENT].take_answer(PHONE_ANSWER)
     call.act(Action.HELP, "agent:dtmf")
     assert call.act(Action.JOIN, SUPERVISOR)[0] == "not_now"
     played(call, steps)
@@ -370,7 +385,7 @@ def test_a_supervisor_who_does_not_come_changes_nothing(what: str) -> None:
             case "no answer":
                 steps = call.on_timer("helper")
             case _:
-                steps = call.on_helper_answered(None, None, "127.0.0.21")
+                steps = call.on_helper_answered(None, "127.0.0.21")
     assert states(steps) == ["unreachable"]
     assert hangs_up(steps, LegName.HELPER) == (what in ("ports late", "no answer", "bad answer"))
     assert not media(steps, FlowUpdate)
@@ -381,11 +396,12 @@ def test_a_supervisor_who_does_not_come_changes_nothing(what: str) -> None:
 def test_a_call_in_another_codec_is_not_joined() -> None:
     call = helped()
     call.act(Action.HELP, "agent:dtmf")
-    call.voices[LegName.AGENT] = sdp.Codec(9, "G722", 8000)
+    g711 = call.media[LegName.AGENT].negotiated
+    call.media[LegName.AGENT].negotiated = WIDE
     outcome, detail, _ = call.act(Action.JOIN, SUPERVISOR)
     assert outcome == "not_now"
     assert "G.711" in detail
-    call.voices[LegName.AGENT] = sdp.Codec(8, "PCMA", 8000)
+    call.media[LegName.AGENT].negotiated = g711
     assert call.act(Action.JOIN, SUPERVISOR)[0] == "done"
 
 
@@ -393,8 +409,11 @@ def test_a_helper_who_answers_with_another_codec_is_let_go() -> None:
     call = helped()
     call.act(Action.HELP, "agent:dtmf")
     opened(call, call.act(Action.JOIN, SUPERVISOR)[2])
-    other = sdp.Negotiated(sdp.Codec(9, "G722", 8000), None)
-    steps = call.on_helper_answered(HELPER_ANSWER, other, "127.0.0.21")
+    other = sdp.parse(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.21\r\ns=-\r\nc=IN IP4 127.0.0.21\r\nt=0 0\r\n"
+        "m=audio 6000 RTP/AVP 9\r\n"
+    )
+    steps = call.on_helper_answered(other, "127.0.0.21")
     assert hangs_up(steps, LegName.HELPER)
     assert states(steps) == ["unreachable"]
 
@@ -483,8 +502,10 @@ def test_hand_over_rings_the_manager_tells_the_caller_and_frees_the_agent() -> N
     )
     (event,) = events(steps, HelperChanged)
     assert (event.state, event.role, event.helper_id) == ("took_over", "manager", "kim")
-    assert call.agent_port == 26000
-    assert call.voices[LegName.AGENT].name == "PCMU"
+    agents = call.media[LegName.AGENT]
+    assert agents.negotiated is not None
+    assert (agents.port, agents.negotiated.voice.name) == (26000, "PCMU")
+    assert LegName.HELPER not in call.media
     # The manager's leg is the agent's now: its BYE ends the call.
     steps = call.on_phone_gone(200)
     assert hangs_up(steps, LegName.CALLER)
@@ -613,13 +634,36 @@ def test_a_supervisor_who_should_take_over_stays_joined_when_the_announcement_fa
     assert call.help.conference
 
 
-def test_a_wideband_call_is_handed_over_in_its_own_codec() -> None:
+def test_a_wideband_call_is_handed_over_in_its_own_codec_where_the_phone_may_take_it() -> None:
     call = helped()
-    call.voices[LegName.CALLER] = sdp.Codec(9, "G722", 8000)
+    call.media[LegName.CALLER].negotiated = WIDE
+    outcome, detail, _ = call.act(Action.HAND_OVER, "agent:console")
+    assert (outcome, "hearing_protection" in detail) == ("not_now", True)
+    wide = LegPolicy(codecs=("PCMU", "PCMA", "G722"))
+    call = helped(help=replace(PLAN, helpers=(Helper("kim", KIM, "manager", wide),)))
+    call.media[LegName.CALLER].negotiated = WIDE
     (ring,) = [s for s in handing_over(call) if isinstance(s, CallHelper)]
     audio = sdp.parse(ring.sdp).audio
     assert audio is not None
-    assert [c.name for c in audio.codecs if c.name != "telephone-event"] == ["G722"]
+    assert [c.name for c in audio.voice] == ["G722"]
+
+
+def test_a_call_with_a_helper_is_not_transferred_meanwhile_nor_the_other_way_round() -> None:
+    call = helped()
+    assert call.transferable
+    handing_over(call)
+    assert not call.transferable
+    call.on_helper_gone()
+    assert call.transferable
+    call.on_transfer_begun()
+    call.act(Action.HELP, "agent:dtmf")
+    assert call.act(Action.JOIN, SUPERVISOR)[0] == "not_now"
+    assert call.act(Action.HAND_OVER, "agent:dtmf")[0] == "not_now"
+    # The phone hangs up before the transfer came about, and a tone there ends late: nothing ends.
+    call.on_phone_gone(200)
+    tone = PlayFinished(call_id="c", play_id=1, leg=LegName.AGENT, complete=False, spans=[])
+    assert call.on_play_finished(tone) == []
+    assert call.state is CallState.CONNECTED
 
 
 # -------------------------------------------------------------------- whatever comes, in any order
@@ -705,7 +749,7 @@ def test_no_order_of_events_lets_anybody_in_unasked_or_unannounced(
             case "answered":
                 steps = answered(call)
             case "unusable":
-                steps = call.on_helper_answered(None, None, "127.0.0.21")
+                steps = call.on_helper_answered(None, "127.0.0.21")
             case "helper gone":
                 steps = call.on_helper_gone()
             case "helper timer":
