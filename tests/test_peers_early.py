@@ -166,6 +166,7 @@ async def test_update_holds_moves_and_refreshes_within_the_call(scene: Scene) ->
     async with running_ua(PHONE, "other") as other:
         moved = await agent.ask("UPDATE", body=other.sdp())
         assert moved.status == 200
+        await asyncio.sleep(AFTER_HOLD_S)
         await scene.pbx.audio.speak(CALLER, (resumed.media_address, resumed.media_port))
         assert other.audio.heard.count(CALLER) > 10
         assert CALLER not in scene.phone.audio.heard

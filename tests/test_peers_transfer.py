@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers.baresip import running_baresip
 from tests.peers.node import PBX_SIDE, Node, Watch, running_node
 from tests.peers.sip_ua import Dialog, Message, Ua, running_ua
+from tests.peers.sound import write_tone
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 
@@ -376,3 +378,57 @@ async def test_invite_with_replaces_for_an_unknown_dialog_goes_to_the_phone_or_i
     assert (await asking).status == 481
     twice = scene.pbx.begin(scene.node.uri("1001"), PBX_SIDE, scene.node.pbx_port)
     assert (await twice.invite(headers=(replaces[0], replaces[0]))).status == 400
+
+
+async def test_attended_transfer_that_the_pbx_will_not_do_is_done_by_an_invite_of_ours(
+    scene: Scene,
+) -> None:
+    first, agent_first = await scene.call()
+    second, agent_second = await scene.call()
+    replaces = (
+        f"{agent_second.call_id};to-tag={agent_second.remote_tag};from-tag={agent_second.local_tag}"
+    )
+    refer_to = f"<sip:01012345678@127.0.0.3?Replaces={urllib.parse.quote(replaces, safe='')}>"
+    assert (await agent_first.ask("REFER", headers=(f"Refer-To: {refer_to}",))).status == 202
+    scene.pbx.reply(await scene.pbx.request("REFER"), 405)
+    invite = await scene.pbx.request("INVITE")
+    assert invite["Replaces"] == (
+        f"{second.call_id};to-tag={second.local_tag};from-tag={second.remote_tag}"
+    )
+    # The PBX puts our new leg in the place of the second call's: the two callers are joined.
+    scene.pbx.accept(invite)
+    await scene.pbx.request("ACK")
+    assert (await second.ask("BYE")).status == 200
+    await notified(scene.phone, 100, 200)
+    assert await scene.over() == "transferred"
+    assert await scene.over(count=2) == "transferred"
+    assert (await first.ask("BYE")).status == 200
+    scene.pbx.reply(await scene.pbx.request("BYE"), 200)
+
+
+async def test_a_real_phone_transfers_its_caller(tmp_path: Path) -> None:
+    """baresip as the agent's phone: its own REFER, its own reading of our NOTIFYs."""
+    tone = write_tone(tmp_path / "agent.wav", 1600.0, 60)
+    async with (
+        running_ua(PBX, "pbx") as pbx,
+        running_baresip(tmp_path / "agent", PHONE, "1001", tone) as agent,
+        running_node(
+            tmp_path / "node",
+            {"1001": agent.uri},
+            peer=PBX,
+            peer_options="attests_notice = true\n",
+        ) as node,
+        node.watch("1001") as console,
+    ):
+        caller = pbx.begin(node.uri("1001"), PBX_SIDE, node.pbx_port)
+        assert (await caller.invite(headers=ATTESTED)).status == 200
+        await console.wait("notice.finished")
+        await agent.command("transfer", f"sip:1002@{PBX}")
+        refer = await pbx.request("REFER")
+        assert refer["Refer-To"] == f"<sip:1002@{PBX}:{pbx.port}>"  # where this PBX listens
+        pbx.reply(refer, 202)
+        tell(caller, "SIP/2.0 200 OK", final=True)
+        await agent.wait("CALL_CLOSED")  # baresip hangs up when it reads of the success
+        pbx.reply(await pbx.request("BYE"), 200)
+        ended = await console.wait("call.ended")
+        assert ended["reason"] == "transferred"

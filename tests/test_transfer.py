@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -230,7 +231,7 @@ def test_subscription_that_ends_without_a_result_is_no_success() -> None:
 
 
 def _happen(one: Transfer, kind: int, status: int) -> list[TransferStep]:
-    return [
+    choices: list[Callable[[], list[TransferStep]]] = [
         lambda: one.on_pbx_answered(max(200, status)),
         lambda: one.on_pbx_notified(status, terminated=False),
         lambda: one.on_pbx_notified(status, terminated=True),
@@ -238,7 +239,8 @@ def _happen(one: Transfer, kind: int, status: int) -> list[TransferStep]:
         lambda: one.on_target_ringing(status),
         one.on_target_answered,
         lambda: one.on_target_refused(status),
-    ][kind]()
+    ]
+    return choices[kind]()
 
 
 def _open(flow: FlowUpdate) -> set[str]:
@@ -334,15 +336,16 @@ def test_new_far_end_is_never_tapped(happenings: list[int]) -> None:
     """Whatever follows a replaced caller, no flow opens the tap again."""
     call = connected()
     steps = call.on_caller_replaced(OTHER, negotiated(OTHER), "127.0.0.7")
+    choices: list[Callable[[], list[Step]]] = [
+        lambda: call.on_hold_changed(caller_held=True, agent_held=False),
+        lambda: call.on_hold_changed(caller_held=False, agent_held=False),
+        lambda: call.on_hold_changed(caller_held=False, agent_held=True),
+        call.on_transfer_begun,
+        call.on_transfer_failed,
+        lambda: call.on_caller_replaced(PHONE_ANSWER, negotiated(PHONE_ANSWER), "127.0.0.8"),
+    ]
     for kind in happenings:
-        steps += [
-            lambda: call.on_hold_changed(caller_held=True, agent_held=False),
-            lambda: call.on_hold_changed(caller_held=False, agent_held=False),
-            lambda: call.on_hold_changed(caller_held=False, agent_held=True),
-            call.on_transfer_begun,
-            call.on_transfer_failed,
-            lambda: call.on_caller_replaced(PHONE_ANSWER, negotiated(PHONE_ANSWER), "127.0.0.8"),
-        ][kind]()
+        steps += choices[kind]()
     flows = media(steps, FlowUpdate)
     assert flows
     assert not any(flow.tap or flow.record for flow in flows)

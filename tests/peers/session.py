@@ -6,8 +6,9 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+from callshield.free_ports import free_range
 from tests.peers.node import PBX_SIDE, Node
-from tests.peers.sip_ua import Dialog, Message, Ua
+from tests.peers.sip_ua import Audio, Dialog, Message, Ua
 
 
 @dataclass
@@ -35,20 +36,31 @@ class Session:
     """When refreshes of the far ends were answered."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """A BYE came."""
+    silence_s: float = 0.0
+    """Half seconds in which the phone heard nothing of the caller, while :meth:`talk` ran."""
+    _audio: Audio = field(default_factory=Audio)
+    _ours: tuple[str, int] = ("", 0)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _legs: list[Dialog] = field(default_factory=list)
 
     async def start(self) -> None:
         """Set the call up, and begin to refresh."""
+        # The PBX carries several calls: each has a media socket of its own.
+        port = free_range(self.pbx.address, 4)[0]
+        loop = asyncio.get_running_loop()
+        await loop.create_datagram_endpoint(
+            lambda: self._audio, local_addr=(self.pbx.address, port)
+        )
         caller = self.pbx.begin(self.node.uri(self.agent), PBX_SIDE, self.node.pbx_port)
         refresher = "uac" if self.pbx_refreshes else "uas"
         asking = asyncio.create_task(
             caller.invite(
+                body=self.pbx.sdp(port=port),
                 headers=(
                     "Supported: timer",
                     "Allow: INVITE, ACK, BYE, CANCEL, UPDATE",
                     f"Session-Expires: {self.expires_s};refresher={refresher}",
-                )
+                ),
             )
         )
         invite = await self.phone.request("INVITE")
@@ -70,6 +82,7 @@ class Session:
         wanted = "uac" if self.pbx_refreshes else "uas"
         assert answer["Session-Expires"] == f"{self.expires_s};refresher={wanted}", answer.text
         self._legs = [caller, phone]
+        self._ours = (answer.media_address, answer.media_port)
         for ua, dialog, far_end in (
             (self.pbx, caller, self.pbx_refreshes),
             (self.phone, phone, self.phone_refreshes),
@@ -77,6 +90,15 @@ class Session:
             work = self._refresh(dialog) if far_end else self._be_refreshed(ua, dialog)
             self._tasks.append(asyncio.create_task(work))
             self._tasks.append(asyncio.create_task(self._watch_bye(ua, dialog)))
+
+    async def talk(self) -> None:
+        """The caller speaks until this is cancelled; what the phone hears is watched."""
+        await self._audio.speak(0x22, self._ours, 50)
+        while True:
+            before, at = len(self.phone.audio.heard), time.monotonic()
+            await self._audio.speak(0x22, self._ours, 25)
+            if len(self.phone.audio.heard) == before:
+                self.silence_s += time.monotonic() - at
 
     async def _refresh(self, dialog: Dialog) -> None:
         """What a far end does that promised to refresh: half way through the interval."""
@@ -130,6 +152,7 @@ class Session:
             await self.ended.wait()
 
     async def stop(self) -> None:
+        self._audio.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
