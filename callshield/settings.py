@@ -348,9 +348,7 @@ class Settings(BaseSettings):
     def _agent_ids(cls, value: dict[str, Any]) -> dict[str, Any]:
         for agent_id in value:
             if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", agent_id):
-                raise ValueError(
-                    f"ids of letters, digits, '.', '_' and '-', not {agent_id!r}"
-                )
+                raise ValueError(f"ids of letters, digits, '.', '_' and '-', not {agent_id!r}")
         return value
 
     @model_validator(mode="after")
