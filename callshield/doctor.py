@@ -59,9 +59,11 @@ def _pjsua2(settings: Settings) -> str:
         import pjsip_guard
     except ImportError as error:
         raise _Failed(f"pjsua2 is not installed ({error}): run ./run setup") from None
+    from sipbridge.pjsip_stack import SPARE_LEGS
+
     info = pjsip_guard.info()
     limit = int(info["max_calls"])
-    needed = 2 * settings.sip.admission_limit
+    needed = 2 * settings.sip.admission_limit + SPARE_LEGS
     if limit < needed:
         raise _Failed(
             f"{limit} call legs, {needed} needed for sip.admission_limit = "

@@ -360,6 +360,9 @@ class HelperChanged(_Message, tag="helper.changed", frozen=True, kw_only=True):
     state: Literal["calling", "joined", "took_over", "left", "unreachable"]
     role: Literal["supervisor", "manager"]
     by: str = ""
+    """Who asked for this: ``supervisor:<token id>`` or ``agent:…``."""
+    helper_id: str = ""
+    """Id of the configured person whose phone it is; never a name."""
     pbx_call_id: str = ""
 
 

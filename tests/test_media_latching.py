@@ -6,7 +6,6 @@ import ipaddress
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from sipbridge.latching import Latch
 
 SDP = ("192.0.2.20", 4000)

@@ -6,10 +6,10 @@ import random
 
 import numpy as np
 import pytest
-
-from sipbridge.g711 import SILENCE
 from sipbridge.pacing import MAX_BURST, TickClock
 from sipbridge.playout import Playout
+
+from sipbridge.g711 import SILENCE
 from sipbridge.prompt_file import Prompt
 from tests.rtp_peer import tone
 

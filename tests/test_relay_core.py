@@ -7,11 +7,11 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from callshield.messages import DigitPressed, LegName, MediaMessage
 from sipbridge.latching import Latch
 from sipbridge.relay import AgentLeg, CallerLeg, Inlet, Outlet
 from sipbridge.rtp import HEADER
+
+from callshield.messages import DigitPressed, LegName, MediaMessage
 
 CALLER = ("192.0.2.10", 4000)
 AGENT = ("192.0.2.20", 5000)

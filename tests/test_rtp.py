@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sipbridge.rtp import HEADER, HEADER_BYTES, OutgoingStream, plain_packet
 
 from callshield.errors import RtpError
-from sipbridge.rtp import HEADER, HEADER_BYTES, OutgoingStream, plain_packet
 
 PAYLOAD = bytes(range(160))
 

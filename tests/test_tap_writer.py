@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sipbridge.tap_sender import BACKLOG_BATCHES, CallTap, TapSender
 
 from callshield.tap import (
     MAX_DATAGRAM_BYTES,
@@ -19,7 +20,6 @@ from callshield.tap import (
     decode_batch,
     encode_batches,
 )
-from sipbridge.tap_sender import BACKLOG_BATCHES, CallTap, TapSender
 
 ONE = "1" * 32
 TWO = "2" * 32
