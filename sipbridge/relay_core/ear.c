@@ -8,7 +8,7 @@
     {#name, offsetof(struct ear_profile, name), standard, low, high}
 
 const struct ear_profile_field ear_profile_fields[] = {
-    FIELD(limit_peak_dbfs, -6.0f, -40.0f, 0.0f),
+    FIELD(limit_peak_dbfs, -6.0f, -30.0f, 0.0f),
     FIELD(limit_rms_dbfs, -18.0f, -50.0f, 0.0f),
     FIELD(limit_release_ms, 200.0f, 20.0f, 5000.0f),
     FIELD(shock_tone_dbfs, -26.0f, -60.0f, 0.0f),
@@ -34,8 +34,9 @@ static const float FULL_SCALE = 32768.0f;
 static const float MS_A_SAMPLE = 0.125f;
 static const float SPEECH_POWER = 8e-7f; /* -61 dBFS: nothing quieter is taken for speech */
 static const float QUIET = 1e-10f; /* -100 dBFS: nothing is quieter */
-/* Rounding to the nearest G.711 value adds up to 0.27 dB (half of 1/16 of a segment's low end). */
-static const float CODEC_MARGIN_DB = 0.28f;
+/* Rounding to the nearest G.711 value adds up to 3.4 % at ceilings of -30 dBFS and more (half a
+ * step at the low end of a segment). */
+static const float CODEC_MARGIN_DB = 0.30f;
 
 static v4 load(const float *at)
 {
@@ -376,7 +377,9 @@ static void find_tone(struct ear *ear, struct segment *segment, struct segment *
 /* The noise floor: the least smoothed power of the last 1.6 s. */
 static float track_floor(struct ear *ear, const struct segment *segment)
 {
-    ear->smooth_power = towards(ear->smooth_power, larger(segment->power, QUIET), segment->ms, 30.0f);
+    /* Down at once: the gaps of quick talkers are short. */
+    const float power = larger(segment->power, QUIET);
+    ear->smooth_power = towards(ear->smooth_power, power, segment->ms, power < ear->smooth_power ? 4.0f : 30.0f);
     ear->bucket_ms += segment->ms;
     if (ear->bucket_ms >= 400.0f) {
         ear->bucket_ms = 0.0f;
@@ -464,7 +467,7 @@ static float levelling_db(struct ear *ear, int speech, float ms, float talker_db
 }
 
 /* Calm speech swings this far above its own level (measured: docs/hearing.md). */
-static const float SOFTEN_KNEE_DB = 5.0f;
+static const float SOFTEN_KNEE_DB = 6.0f;
 
 /* Reduction of a shout towards the calm level; `power` is what levelling has left. */
 static float softening_db(struct ear *ear, float power, float ms, int speech, float talker_db)
@@ -472,7 +475,7 @@ static float softening_db(struct ear *ear, float power, float ms, int speech, fl
     const struct ear_profile *p = &ear->profile;
     if (speech) {
         const float calm = bounded(talker_db, p->soften_target_dbfs - 12.0f, p->soften_target_dbfs);
-        ear->calm_db = slewed(ear->calm_db, calm, 0.004f * ms, 0.0003f * ms);
+        ear->calm_db = slewed(ear->calm_db, calm, 0.002f * ms, 0.0005f * ms);
     }
     ear->soften_power = power > ear->soften_power ? towards(ear->soften_power, power, ms, 2.0f)
                                                   : towards(ear->soften_power, power, ms, 120.0f);
@@ -489,7 +492,7 @@ static float softening_db(struct ear *ear, float power, float ms, int speech, fl
 static float rms_limit_db(struct ear *ear, float power, float ms)
 {
     ear->rms_power = power > ear->rms_power ? towards(ear->rms_power, power, ms, 25.0f)
-                                            : towards(ear->rms_power, power, ms, 300.0f);
+                                            : towards(ear->rms_power, power, ms, 200.0f);
     if (ear->rms_power <= ear->rms_ceiling_power)
         return 0.0f;
     return ear->profile.limit_rms_dbfs - power_db(ear->rms_power);
