@@ -174,9 +174,10 @@ void ear_reset(struct ear *ear)
     ear->talker_weight_ms = 0.0f;
     ear->calm_db = p->soften_target_dbfs;
     ear->soften_power = QUIET;
-    ear->soften_db = 0.0f;
+    ear->soften_db = ear->soften_whole_db = 0.0f;
     ear->rms_power = QUIET;
     ear->agc_db = ear->expander_db = 0.0f;
+    ear->loudest_db = -100.0f;
     ear->speech_hold_ms = 0.0f;
     memset(ear->weighting_in, 0, sizeof ear->weighting_in);
     memset(ear->weighting_out, 0, sizeof ear->weighting_out);
@@ -408,7 +409,7 @@ static float guard_db(struct ear *ear, const struct segment *segment, float leve
         ear->tone_hold_ms -= ms;
     } else {
         ear->in_tone = 0;
-        ear->tone_db = smaller(ear->tone_db + 0.1f * ms, 0.0f);
+        ear->tone_db = smaller(ear->tone_db + 0.2f * ms, 0.0f);
     }
     const float jump = level_db - talker_db;
     if (jump > p->shock_jump_db && level_db > -30.0f) {
@@ -425,6 +426,12 @@ static float guard_db(struct ear *ear, const struct segment *segment, float leve
     return smaller(ear->tone_db, ear->burst_db);
 }
 
+/* As ITU-T P.56 would have it, which counts the gaps between syllables in (measured: 1.7 dB). */
+static float talker_level_db(const struct ear *ear)
+{
+    return power_db(ear->talker_power) - 1.7f;
+}
+
 /* Level of the talker while he talks, slowly: what levelling aims with and bursts are held against. */
 static void learn_talker(struct ear *ear, const struct segment *segment, float floor_power, float guard)
 {
@@ -432,15 +439,13 @@ static void learn_talker(struct ear *ear, const struct segment *segment, float f
      * would be held down for ever. */
     const float most = guard < -1.0f ? ear->talker_power * 8.0f : 1.0f;
     const float power = smaller(segment->power - floor_power, most);
-    const float constant = larger(200.0f, smaller(ear->talker_weight_ms, 1200.0f));
+    /* Syllables stand some dB over the level of the talker. When none did for a while, he has
+     * calmed down, and should be heard as before. */
+    ear->loudest_db = larger(power_db(segment->power), ear->loudest_db - 0.02f * segment->ms);
+    const int calmed = ear->loudest_db < talker_level_db(ear) + 1.0f;
+    const float constant = calmed ? 300.0f : larger(200.0f, smaller(ear->talker_weight_ms, 1200.0f));
     ear->talker_power = towards(ear->talker_power, power, segment->ms, constant);
     ear->talker_weight_ms = smaller(ear->talker_weight_ms + segment->ms, 1200.0f);
-}
-
-/* As ITU-T P.56 would have it, which counts the gaps between syllables in (measured: 1.7 dB). */
-static float talker_level_db(const struct ear *ear)
-{
-    return power_db(ear->talker_power) - 1.7f;
 }
 
 static float levelling_db(struct ear *ear, int speech, float ms, float talker_db, float level_db, float floor_db)
@@ -469,13 +474,23 @@ static float levelling_db(struct ear *ear, int speech, float ms, float talker_db
 /* Calm speech swings this far above its own level (measured: docs/hearing.md). */
 static const float SOFTEN_KNEE_DB = 6.0f;
 
-/* Reduction of a shout towards the calm level; `power` is what levelling has left. */
+/* Reduction of a shout; `power` is what levelling has left. The talker as a whole comes down to his
+ * calm level (levelling has done that where it is on), and what still stands out is compressed. */
 static float softening_db(struct ear *ear, float power, float ms, int speech, float talker_db)
 {
     const struct ear_profile *p = &ear->profile;
-    if (speech) {
-        const float calm = bounded(talker_db, p->soften_target_dbfs - 12.0f, p->soften_target_dbfs);
-        ear->calm_db = slewed(ear->calm_db, calm, 0.002f * ms, 0.0005f * ms);
+    const float target = p->soften_target_dbfs;
+    if (speech)
+        ear->calm_db =
+            slewed(ear->calm_db, bounded(talker_db, target - 12.0f, target), 0.0005f * ms, 0.0005f * ms);
+    const int whole = ear->soften && !ear->levelling;
+    if (speech || !whole) {
+        const float over = whole ? bounded(talker_db - ear->calm_db, 0.0f, p->soften_max_db) : 0.0f;
+        ear->soften_whole_db = slewed(ear->soften_whole_db, -over, 0.04f * ms, 0.03f * ms);
+    }
+    if (ear->soften_whole_db < 0.0f) {
+        const float gain = gain_of_db(ear->soften_whole_db);
+        power *= gain * gain;
     }
     ear->soften_power = power > ear->soften_power ? towards(ear->soften_power, power, ms, 2.0f)
                                                   : towards(ear->soften_power, power, ms, 120.0f);
@@ -486,7 +501,7 @@ static float softening_db(struct ear *ear, float power, float ms, int speech, fl
         wanted = -smaller(over * (1.0f - 1.0f / p->soften_ratio), p->soften_max_db);
     }
     ear->soften_db = slewed(ear->soften_db, wanted, 60.0f, 0.15f * ms);
-    return ear->soften_db;
+    return larger(ear->soften_whole_db + ear->soften_db, -p->soften_max_db);
 }
 
 static float rms_limit_db(struct ear *ear, float power, float ms)

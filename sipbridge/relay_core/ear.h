@@ -81,9 +81,9 @@ struct ear {
     float bucket_min[EAR_FLOOR_BUCKETS];
     float bucket_ms;
     uint32_t bucket;
-    float talker_power, talker_weight_ms;
+    float talker_power, talker_weight_ms, loudest_db;
     float calm_db;
-    float soften_power, soften_db;
+    float soften_power, soften_db, soften_whole_db;
     float rms_power;
     float agc_db, expander_db, speech_hold_ms;
 
