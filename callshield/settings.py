@@ -277,7 +277,7 @@ class EarSettings(_Section):
     """Tones and howl louder than this are cut."""
     shock_cut_dbfs: float = Field(-46.0, ge=-90, le=0)
     """The level that is left of them."""
-    shock_jump_db: float = Field(17.0, ge=10, le=60)
+    shock_jump_db: float = Field(18.0, ge=10, le=60)
     """A sudden rise this far above the talker's level is cut back to near that level."""
     soften_target_dbfs: float = Field(-26.0, ge=-50, le=0)
     """Upper end of what counts as a talker's calm level."""

@@ -13,7 +13,7 @@ const struct ear_profile_field ear_profile_fields[] = {
     FIELD(limit_release_ms, 200.0f, 20.0f, 5000.0f),
     FIELD(shock_tone_dbfs, -26.0f, -60.0f, 0.0f),
     FIELD(shock_cut_dbfs, -46.0f, -90.0f, 0.0f),
-    FIELD(shock_jump_db, 17.0f, 10.0f, 60.0f),
+    FIELD(shock_jump_db, 18.0f, 10.0f, 60.0f),
     FIELD(soften_target_dbfs, -26.0f, -50.0f, 0.0f),
     FIELD(soften_ratio, 5.0f, 1.0f, 20.0f),
     FIELD(soften_max_db, 20.0f, 0.0f, 40.0f),
@@ -172,6 +172,7 @@ void ear_reset(struct ear *ear)
     /* Until somebody has talked, the nominal level of the network counts as the talker's. */
     ear->talker_power = exp2_fast(-26.0f / 3.0103f);
     ear->talker_weight_ms = 0.0f;
+    ear->usual_db = -26.0f;
     ear->calm_db = p->soften_target_dbfs;
     ear->soften_power = QUIET;
     ear->soften_db = ear->soften_whole_db = 0.0f;
@@ -396,7 +397,7 @@ static float track_floor(struct ear *ear, const struct segment *segment)
     return larger(least * 1.5f, 6e-8f);
 }
 
-static float guard_db(struct ear *ear, const struct segment *segment, float level_db, float talker_db)
+static float guard_db(struct ear *ear, const struct segment *segment, float level_db)
 {
     const struct ear_profile *p = &ear->profile;
     const float ms = segment->ms;
@@ -411,7 +412,7 @@ static float guard_db(struct ear *ear, const struct segment *segment, float leve
         ear->in_tone = 0;
         ear->tone_db = smaller(ear->tone_db + 0.2f * ms, 0.0f);
     }
-    const float jump = level_db - talker_db;
+    const float jump = level_db - ear->usual_db;
     if (jump > p->shock_jump_db && level_db > -30.0f) {
         ear->counters.shock_bursts += !ear->in_burst;
         ear->in_burst = 1;
@@ -432,7 +433,8 @@ static float talker_level_db(const struct ear *ear)
     return power_db(ear->talker_power) - 1.7f;
 }
 
-/* Level of the talker while he talks, slowly: what levelling aims with and bursts are held against. */
+/* Level of the talker while he talks, slowly: what levelling aims with. Bursts are held
+ * against usual_db, which follows it down slowly: the next word after a faint one is no burst. */
 static void learn_talker(struct ear *ear, const struct segment *segment, float floor_power, float guard)
 {
     /* Even a segment that was cut counts a little, or a talker who has turned loud for good
@@ -650,11 +652,12 @@ static int process_packet(struct ear *ear, int16_t *samples, int n)
         const struct segment *segment = &segments[s];
         const float level_db = power_db(segment->power);
         const float floor_power = track_floor(ear, segment);
-        const float guard = guard_db(ear, segment, level_db, talker_db);
+        const float guard = guard_db(ear, segment, level_db);
         const int speech = !segment->tone && segment->power > floor_power * 4.0f && segment->power > SPEECH_POWER;
         if (speech) {
             learn_talker(ear, segment, floor_power, guard);
             talker_db = talker_level_db(ear);
+            ear->usual_db = larger(talker_db, ear->usual_db - 0.001f * segment->ms);
         }
         float db = guard;
         if (ear->levelling || ear->agc_db != 0.0f || ear->expander_db != 0.0f)
@@ -690,7 +693,7 @@ static int process_packet(struct ear *ear, int16_t *samples, int n)
     }
 
     /* A single click is held against the talker's level, too: speech rarely peaks 22 dB above it. */
-    const float click = FULL_SCALE * gain_of_db(talker_db + ear->agc_db + ear->profile.shock_jump_db + 5.0f);
+    const float click = FULL_SCALE * gain_of_db(ear->usual_db + ear->agc_db + ear->profile.shock_jump_db + 4.0f);
     const float ceiling = smaller(ear->ceiling, larger(click, 0.03f * FULL_SCALE));
     if (touched || peak > ceiling || ear->limiter_gain != 1.0f)
         if (limit_peaks(ear, x, n, ceiling))

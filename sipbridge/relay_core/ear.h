@@ -81,7 +81,7 @@ struct ear {
     float bucket_min[EAR_FLOOR_BUCKETS];
     float bucket_ms;
     uint32_t bucket;
-    float talker_power, talker_weight_ms, loudest_db;
+    float talker_power, talker_weight_ms, loudest_db, usual_db;
     float calm_db;
     float soften_power, soften_db, soften_whole_db;
     float rms_power;
