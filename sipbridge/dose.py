@@ -4,9 +4,9 @@ Pure arithmetic on what :c:func:`ear_take_dose` counts: the sum of squares of th
 (full scale is 1) and their number, at 8 kHz. Energies add up, which is the 3 dB exchange rate of
 ISO 1999, of Directive 2003/10/EC and of NIOSH 98-126.
 
-What it cannot know: the headset's volume wheel, its fit, and the noise of the room. A level in dB(A)
-needs ``calibration_db_spl_at_0dbfs``, measured at the headset with the volume fixed (ISO 11904-1 or
--2); without it every figure is an estimate and says so.
+What it cannot know: the headset's volume wheel, its fit, and the noise of the room. A level in
+dB(A) needs ``calibration_db_spl_at_0dbfs``, measured at the headset with the volume fixed (ISO
+11904-1 or -2); without it every figure is an estimate and says so.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ of ITU-T G.100.1). Used by :mod:`sipbridge.ear_report` and by the tests; nothing
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def level_dbfs(samples: Samples | Signal) -> float:
     """RMS level; -120 for silence."""
     scale = 32768.0 if samples.dtype == np.int16 else 1.0
     power = float(np.mean(np.square(samples / scale))) if len(samples) else 0.0
-    return 10.0 * np.log10(max(power, 1e-12))
+    return 10.0 * math.log10(max(power, 1e-12))
 
 
 def short_time_dbfs(samples: Samples, window_ms: float = 20.0) -> Signal:

@@ -104,10 +104,10 @@ def cost() -> None:
             "shouting (-12 dBFS)": joined(at_active_level(p, -12.0) for p in prompts()[:4]),
         }.items()
     }
+    translation = g711.transcoding_table(g711.PCMU, g711.PCMA)
     for name, packets in packets_of.items():
         raw = [p.astype("<i2").tobytes() for p in packets]
         empty = _us(Ear().process, [b""] * len(raw))
-        translation = g711.transcoding_table(g711.PCMU, g711.PCMA)
         payloads = [g711.encode(p, g711.PCMU) for p in packets]
         transcoding = _us(lambda payload: payload.translate(translation), payloads)
         for soften in (False, True):
@@ -279,7 +279,7 @@ def pictures(data: Path | None, out: Path) -> None:
     except ImportError:
         print("\n(matplotlib is not installed: no pictures. Use a venv of your own that has it.)")
         return
-    profile = EarSettings()
+    profile = EarSettings.model_validate({})
     calm, shout, source = prompts()[0], prompts()[1], "our own prompts"
     if data:
         path = data / "audio" / "emodb"
