@@ -123,6 +123,14 @@ def tones(
     return to_samples(signal * 10.0 ** (level / 20.0) / np.sqrt(np.mean(np.square(signal))))
 
 
+def whistle(level: float, seconds: float) -> Samples:
+    """A pea whistle: 2.8 kHz that wavers by 150 Hz and half its amplitude, 35 times a second."""
+    waver = np.sin(2.0 * np.pi * 35.0 * np.arange(int(RATE * seconds)) / RATE)
+    phase = 2.0 * np.pi * np.cumsum(2800.0 + 150.0 * waver) / RATE
+    signal = np.sin(phase) * (0.75 + 0.25 * waver)
+    return to_samples(signal * 10.0 ** (level / 20.0) / np.sqrt(np.mean(np.square(signal))))
+
+
 def noise(level: float, seconds: float, seed: int = 1) -> Samples:
     """White noise in the telephone band at a given RMS level in dBFS."""
     signal = telephone_band(np.random.default_rng(seed).standard_normal(int(RATE * seconds)))

@@ -14,6 +14,7 @@ import importlib
 import platform
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from sipbridge.ear_measure import (
     pauses,
     short_time_dbfs,
     tones,
+    whistle,
 )
 from sipbridge.relay_core import Ear
 
@@ -151,13 +153,17 @@ def shock(data: Path | None) -> None:
     """How fast tones go, what a burst becomes, and how often speech is taken for either."""
     before = at_active_level(prompts()[0], CALM_DBFS)[:16000]
     rows = []
-    for name, (frequencies, weights) in TONES.items():
+    sounds: dict[str, Callable[[float], Samples]] = {
+        name: partial(tones, of, seconds=0.6, amplitudes=weights)
+        for name, (of, weights) in TONES.items()
+    }
+    sounds["pea whistle, 2800 Hz"] = partial(whistle, seconds=0.6)
+    for name, sound in sounds.items():
         row = [name]
         for level in (-6.2, -12.0, -22.0):
-            tone = tones(frequencies, level, 0.6, weights)
+            tone = sound(level)
             row.append(f"{max(reaction_ms(tone, before, packet) for packet in (80, 160, 480)):.0f}")
-        left = hear(Ear(), tones(frequencies, -6.2, 1.0, weights))[4000:]
-        rows.append([*row, f"{level_dbfs(left):.1f}"])
+        rows.append([*row, f"{level_dbfs(hear(Ear(), sound(-6.2))[2400:]):.1f}"])
     head = ["at -6.2 dBFS", "-12", "-22", "what is left, dBFS"]
     table(f"Tones: ms until below {SAFE_DBFS:.0f} dBFS (worst start)", ["tone", *head], rows)
 
@@ -216,7 +222,7 @@ def softening(data: Path | None) -> None:
     for name, (calm, shout) in sources.items():
         for clips, level in ((calm, CALM_DBFS), (shout, -18.0), (shout, SHOUT_DBFS)):
             for switches in ({}, {"soften": True}, {"soften": True, "levelling": True}):
-                heard, loudest, words, spread = [], [], [], []
+                heard, loudest, words, loud = [], [], [], []
                 for clip in clips:
                     sound = over_g711(at_active_level(clip, level))
                     ear = Ear(**switches)
@@ -225,7 +231,7 @@ def softening(data: Path | None) -> None:
                     heard.append(active_level_dbfs(out))
                     times = short_time_dbfs(out)
                     loudest.append(float(np.max(times)))
-                    spread.append(float(np.std(times[times > heard[-1] - 15.0])))
+                    loud.append(float(np.mean(times[times > heard[-1] - 15.0] > -18.0)))
                     if rate and len(sound) > RATE:
                         words.append(rate(sound, out))
                 rows.append(
@@ -234,11 +240,11 @@ def softening(data: Path | None) -> None:
                         " + ".join(switches) or "limiter only",
                         f"{np.mean(heard):.1f}",
                         f"{np.max(loudest):.1f}",
-                        f"{np.mean(spread):.1f}",
+                        f"{100.0 * np.mean(loud):.0f}",
                         f"{np.mean(words):.3f} ({np.min(words):.3f})" if words else "-",
                     ]
                 )
-    head = ["speech", "switched on", "active level", "loudest 20 ms", "std of speech, dB"]
+    head = ["speech", "switched on", "active level", "loudest 20 ms", "of the speech above -18, %"]
     table("Softening (dBFS)", [*head, "STOI against the input, mean (least)"], rows)
 
 

@@ -32,6 +32,7 @@ from sipbridge.ear_measure import (
     short_time_dbfs,
     to_samples,
     tones,
+    whistle,
 )
 from sipbridge.relay_core import Ear
 
@@ -240,6 +241,13 @@ def test_howl_with_overtones_is_gone_within_120_ms() -> None:
     ):
         tone = tones(frequencies, -8.0, 1.0, weights)
         assert danger_ms(np.concatenate((speech()[:8000], tone)), 8000) <= 120.0
+
+
+def test_a_callers_whistle_is_gone_within_80_ms() -> None:
+    """It wavers, so it is harder to tell from a voice than a pure tone."""
+    for level in (-8.0, -20.0):
+        sound = np.concatenate((speech()[:8000], whistle(level, 0.6)))
+        assert danger_ms(sound, 8000) <= 80.0
 
 
 def test_a_burst_comes_out_near_the_talkers_level() -> None:
