@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ from sipbridge.ear_measure import (
 )
 from sipbridge.relay_core import Ear
 
-PROMPTS = Path(__file__).parent.parent / "sipbridge" / "prompts"
+ROOT = Path(__file__).parent.parent
+PROMPTS = ROOT / "sipbridge" / "prompts"
 CEILING = 32768.0 * 10.0 ** (-6.0 / 20.0)
 #: Settled this far below the RMS ceiling of -18 dBFS, a tone is harmless.
 SAFE_DBFS = -38.0
@@ -156,6 +158,20 @@ def test_any_bytes_are_only_sound(raw: bytes, packet: int, soften: bool, levelli
     out = hear(ear, sound, packet)
     assert len(out) == len(sound)
     assert not len(out) or np.max(np.abs(out.astype(int))) <= CEILING
+
+
+def test_sanitizers_find_nothing(tmp_path: Path) -> None:
+    """The same in C, where a byte too far and an overflow would be seen (tests/fuzz_ear.c)."""
+    core = ROOT / "sipbridge" / "relay_core"
+    sources = [core / f"{name}.c" for name in ("ear", "ear_shock", "ear_output")]
+    program = tmp_path / "fuzz_ear"
+    flags = ["-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{core}"]
+    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    files: list[str | Path] = [ROOT / "tests" / "fuzz_ear.c", *sources, "-lm", "-o", program]
+    subprocess.run(["cc", *flags, *files], check=True)
+    done = subprocess.run([program, "20000", "3"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing found" in done.stdout
 
 
 def distortion(samples: Samples, hz: float) -> float:
