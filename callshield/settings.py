@@ -425,6 +425,55 @@ class RecordingSettings(_Section):
     """Audio that waits for a slow disk; beyond it frames are lost, and said so."""
 
 
+class EarSettings(_Section):
+    """``[ear]``: what protects the agent's hearing (docs/hearing.md).
+
+    Levels are in dBFS relative to an RMS of full scale: 0 dBm0 of the telephone network is -6.2.
+    """
+
+    soften_from_level: int = Field(2, ge=1, le=4)
+    """Softening starts by itself at this risk level; 4: only when the agent asks."""
+    levelling: bool = True
+    """Calls start with levelling on; the agent switches it off and on with one key."""
+    calibration_db_spl_at_0dbfs: float | None = Field(None, ge=60, le=160)
+    """Sound pressure level at the ear, related to the diffuse field, of a 1 kHz signal whose RMS
+    is full scale, measured at the headset with its volume fixed; without it the dose is an
+    estimate."""
+    limit_peak_dbfs: float = Field(-6.0, ge=-30, le=0)
+    """No sample that the agent hears is larger."""
+    limit_rms_dbfs: float = Field(-18.0, ge=-50, le=0)
+    """Level above which the sound is turned down."""
+    limit_release_ms: float = Field(200.0, ge=20, le=5000)
+    """Time in which the peak limiter lets go of two thirds."""
+    shock_tone_dbfs: float = Field(-26.0, ge=-60, le=0)
+    """Tones and howl louder than this are cut."""
+    shock_cut_dbfs: float = Field(-46.0, ge=-90, le=0)
+    """The level that is left of them."""
+    shock_jump_db: float = Field(18.0, ge=10, le=60)
+    """A sudden rise this far above the talker's level is cut back to near that level."""
+    soften_target_dbfs: float = Field(-26.0, ge=-50, le=0)
+    """Upper end of what counts as a talker's calm level."""
+    soften_ratio: float = Field(5.0, ge=1, le=20)
+    """Softening makes one dB of so many above the calm level."""
+    soften_max_db: float = Field(20.0, ge=0, le=40)
+    """The most that softening takes away."""
+    soften_tilt_db: float = Field(4.0, ge=0, le=12)
+    """The most that it takes away from the treble besides."""
+    target_rms_dbfs: float = Field(-26.0, ge=-50, le=-10)
+    """Active speech level (ITU-T P.56) to which levelling brings every talker."""
+    level_max_gain_db: float = Field(20.0, ge=0, le=30)
+    """The most that quiet talkers are raised by."""
+    level_max_cut_db: float = Field(18.0, ge=0, le=40)
+    """The most that loud talkers are lowered by."""
+    noise_reduction_db: float = Field(10.0, ge=0, le=30)
+    """What levelling takes away from steady noise in pauses."""
+
+    def profile(self) -> dict[str, float]:
+        """The keys that the signal processing takes, by name."""
+        others = {"soften_from_level", "levelling", "calibration_db_spl_at_0dbfs"}
+        return self.model_dump(exclude=others)
+
+
 class WebSettings(_Section):
     """``[web]``: consoles, API and WebSocket."""
 
@@ -464,6 +513,7 @@ class Settings(BaseSettings):
     notice: NoticeSettings = Field(default_factory=NoticeSettings)  # type: ignore[arg-type]
     detector: DetectorSettings = Field(default_factory=DetectorSettings)
     recording: RecordingSettings = Field(default_factory=RecordingSettings)  # type: ignore[arg-type]
+    ear: EarSettings = Field(default_factory=EarSettings)  # type: ignore[arg-type]
     web: WebSettings = Field(default_factory=WebSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)  # type: ignore[arg-type]
 
