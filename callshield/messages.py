@@ -39,9 +39,11 @@ __all__ = [
     "DigitReceived",
     "DigitUndelivered",
     "EarChanged",
+    "EarDose",
     "EarUpdate",
     "Event",
     "FlowUpdate",
+    "HearingDose",
     "Hello",
     "HelperChanged",
     "LegName",
@@ -375,6 +377,25 @@ class EarChanged(_Message, tag="ear.changed", frozen=True, kw_only=True):
     levelling: bool
 
 
+class EarDose(_Message, tag="ear.dose", frozen=True, kw_only=True):
+    """What the agent's headset gave in this shift; shown to this agent only (docs/hearing.md)."""
+
+    ts: float
+    call_id: str
+    agent_id: str
+    heard_s: float
+    level_dba: float
+    """Mean A-weighted level at the ear; 0 for silence."""
+    lex_8h_dba: float
+    """The same energy spread over eight hours (Directive 2003/10/EC)."""
+    dose_pct: float
+    """100: 85 dB(A) for eight hours."""
+    action_value: Literal["none", "lower", "upper"]
+    """Reached: 80 (lower) or 85 dB(A) (upper)."""
+    estimate: bool
+    """The headset was never calibrated."""
+
+
 Event = (
     CallStarted
     | CallAnswered
@@ -393,6 +414,7 @@ Event = (
     | RecordingChanged
     | HelperChanged
     | EarChanged
+    | EarDose
     | NodeDegraded
     | CallSnapshot
 )
@@ -553,6 +575,14 @@ class EarUpdate(_Message, tag="ear", frozen=True, kw_only=True):
     levelling: bool
 
 
+class HearingDose(_Message, tag="dose", frozen=True, kw_only=True):
+    """What the agent's leg was given to hear since the last one."""
+
+    call_id: str
+    a_weighted_sum_sq: float
+    samples: int
+
+
 class PlayPrompts(_Message, tag="play", frozen=True, kw_only=True):
     """Play WAV files to one leg, one after the other; replaces what is playing there."""
 
@@ -687,6 +717,8 @@ MediaMessage = (
     | CloseLeg
     | PromoteHelper
     | EarUpdate
+    | HearingDose
+    | NodeDegraded
     | RecordingChanged
     | LegUpdate
     | FlowUpdate

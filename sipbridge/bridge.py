@@ -31,6 +31,7 @@ from callshield.messages import (
     CommandResult,
     DigitUndelivered,
     Event,
+    HearingDose,
     Hello,
     LegName,
     LegOpened,
@@ -52,6 +53,8 @@ from callshield.settings import SIP_URI, PeerSettings, Settings, SideSettings
 from sipbridge.bridged import Bridged
 from sipbridge.call import CallState
 from sipbridge.call_plan import CallPlan
+from sipbridge.dose_meter import DoseMeter
+from sipbridge.feature_codes import feature_codes
 from sipbridge.help_plan import help_plan
 from sipbridge.leg_policy import caller_policy, phone_policy
 from sipbridge.legs import Leg, Refusal
@@ -86,6 +89,8 @@ LAST_LEG_S = 40.0
 MAX_HELPERS = 64
 #: Seconds between two lines of SIP counters in the log.
 COUNTERS_EVERY_S = 60.0
+#: Sums of hearing doses are kept so often: what a crash may forget of a shift.
+DOSES_SAVED_EVERY_S = 60.0
 #: How long the last BYEs may take when the node stops.
 LAST_BYES_S = 2.0
 
@@ -109,15 +114,11 @@ class Bridge:
         self._idle.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False
-        self.codes: Mapping[str, Action] = {
-            settings.sip.end_code: Action.END,
-            settings.sip.help_code: Action.HELP,
-            settings.sip.skip_notice_code: Action.SKIP_NOTICE,
-            settings.sip.pause_code: Action.PAUSE_RECORDING,
-            settings.sip.levelling_code: Action.LEVELLING,
-            settings.sip.soften_code: Action.SOFTEN,
-            settings.sip.hand_over_code: Action.HAND_OVER,
-        }
+        self.codes: Mapping[str, Action] = feature_codes(settings)
+        self._doses = DoseMeter(
+            settings.node.state_dir / "hearing_dose.json", settings.ear.calibration_db_spl_at_0dbfs
+        )
+        self._doses_saved_ts = 0.0
         self._help_plan = help_plan(settings, prompts.help)
         self._peers = [
             (ipaddress.ip_network(network), peer)
@@ -374,6 +375,9 @@ class Bridge:
             ring_timeout_s=sip.ring_timeout_s,
             caller_policy=caller,
             phone_policy=phone,
+            record_allowed=self.settings.recording.enabled,
+            levelling=self.settings.ear.levelling,
+            soften_level=self.settings.ear.soften_from_level,
             agent_hears=self.settings.notice.agent_hears,
             help=self._help_plan,
         )
@@ -504,7 +508,11 @@ class Bridge:
                 if bridged := self.calls.get(message.call_id):
                     session_id = int.from_bytes(os.urandom(4), "big")
                     bridged.run(bridged.call.on_leg_opened(message, session_id))
-            case TapStarted() | RecordingChanged() | MediaQuality() | MediaSilent():
+            case HearingDose():
+                self._on_dose(message)
+            case (
+                TapStarted() | RecordingChanged() | MediaQuality() | MediaSilent() | NodeDegraded()
+            ):
                 self._bus.send(message)
             case SessionOpened() if message.call_id not in self.calls:
                 # Left by a bridge that died: nobody can hang it up any more but its far ends. The
@@ -530,6 +538,24 @@ class Bridge:
                 )
             case _:
                 pass
+
+    def _on_dose(self, heard: HearingDose) -> None:
+        bridged = self.calls.get(heard.call_id)
+        if bridged is None:
+            return
+        now = time.time()
+        self._bus.send(
+            self._doses.add(
+                bridged.call.plan.agent_id,
+                heard.call_id,
+                heard.a_weighted_sum_sq,
+                heard.samples,
+                now,
+            )
+        )
+        if now - self._doses_saved_ts > DOSES_SAVED_EVERY_S:
+            self._doses_saved_ts = now
+            self._spawn(asyncio.to_thread(self._doses.save, now))
 
     def _on_media_found(self) -> None:
         """The media worker is there (again): calls can be taken, the alarm about it is over."""
@@ -616,6 +642,7 @@ class Bridge:
             self.media.send(CloseSession(call_id=bridged.call_id))
         self._log_counters({})
         await self._bus.flush(1.0)
+        await asyncio.to_thread(self._doses.save, time.time())
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

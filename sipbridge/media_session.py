@@ -106,6 +106,7 @@ class MediaSession:
         self._opened_at = now
         self._waiting_since: float | None = None
         self._timed_out = False
+        self._handed_over = False
         self._silent: dict[LegName, bool] = {}
         self._expected_since: dict[LegName, float] = {}
 
@@ -186,6 +187,14 @@ class MediaSession:
         """Softening and levelling, on or off."""
         self._core.ear(self.handle, update.soften, update.levelling)
 
+    def take_dose(self) -> tuple[float, int] | None:
+        """What the agent was given to hear since the last call; None when nothing, or when a
+        helper has taken the agent's place: that is another headset."""
+        if self._handed_over or LegName.AGENT not in self.ports:
+            return None
+        heard = self._core.take_dose(self.handle, LEG_NUMBER[LegName.AGENT])
+        return heard if heard[1] else None
+
     def add_helper(self, ports: PortPair, now: float) -> None:
         """One more leg.
 
@@ -219,6 +228,7 @@ class MediaSession:
         if LegName.HELPER not in self.ports:
             raise KeyError("no helper")
         ports = self.remove_leg(LegName.AGENT)
+        self._handed_over = True
         self._core.promote(self.handle)
         _rename(self.ports)
         _rename(self.codecs)
