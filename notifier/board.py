@@ -28,6 +28,7 @@ from callshield.messages import (
     CallEnding,
     CallSnapshot,
     CallStarted,
+    EarDose,
     Event,
     MediaQuality,
     NodeDegraded,
@@ -178,7 +179,7 @@ class Board:
                 return self._alert(event)
             case _:
                 call = self.calls.get(event.call_id)
-                if call is None and isinstance(event, MediaQuality | RecordingChanged):
+                if call is None and isinstance(event, EarDose | MediaQuality | RecordingChanged):
                     # Said when the ports close, after the end of the call.
                     call = self.ended.get(event.call_id)
                 if call is None:

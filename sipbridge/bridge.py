@@ -107,7 +107,8 @@ class Bridge:
         self.settings = settings
         self.prompts = prompts
         self.calls: dict[str, Bridged] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[str, str] = OrderedDict()
+        """Agent of each call that ended lately."""
         self._refused: set[Refusal] = set()
         self._help_wanted: OrderedDict[str, Command] = OrderedDict()
         self._idle = asyncio.Event()
@@ -446,7 +447,7 @@ class Bridge:
         self._bus.send(event)
         if isinstance(event, CallEnded):
             log.info("call_ended", call_id=event.call_id, reason=event.reason)
-            self._ended[event.call_id] = None
+            self._ended[event.call_id] = event.agent_id
             while len(self._ended) > REMEMBERED_ENDED:
                 self._ended.popitem(last=False)
             self.forget(event.call_id)
@@ -541,17 +542,12 @@ class Bridge:
 
     def _on_dose(self, heard: HearingDose) -> None:
         bridged = self.calls.get(heard.call_id)
-        if bridged is None:
+        agent_id = bridged.call.plan.agent_id if bridged else self._ended.get(heard.call_id)
+        if agent_id is None:
             return
         now = time.time()
         self._bus.send(
-            self._doses.add(
-                bridged.call.plan.agent_id,
-                heard.call_id,
-                heard.a_weighted_sum_sq,
-                heard.samples,
-                now,
-            )
+            self._doses.add(agent_id, heard.call_id, heard.a_weighted_sum_sq, heard.samples, now)
         )
         if now - self._doses_saved_ts > DOSES_SAVED_EVERY_S:
             self._doses_saved_ts = now

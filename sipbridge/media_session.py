@@ -127,13 +127,21 @@ class MediaSession:
             )
         if not -1 <= update.event_payload_type <= 127:
             raise SdpError(f"telephone-event payload type {update.event_payload_type} is not one")
-        srtp: tuple[int, bytes, bytes] | bool | None = None
+        srtp: tuple[int, bytes | None, bytes | None] | None = None
         if update.srtp is not None:
             if update.srtp.suite not in _SUITES:
                 raise SdpError("the SRTP suite is not one of " + ", ".join(_SUITES))
-            srtp = (_SUITES.index(update.srtp.suite), update.srtp.send, update.srtp.receive)
-            if update.srtp == self._keys.get(name):
-                srtp = True  # new contexts would begin the packet index anew
+            # A direction whose key is that of before keeps its context: a new one would begin the
+            # packet index anew, and so use the key stream twice (RFC 3711 section 3.2.1).
+            before = self._keys.get(name)
+            same = before is not None and before.suite == update.srtp.suite
+            srtp = (
+                _SUITES.index(update.srtp.suite),
+                None if same and before and before.send == update.srtp.send else update.srtp.send,
+                None
+                if same and before and before.receive == update.srtp.receive
+                else update.srtp.receive,
+            )
         try:
             self._core.negotiate(
                 self.handle,

@@ -114,7 +114,7 @@ class Core:
         noise_type: int,
         ptime_ms: int,
         protect: bool,
-        srtp: tuple[int, bytes, bytes] | bool | None,
+        srtp: tuple[int, bytes | None, bytes | None] | None,
     ) -> None:
         """A leg's new SDP.
 
@@ -131,8 +131,8 @@ class Core:
             ptime_ms: 10-60; prompts are sent so.
             protect: limit what this leg hears (G.711 only).
             srtp: suite (0 AES_CM_128_HMAC_SHA1_80, 1 _32, 2 AEAD_AES_128_GCM, 3 AEAD_AES_256_GCM),
-                key and salt of what we send, and of what we receive; None: plain RTP; True: the
-                keys of before.
+                key and salt of what we send, and of what we receive (None: that direction's
+                are those of before); None: plain RTP.
         """
     def allow(
         self,
