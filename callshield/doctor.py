@@ -38,6 +38,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("agents", _agents),
         ("sip.pbx port", lambda s: _sip_port(s.sip.pbx, "sip.pbx")),
         ("sip.phone port", lambda s: _sip_port(s.sip.phone, "sip.phone")),
+        ("sip tls", _tls),
         ("media ports", _media_ports),
         ("web port", _web_port),
     ]
@@ -182,6 +183,25 @@ def _sip_port(side: SideSettings, key: str) -> str:
             "uses it (ss -lnp; a running node does too), or choose another"
         ) from None
     return f"{side.bind}:{side.port} free (UDP and TCP)"
+
+
+def _tls(settings: Settings) -> str:
+    from sipbridge.tls_files import check_tls_files
+
+    on = []
+    for key, side in (("sip.pbx", settings.sip.pbx), ("sip.phone", settings.sip.phone)):
+        if not side.tls.enabled:
+            continue
+        check_tls_files(side.tls, f"{key}.tls")
+        try:
+            _bind(side.bind, side.tls.port, socket.SOCK_STREAM)
+        except OSError as error:
+            raise _Failed(
+                f"{key}.tls: {side.bind} port {side.tls.port} cannot be opened "
+                f"({error.strerror}): stop what uses it, or choose another"
+            ) from None
+        on.append(f"{side.bind}:{side.tls.port}")
+    return f"{' and '.join(on)} free, certificates readable" if on else "off"
 
 
 def _media_ports(settings: Settings) -> str:

@@ -23,9 +23,9 @@ import pjsua2 as pj
 import structlog
 
 from callshield.errors import SdpError, SetupError
-from callshield.settings import SIP_URI, Settings, SideSettings
+from callshield.settings import SIP_URI, Settings, SideSettings, TlsSettings
 from sipbridge import sdp
-from sipbridge.tls_files import check_tls_files, tls_config
+from sipbridge.tls_files import check_tls_files
 
 log = structlog.get_logger()
 
@@ -34,6 +34,8 @@ SERVER = re.compile(r"^\d{1,3}(\.\d{1,3}){3}$")
 MAX_EVENTS_A_TURN = 64
 #: Legs besides two a call: helpers' phones, and refusals under way.
 SPARE_LEGS = 72
+#: A far end that has not finished its TLS handshake by then is given up.
+HANDSHAKE_TIMEOUT_MS = 5000
 
 
 class _QuietLog(pj.LogWriter):
@@ -183,7 +185,7 @@ class PjsipStack:
             if name == "tls":
                 check_tls_files(side.tls, f"{key}.tls")
                 config.port = side.tls.port
-                config.tlsConfig = tls_config(side.tls)
+                config.tlsConfig = _tls_config(side.tls)
             try:
                 opened[name] = int(self.endpoint.transportCreate(kind, config))
             except pj.Error as error:
@@ -267,6 +269,24 @@ def _name_servers(path: Path) -> list[str]:
     parts = [line.split() for line in lines]
     servers = [part[1] for part in parts if len(part) > 1 and part[0] == "nameserver"]
     return [server for server in servers if SERVER.match(server)][:4]
+
+
+def _tls_config(tls: TlsSettings) -> Any:
+    """PJSIP's TLS options of one side."""
+    config = pj.TlsConfig()
+    config.certFile = _name(tls.certificate)
+    config.privKeyFile = _name(tls.private_key)
+    config.CaListFile = _name(tls.ca_file)
+    config.proto = pj.PJ_SSL_SOCK_PROTO_TLS1_2 | pj.PJ_SSL_SOCK_PROTO_TLS1_3
+    config.verifyServer = tls.verify_server
+    config.verifyClient = tls.require_client_certificate
+    config.requireClientCert = tls.require_client_certificate
+    config.msecTimeout = HANDSHAKE_TIMEOUT_MS
+    return config
+
+
+def _name(path: Path | None) -> str:
+    return "" if path is None else str(path)
 
 
 def _prefix(network: str) -> tuple[str, int]:

@@ -6,17 +6,11 @@ address in subjectAltName), signed by an authority of ``ca_file``, unless that i
 
 from __future__ import annotations
 
+import ssl
 import stat
-from pathlib import Path
-from typing import Any
-
-import pjsua2 as pj
 
 from callshield.errors import SetupError
 from callshield.settings import TlsSettings
-
-#: A far end that has not finished its handshake by then is given up.
-HANDSHAKE_TIMEOUT_MS = 5000
 
 
 def check_tls_files(tls: TlsSettings, key: str) -> None:
@@ -27,7 +21,8 @@ def check_tls_files(tls: TlsSettings, key: str) -> None:
         key: its table in the configuration, for the message.
 
     Raises:
-        SetupError: a file is missing or unreadable, or others may read the private key.
+        SetupError: a file is missing, unreadable or not what it should be, the key is not the
+            certificate's, or others may read it.
     """
     for name, path in (
         ("certificate", tls.certificate),
@@ -49,21 +44,19 @@ def check_tls_files(tls: TlsSettings, key: str) -> None:
             raise SetupError(
                 f"{key}.private_key: others may read {path} (mode {mode:04o}): chmod 600 {path}"
             )
-
-
-def tls_config(tls: TlsSettings) -> Any:
-    """PJSIP's TLS options of one side."""
-    config = pj.TlsConfig()
-    config.certFile = _name(tls.certificate)
-    config.privKeyFile = _name(tls.private_key)
-    config.CaListFile = _name(tls.ca_file)
-    config.proto = pj.PJ_SSL_SOCK_PROTO_TLS1_2 | pj.PJ_SSL_SOCK_PROTO_TLS1_3
-    config.verifyServer = tls.verify_server
-    config.verifyClient = tls.require_client_certificate
-    config.requireClientCert = tls.require_client_certificate
-    config.msecTimeout = HANDSHAKE_TIMEOUT_MS
-    return config
-
-
-def _name(path: Path | None) -> str:
-    return "" if path is None else str(path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if tls.certificate is not None and tls.private_key is not None:
+        try:
+            context.load_cert_chain(tls.certificate, tls.private_key, password="")
+        except (ssl.SSLError, ValueError) as error:
+            raise SetupError(
+                f"{key}: {tls.certificate} and {tls.private_key} are not a certificate and its "
+                f"unencrypted key in PEM ({error})"
+            ) from None
+    if tls.ca_file is not None:
+        try:
+            context.load_verify_locations(tls.ca_file)
+        except ssl.SSLError as error:
+            raise SetupError(
+                f"{key}.ca_file: {tls.ca_file} holds no certificate in PEM ({error})"
+            ) from None

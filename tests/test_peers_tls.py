@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from callshield.errors import ConfigurationError
+from callshield.errors import ConfigurationError, SetupError
 from callshield.messages import LegName
-from callshield.settings import load_settings
+from callshield.settings import TlsSettings, load_settings
+from sipbridge.tls_files import check_tls_files
 from tests.peers.signalling import (
     PBX,
     PBX_SIDE,
@@ -276,6 +277,24 @@ async def test_a_key_that_others_may_read_stops_the_start(tmp_path: Path, house:
     with pytest.raises(AssertionError, match="cannot be read"):
         await bridge.start()
     await bridge.stop()
+
+
+def test_files_that_do_not_belong_together_are_named(
+    tmp_path: Path, house: Authority, stranger: Authority
+) -> None:
+    certificate, secret = house.issue(PBX)
+    other = stranger.issue(PBX)[1]
+    junk = tmp_path / "junk.pem"
+    junk.write_text("no PEM")
+    good = {"certificate": certificate, "private_key": secret, "ca_file": house.file}
+    check_tls_files(TlsSettings.model_validate(good), "sip.pbx.tls")
+    for change, says in (
+        ({"private_key": other}, "are not a certificate and its"),
+        ({"ca_file": junk}, "holds no certificate"),
+        ({"certificate": tmp_path / "absent"}, "cannot be read"),
+    ):
+        with pytest.raises(SetupError, match=says):
+            check_tls_files(TlsSettings.model_validate(good | change), "sip.pbx.tls")
 
 
 @pytest.mark.parametrize(
