@@ -415,7 +415,9 @@ class Bridge:
         return [(CALL_ID_HEADER, bridged.call_id), *extra]
 
     def let_go(self, leg: Leg) -> None:
-        """Keep a leg whose place another took until it ends; pjsua2 ends one that is collected."""
+        """Keep a leg that no call needs until it ends; pjsua2 ends one that is collected."""
+        if leg.gone:
+            return
         owner = Refusal(self._refused)
         owner.leg, leg.owner = leg, owner
         self._refused.add(owner)

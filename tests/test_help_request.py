@@ -33,6 +33,7 @@ from sipbridge.help_plan import Helper, HelpPlan
 from sipbridge.help_request import Stage
 from sipbridge.leg_policy import PLAIN, LegPolicy
 from sipbridge.prompt_catalogue import HelpPrompts
+from sipbridge.srtp_keys import fresh_lines, parse_crypto
 from tests.test_call import (
     PHONE_ANSWER,
     connected,
@@ -797,3 +798,26 @@ def test_no_order_of_events_lets_anybody_in_unasked_or_unannounced(
 
 def _asks(step: Step) -> bool:
     return bool(media([step], OpenLeg))
+
+
+def test_helpers_leg_has_keys_of_its_own_and_keeps_them_when_it_becomes_the_agents() -> None:
+    secure = LegPolicy(srtp="required", keys_may_travel=True)
+    call = helped(help=replace(PLAN, helpers=(Helper("kim", KIM, "manager", secure),)))
+    (invite,) = [step for step in handing_over(call) if isinstance(step, CallHelper)]
+    offer = sdp.parse(invite.sdp).audio
+    assert offer is not None
+    assert (offer.profile, offer.port) == ("RTP/SAVP", 26000)
+    ours = parse_crypto(offer.crypto[0])
+    (theirs,) = fresh_lines(["AES_CM_128_HMAC_SHA1_80"], lambda length: b"\x07" * length)
+    answer = sdp.parse(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.20\r\ns=-\r\nc=IN IP4 127.0.0.20\r\nt=0 0\r\n"
+        f"m=audio 6000 RTP/SAVP 0\r\na=crypto:{theirs.written()}\r\n"
+    )
+    (update,) = media(call.on_helper_answered(answer, "127.0.0.20"), LegUpdate)
+    assert update.leg is LegName.HELPER
+    assert update.srtp is not None
+    assert (update.srtp.send, update.srtp.receive) == (ours.key, b"\x07" * 30)
+    helpers = call.media[LegName.HELPER]
+    call.helper_took_over()
+    assert call.media[LegName.AGENT] is helpers
+    assert LegName.HELPER not in call.media
