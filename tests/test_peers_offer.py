@@ -4,6 +4,7 @@ what a test wants, and what the media worker is told."""
 from __future__ import annotations
 
 import base64
+import wave
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from callshield.messages import FlowUpdate, LegName, LegUpdate
 from sipbridge import sdp
 from sipbridge.srtp_keys import CryptoLine, parse_crypto
+from tests.peers.baresip import running_baresip
 from tests.peers.signalling import AGENT_RTP, PHONE, End, Message, Signalling, Wire, signalling
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(60)]
@@ -395,3 +397,39 @@ async def test_odd_bodies_get_an_answer_and_harm_nothing(tmp_path: Path) -> None
             assert answer.status in (400, 415, 488), (name, answer.text)
         assert not bridge.logs("invite_failed")
         assert not bridge.logs("leg_callback_failed")
+
+
+@pytest.mark.parametrize(
+    ("codecs", "options", "side", "codec", "suite"),
+    [
+        ("pcma/8000/1", ";mediaenc=srtp-mand", "required", "PCMA", SHA1),
+        ("pcmu/8000/1", ";mediaenc=srtp", "optional", "PCMU", SHA1),
+        ("g722/16000/1", "", "off", "G722", ""),
+        ("opus/48000/2", "", "off", "OPUS", ""),
+    ],
+)
+async def test_a_real_phone_agrees(
+    tmp_path: Path, codecs: str, options: str, side: str, codec: str, suite: str
+) -> None:
+    """baresip as the phone: what it makes of our offers, with and without keys."""
+    sound = tmp_path / "silence.wav"
+    with wave.open(str(sound), "wb") as file:
+        # baresip's file player wants the channels of the codec, and two for Opus.
+        file.setnchannels(2 if codec == "OPUS" else 1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(bytes(64000))
+    keys_of = f'srtp = "{side}"\nsrtp_over_plain = true\n'
+    async with running_baresip(
+        tmp_path / "phone", PHONE, "1001", sound, codecs=codecs, options=options
+    ) as phone:
+        agents = {"1001": f'uri = "{phone.uri}"\n{OPEN}'}
+        async with signalling(tmp_path / "bridge", agents, phone=keys_of) as bridge:
+            pbx = await bridge.caller()
+            accepted = await pbx.invite(said("96 9 0 8 101", OPUS + EVENT_8K))
+            assert accepted.status == 200, accepted.text
+            assert [c.name for c in audio(accepted).voice] == [codec]
+            agent = await bridge.media.leg(LegName.AGENT)
+            assert agent.codec == codec
+            assert (agent.srtp.suite if agent.srtp else "") == suite
+            await hang_up(bridge, pbx)
