@@ -14,7 +14,6 @@ import structlog
 from callshield.errors import SdpError
 from callshield.messages import (
     Action,
-    CodePressed,
     DigitReceived,
     DigitUndelivered,
     Event,
@@ -311,10 +310,10 @@ class Bridged:
 
     # ------------------------------------------------------------------------------ the rest
 
-    def on_code(self, message: CodePressed) -> None:
-        """The media worker saw a feature code on the agent's leg."""
-        action = self._bridge.codes.get(message.code)
-        if action is not None and message.leg is LegName.AGENT:
+    def on_code(self, code: str) -> None:
+        """A feature code was keyed on the agent's phone."""
+        action = self._bridge.codes.get(code)
+        if action is not None:
             self._act_on_code(action)
 
     def on_digit_undelivered(self, message: DigitUndelivered) -> None:
