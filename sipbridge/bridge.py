@@ -496,8 +496,9 @@ class Bridge:
                 if bridged := self.calls.get(message.call_id):
                     bridged.run(bridged.call.on_play_finished(message))
             case CodePressed():
-                if bridged := self.calls.get(message.call_id):
-                    bridged.on_code(message)
+                bridged = self.calls.get(message.call_id)
+                if bridged is not None and message.leg is LegName.AGENT:
+                    bridged.on_code(message.code)
             case DigitUndelivered():
                 if bridged := self.calls.get(message.call_id):
                     bridged.on_digit_undelivered(message)

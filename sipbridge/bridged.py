@@ -14,7 +14,6 @@ import structlog
 from callshield.errors import SdpError
 from callshield.messages import (
     Action,
-    CodePressed,
     DigitReceived,
     DigitUndelivered,
     Event,
@@ -144,8 +143,8 @@ class Bridged:
 
     def leg_early(self, leg: LegName, response: str, source: str) -> None:
         """A provisional response with a session description: the caller hears the phone's side."""
-        if leg is LegName.HELPER:
-            return
+        if leg is not LegName.AGENT or self.call.state is not CallState.RINGING:
+            return  # a helper's ring-back is nobody's business
         try:
             description = sdp.parse(body_of(response))
             negotiated = self.call.media[LegName.AGENT].take_answer(description)
@@ -343,10 +342,10 @@ class Bridged:
 
     # ------------------------------------------------------------------------------ the rest
 
-    def on_code(self, message: CodePressed) -> None:
+    def on_code(self, code: str) -> None:
         """The media worker saw a feature code on the agent's leg."""
-        action = self._bridge.codes.get(message.code)
-        if action is not None and message.leg is LegName.AGENT:
+        action = self._bridge.codes.get(code)
+        if action is not None:
             action = self.call.keyed(action)
             outcome, _, steps = self.call.act(action, "agent:dtmf")
             log.info("agent_code", call_id=self.call_id, action=action.value, outcome=outcome)

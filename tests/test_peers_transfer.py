@@ -432,3 +432,19 @@ async def test_a_real_phone_transfers_its_caller(tmp_path: Path) -> None:
         pbx.reply(await pbx.request("BYE"), 200)
         ended = await console.wait("call.ended")
         assert ended["reason"] == "transferred"
+
+
+async def test_nobody_is_transferred_while_the_notice_plays(scene: Scene) -> None:
+    caller = scene.pbx.begin(scene.node.uri("1001"), PBX_SIDE, scene.node.pbx_port)
+    asking = asyncio.create_task(caller.invite())
+    agent = scene.phone.accept(await scene.phone.request("INVITE"))
+    await scene.phone.request("ACK")
+    assert (await asking).status == 200
+    await scene.console.wait("notice.started")
+    refer_to = (f"Refer-To: <sip:1002@{PBX}>",)
+    assert (await agent.ask("REFER", headers=refer_to)).status == 491
+    assert (await caller.ask("REFER", headers=refer_to)).status == 491
+    assert not scene.console.seen("notice.finished")
+    await caller.ask("BYE")
+    scene.phone.reply(await scene.phone.request("BYE"), 200)
+    assert not scene.pbx.waiting("REFER")

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pjsip_guard
@@ -491,6 +492,65 @@ def test_full_ring_of_requests_is_answered_503(bridge: Bridge, pbx: Peer, dialog
     assert len(bridge.call("take_requests")) == 256
 
 
+def test_refer_in_disguise_does_not_get_past_us(bridge: Bridge, pbx: Peer, dialog: str) -> None:
+    """Small letters, the CSeq alone, another Call-ID: fuzzing found pjsua dialling for each."""
+    target = bridge.peer(PBX)
+    refer = pbx.request(
+        "REFER",
+        to_tag=dialog,
+        call="known",
+        headers=(f"Refer-To: <sip:1@{target.address}:{target.port}>",),
+    )
+    pbx.send(refer.replace(b"REFER", b"refer"))
+    bridge.settled(pbx)
+    ((token, _, _),) = bridge.call("take_requests")
+    bridge.call("answer_request", token, 501, [])
+    pbx.socket.settimeout(PATIENCE_S)
+    assert pbx.response()[0] == 501
+    other = refer.replace(b"CSeq: 2", b"CSeq: 3").replace(b"z9hG4bK", b"z9hG4bKx")
+    assert pbx.ask(other.replace(b"REFER sip", b"NOOP sip"))[0] == 400
+    assert pbx.ask(other.replace(b"3 REFER", b"3 NOOP"))[0] == 400
+    # The right tags under another Call-ID: PJSIP finds dialogs by their tags alone.
+    assert pbx.ask(other.replace(b"Call-ID: known@", b"Call-ID: other@"))[0] == 481
+    bridge.settled(pbx)
+    assert bridge.call("take_requests") == []
+    assert target.waiting() == []
+
+
+def test_mutilated_requests_inside_a_dialog_kill_nothing(
+    bridge: Bridge, pbx: Peer, dialog: str
+) -> None:
+    random = Random(3)
+    refer_to = "Refer-To: <sip:1@127.0.0.4?Replaces=a%3Bto-tag%3Db%3Bfrom-tag%3Dc>"
+    for number in range(1500):
+        method = random.choice(("REFER", "NOTIFY", "INFO", "INVITE"))
+        whole = bytearray(
+            pbx.request(
+                method,
+                to_tag="" if method == "INVITE" else dialog,
+                call=f"fuzz{number}" if method == "INVITE" else "known",
+                cseq=100 + number,
+                body=OFFER if method == "INVITE" else "Signal=5\r\n",
+                headers=(refer_to, "Replaces: a;to-tag=b;from-tag=c", "Event: refer"),
+            )
+        )
+        for _ in range(random.randrange(4)):
+            at = random.randrange(len(whole))
+            if random.random() < 0.3:
+                del whole[at : at + random.randrange(40)]
+            else:
+                whole[at] = random.randrange(256)
+        pbx.send(bytes(whole))
+        if number % 50 == 49:
+            bridge.settled(pbx)
+            for token, _, _ in bridge.call("take_requests"):
+                assert bridge.call("answer_request", token, random.choice((200, 489)), [])
+    bridge.settled(pbx)
+    pbx.waiting()
+    pbx.socket.settimeout(PATIENCE_S)
+    assert pbx.ask(pbx.request("BYE", to_tag=dialog, call="known", cseq=2**31 - 1))[0] == 200
+
+
 def test_replaces_is_kept_from_pjsua(bridge: Bridge, pbx: Peer, dialog: str) -> None:
     """Stock pjsua answers by itself: 481 for an unknown dialog, a swap for a known one."""
     for call, replaced in (("r1", "nobody"), ("r2", "known")):
@@ -683,7 +743,10 @@ def _child() -> None:
                 emit(error=str(error))
             else:
                 if name == "take_requests":
-                    result = [(token, call, message.decode()) for token, call, message in result]
+                    result = [
+                        (token, call, message.decode(errors="replace"))
+                        for token, call, message in result
+                    ]
                 elif name == "take_unknown_byes":
                     result = [message.decode() for message in result]
                 emit(result=result)

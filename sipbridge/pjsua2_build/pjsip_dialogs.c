@@ -44,8 +44,10 @@ typedef struct {
 static pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 static waiting_t g_waiting[WAITING]; /* under g_lock */
 static uint64_t g_last_token;        /* under g_lock */
+static unsigned g_untaken;           /* under g_lock; Python asks after every packet */
 static pjsip_endpoint *g_endpt;
 
+/* Method names are compared without case, as pjsua does: "refer" must not pass us either. */
 static const pj_str_t REFER = {"REFER", 5}, NOTIFY = {"NOTIFY", 6}, INFO = {"INFO", 4};
 
 static pj_bool_t on_rx_request(pjsip_rx_data *rdata);
@@ -73,6 +75,7 @@ on_unload(void)
     pthread_mutex_lock(&g_lock);
     memcpy(left, g_waiting, sizeof left);
     memset(g_waiting, 0, sizeof g_waiting);
+    g_untaken = 0;
     pthread_mutex_unlock(&g_lock);
     for (int i = 0; i < WAITING; i++)
         if (left[i].token)
@@ -91,6 +94,7 @@ keep(int call, pjsip_rx_data *clone, const pj_str_t *key)
     for (int i = 0; i < WAITING && !kept; i++) {
         if (g_waiting[i].token == 0) {
             g_waiting[i] = (waiting_t){++g_last_token, 0, call, clone, *key};
+            g_untaken++;
             kept = 1;
         }
     }
@@ -112,30 +116,44 @@ static pj_bool_t
 on_rx_request(pjsip_rx_data *rdata)
 {
     const pjsip_method *method = &rdata->msg_info.msg->line.req.method;
+    if (pjsip_method_cmp(method, &rdata->msg_info.cseq->method) != 0) {
+        /* RFC 3261 8.1.1.5: both must be the same. PJSIP's modules look at one or the other, so a
+         * REFER in the CSeq alone would pass us and be carried out by pjsua. */
+        if (method->id != PJSIP_ACK_METHOD)
+            pjsip_endpt_respond_stateless(g_endpt, rdata, PJSIP_SC_BAD_REQUEST, NULL, NULL, NULL);
+        return PJ_TRUE;
+    }
     if (rdata->msg_info.to->tag.slen == 0) {
         int status = 0;
         if (method->id == PJSIP_INVITE_METHOD)
             strip_replaces(rdata);
-        else if (pj_strcmp(&method->name, &REFER) == 0)
+        else if (pj_stricmp(&method->name, &REFER) == 0)
             status = PJSIP_SC_FORBIDDEN; /* nobody outside a call may make us place one */
-        else if (pj_strcmp(&method->name, &INFO) == 0)
+        else if (pj_stricmp(&method->name, &INFO) == 0)
             status = PJSIP_SC_CALL_TSX_DOES_NOT_EXIST; /* RFC 6086 section 4.2.2 */
         if (status) /* PJSIP would leave the sender without an answer */
             pjsip_endpt_respond_stateless(g_endpt, rdata, status, NULL, NULL, NULL);
         return status != 0;
     }
-    if (pj_strcmp(&method->name, &REFER) != 0 && pj_strcmp(&method->name, &NOTIFY) != 0 &&
-        pj_strcmp(&method->name, &INFO) != 0)
+    if (pj_stricmp(&method->name, &REFER) != 0 && pj_stricmp(&method->name, &NOTIFY) != 0 &&
+        pj_stricmp(&method->name, &INFO) != 0)
         return PJ_FALSE;
 
     pjsip_dialog *dialog = pjsip_ua_find_dialog(
         &rdata->msg_info.cid->id, &rdata->msg_info.to->tag, &rdata->msg_info.from->tag, PJ_TRUE);
-    if (dialog == NULL) /* the user agent layer answers 481 */
-        return PJ_FALSE;
-    const pjsua_call *call = dialog->mod_data[pjsua_var.mod.id];
-    if (call == NULL || rdata->msg_info.cseq->cseq <= dialog->remote.cseq) {
+    const pjsua_call *call = dialog != NULL ? dialog->mod_data[pjsua_var.mod.id] : NULL;
+    if (call == NULL) {
+        /* Not left to the user agent layer: that one finds dialogs by their tags alone, and would
+         * hand a REFER with another Call-ID to pjsua. */
+        if (dialog != NULL)
+            pjsip_dlg_dec_lock(dialog);
+        pjsip_endpt_respond_stateless(g_endpt, rdata, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST, NULL, NULL,
+                                      NULL);
+        return PJ_TRUE;
+    }
+    if (rdata->msg_info.cseq->cseq <= dialog->remote.cseq) {
         pjsip_dlg_dec_lock(dialog);
-        return PJ_FALSE; /* not a call, or out of order: the dialog answers 500 */
+        return PJ_FALSE; /* out of order: the dialog answers 500 */
     }
     const int index = call->index;
     dialog->remote.cseq = rdata->msg_info.cseq->cseq;
@@ -175,9 +193,10 @@ py_take_requests(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     waiting_t taken[WAITING];
     int count = 0;
     pthread_mutex_lock(&g_lock);
-    for (int i = 0; i < WAITING; i++) {
+    for (int i = 0; g_untaken && i < WAITING; i++) {
         if (g_waiting[i].token && !g_waiting[i].taken) {
             g_waiting[i].taken = 1;
+            g_untaken--;
             int at = count++; /* slots are reused: sort by token, the order of arrival */
             while (at > 0 && taken[at - 1].token > g_waiting[i].token) {
                 taken[at] = taken[at - 1];
