@@ -241,9 +241,8 @@ static void relay_voice(struct core *core, struct session *s, struct leg *from, 
     size_t count = size - RTP_HEADER;
     uint8_t kind = (uint8_t)((packet[1] & RTP_MARKER) |
                              (is_noise ? to->noise_type : to->voice_type));
-    if (!stream_forward(&to->out, packet, kind, by_table && !is_noise ? (uint32_t)count : 0, false,
-                        now))
-        return;
+    uint32_t samples = is_noise ? to->out.clock / 50 : by_table ? (uint32_t)count : 0;
+    if (!stream_forward(&to->out, packet, kind, samples, false, now)) return;
     if (!is_noise) {
         if (s->record && !s->paused) {
             record_add(core, s, to->name == AGENT ? 0 : 1, from->codec, get32(packet + 4),

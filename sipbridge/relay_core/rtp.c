@@ -66,11 +66,10 @@ bool receiver_count(struct receiver *r, uint16_t sequence, uint32_t timestamp, u
             r->window |= bit;
         }
         r->late++;
-        if (r->cycles + r->newest - (uint32_t)-ahead < r->base) {
-            r->base = r->cycles + r->newest - (uint32_t)-ahead;
-        }
         r->received++;
-        return true;
+        /* Before the first one that came: base may go below 0, it counts modulo 2^32. */
+        uint32_t extended = r->cycles + r->newest - (uint32_t)-ahead;
+        if ((int32_t)(extended - r->base) < 0) r->base = extended;
     }
     if (!timed) return true;
     /* Modulo 2^32, as a difference of timestamps is. */
@@ -190,7 +189,9 @@ bool stream_forward(struct out_stream *s, uint8_t *packet, uint8_t kind, uint32_
         if (step) {
             s->in_timestamp = timestamp;
             s->at = now;
-            s->samples = samples ? samples : ahead == 1 ? step : s->samples;
+            /* No packet is longer than 120 ms: a longer step is silence that was not sent. */
+            s->samples = samples ? samples
+                         : ahead == 1 && step <= s->clock * 12 / 100 ? step : s->samples;
         }
     } else {
         int verdict = judge(s, sequence, timestamp, ssrc, is_event, now);
