@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -305,7 +306,7 @@ def steps(packets: Sequence[Packet]) -> list[tuple[int, int]]:
     """(sequence, timestamp) differences between packets in the order sent."""
     return [
         ((b.sequence - a.sequence) & 0xFFFF, (b.timestamp - a.timestamp) & 0xFFFFFFFF)
-        for a, b in zip(packets, packets[1:], strict=False)
+        for a, b in itertools.pairwise(packets)
     ]
 
 
