@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -293,7 +294,7 @@ def test_a_tone_that_cannot_be_mixed_still_ends(codec: int) -> None:
 
 
 def test_clips_are_checked() -> None:
-    for wrong in (
+    wrong: list[Callable[[], Clip]] = [
         lambda: Clip(),
         lambda: Clip(b"ab", b"a"),
         lambda: Clip(codec=OPUS),
@@ -301,9 +302,10 @@ def test_clips_are_checked() -> None:
         lambda: Clip(codec=OPUS, packets=[b"x"], packet_ms=61),
         lambda: Clip(codec=OPUS, packets=[b"x" * 1489]),
         lambda: Clip(codec=OPUS, packets=["x"]),  # type: ignore[list-item]
-    ):
+    ]
+    for make in wrong:
         with pytest.raises(ValueError, match=r"clip|packet"):
-            wrong()
+            make()
     call = CallInCore()
     with pytest.raises(ValueError, match="1 to 8 files"):
         play(call)
