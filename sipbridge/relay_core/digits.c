@@ -132,13 +132,18 @@ bool sender_push(struct digit_sender *s, char digit) {
     return true;
 }
 
+void sender_clear(struct digit_sender *s) {
+    s->count = s->step = 0;
+    s->due = 0;
+}
+
 size_t sender_packet(struct digit_sender *s, struct out_stream *out, uint8_t payload_type,
-                     uint8_t packet[RTP_HEADER + EVENT_BYTES], ns_t now) {
+                     uint8_t packet[RTP_HEADER + EVENT_BYTES], bool beside, ns_t now) {
     if (!s->count || now < s->due) return 0;
     uint32_t frame = out->clock / 50;
     bool end = s->step >= UPDATES - 1;
     uint32_t duration = frame * (uint32_t)(end ? UPDATES : s->step + 1);
-    stream_emit_event(out, packet, payload_type, s->step == 0, now);
+    stream_emit_event(out, packet, payload_type, s->step == 0, beside, now);
     packet[12] = (uint8_t)event_code(s->queue[0]);
     packet[13] = (uint8_t)((end ? 0x80 : 0) | VOLUME);
     put16(packet + 14, (uint16_t)duration);

@@ -89,8 +89,10 @@ struct digit_sender {
 
 bool sender_push(struct digit_sender *, char digit);
 static inline bool sender_busy(const struct digit_sender *s) { return s->count > 0; }
-/* The packet that is due (16 bytes), 0 when none is. */
+/* Send none of what waits, nor the rest of what was begun. */
+void sender_clear(struct digit_sender *);
+/* The packet that is due (16 bytes), 0 when none is. beside: see stream_emit_event(). */
 size_t sender_packet(struct digit_sender *, struct out_stream *, uint8_t payload_type,
-                     uint8_t packet[RTP_HEADER + EVENT_BYTES], ns_t now);
+                     uint8_t packet[RTP_HEADER + EVENT_BYTES], bool beside, ns_t now);
 
 #endif

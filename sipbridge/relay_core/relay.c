@@ -20,9 +20,8 @@ static struct leg *other(struct session *s, const struct leg *leg) {
     return &s->leg[leg->name == CALLER ? AGENT : CALLER];
 }
 
-/* Who may be heard by this leg of what the other one says. */
+/* Whether the other leg's digits may go to this one. */
 static bool gate_open(const struct session *s, const struct leg *to) {
-    if (s->conference) return false; /* mixed instead */
     return to->name == AGENT ? s->caller_to_agent : to->name == CALLER && s->agent_to_caller;
 }
 
@@ -170,6 +169,17 @@ static bool emit_prompt(struct core *core, struct session *s, struct leg *leg, n
     return true;
 }
 
+/* A tone that can't be mixed (another codec) goes by unheard while the leg hears something else. */
+static void pass_by(struct play *p, ns_t now) {
+    const struct clip *clip = p->clip[p->file];
+    bool law = clip->codec == CODEC_PCMU;
+    p->offset += law ? FRAME : 1;
+    p->due = now + (law ? 20 : (ns_t)clip->packet_ms) * MS;
+    p->frames++;
+    p->failed++;
+    if (p->offset >= (law ? clip->samples : clip->packets)) next_file(p);
+}
+
 static void tick_play(struct core *core, struct session *s, struct leg *leg, ns_t now,
                       ns_t realtime) {
     struct play *p = &leg->play;
@@ -180,7 +190,8 @@ static void tick_play(struct core *core, struct session *s, struct leg *leg, ns_
     if (now - p->due > LONGEST_LAG) p->due = now;
     for (int i = 0; i < BURST && p->due <= now && !exhausted(p); i++) {
         if (p->mix && (s->conference || (!p->alone && now - leg->out.at < TONE_ALONE_AFTER))) {
-            p->due = now + 20 * MS; /* relayed packets carry it */
+            if (is_g711(leg->codec)) p->due = now + 20 * MS; /* relayed packets carry it */
+            else pass_by(p, now);
             break;
         }
         if (!emit_prompt(core, s, leg, now, realtime)) {
@@ -233,7 +244,7 @@ static void treat(struct leg *from, struct leg *to, uint8_t *payload, size_t cou
 
 static void relay_voice(struct core *core, struct session *s, struct leg *from, struct leg *to,
                         uint8_t *packet, size_t size, bool is_noise, ns_t now) {
-    if (!gate_open(s, to) || !can_hear(to)) return;
+    if (s->conference || !gate_open(s, to) || !can_hear(to)) return;
     if ((to->play.active && !to->play.mix) || sender_busy(&to->digits)) return;
     bool by_table = is_g711(from->codec) && is_g711(to->codec);
     if (from->codec != to->codec && !by_table) return;
@@ -244,9 +255,8 @@ static void relay_voice(struct core *core, struct session *s, struct leg *from, 
     size_t count = size - RTP_HEADER;
     uint8_t kind = (uint8_t)((packet[1] & RTP_MARKER) |
                              (is_noise ? to->noise_type : to->voice_type));
-    if (!stream_forward(&to->out, packet, kind, by_table && !is_noise ? (uint32_t)count : 0, false,
-                        now))
-        return;
+    uint32_t samples = is_noise ? to->out.clock / 50 : by_table ? (uint32_t)count : 0;
+    if (!stream_forward(&to->out, packet, kind, samples, false, now)) return;
     if (!is_noise) {
         if (s->record && !s->paused) {
             record_add(core, s, to->name == AGENT ? 0 : 1, from->codec, get32(packet + 4),
@@ -257,11 +267,15 @@ static void relay_voice(struct core *core, struct session *s, struct leg *from, 
     send_packet(core, s, to, packet, size);
 }
 
+/* What a leg hears is made here: a prompt, a conference. */
+static bool sounds_of_ours(const struct session *s, const struct leg *to) {
+    return s->conference || (to->play.active && !to->play.mix);
+}
+
 /* Digits that the gate let go, or that came by INFO, to the other side. */
 static void deliver(struct core *core, struct session *s, struct leg *from, const char *digits) {
     struct leg *to = other(s, from);
-    bool open = to->name == AGENT ? s->caller_to_agent : s->agent_to_caller;
-    for (; *digits && open && to->open; digits++) {
+    for (; *digits && gate_open(s, to) && to->open; digits++) {
         if (to->event_type >= 0 && can_hear(to)) {
             sender_push(&to->digits, *digits);
             session_wants_ticks(core, s);
@@ -275,6 +289,7 @@ static void deliver(struct core *core, struct session *s, struct leg *from, cons
 
 static void press_ended(struct core *core, struct session *s, struct leg *leg, char digit,
                         bool held, ns_t now) {
+    if (leg->name == CALLER && held) return; /* pressed while its digits go nowhere */
     if (held) {
         char released[MAX_CODE_DIGITS + 2];
         int code = gate_ends(&s->gate, &core->codes, digit, now, released);
@@ -294,26 +309,35 @@ static void press_ended(struct core *core, struct session *s, struct leg *leg, c
 static void relay_event(struct core *core, struct session *s, struct leg *leg, uint8_t *packet,
                         size_t size, ns_t now) {
     if (leg->name == HELPER) return;
-    /* Card data: the caller's digits go nowhere. */
-    if (leg->name == CALLER && s->paused) return;
     struct leg *to = other(s, leg);
     struct heard heard = event_hear(&leg->events, get32(packet + 8), get32(packet + 4),
                                     packet + RTP_HEADER, now);
     if (heard.before) press_ended(core, s, leg, heard.before, leg->press_held, now);
     if (heard.began) {
         char digit = event_digit(packet[RTP_HEADER]);
+        leg->press_sent = leg->press_beside = false;
         leg->press_held = leg->name == AGENT &&
                           gate_begins(&s->gate, &core->codes, digit, sender_busy(&to->digits));
         session_wants_ticks(core, s);
     }
+    /* Card data: the caller's digits go nowhere, nor does the rest of a press that began so. */
+    if (leg->name == CALLER && s->paused) leg->press_held = true;
     bool held = leg->press_held;
     if (heard.ended) press_ended(core, s, leg, heard.ended, held, now);
     if (held) stream_skip(&to->out, get16(packet + 2), get32(packet + 8));
     if (held || get32(packet + 4) != leg->events.timestamp) return;
-    /* A digit is heard through a prompt too: it is not sound. */
     if (to->event_type < 0 || !gate_open(s, to) || !can_hear(to) || sender_busy(&to->digits)) return;
-    uint8_t kind = (uint8_t)((packet[1] & RTP_MARKER) | to->event_type);
-    if (stream_forward(&to->out, packet, kind, 0, true, now)) send_packet(core, s, to, packet, size);
+    /* A digit is heard through a prompt too: it is not sound. Following its source from packet to
+     * packet would tear the event in pieces there. */
+    leg->press_beside |= sounds_of_ours(s, to);
+    if (leg->press_beside) {
+        stream_emit_event(&to->out, packet, (uint8_t)to->event_type, !leg->press_sent, true, now);
+    } else {
+        uint8_t kind = (uint8_t)((packet[1] & RTP_MARKER) | to->event_type);
+        if (!stream_forward(&to->out, packet, kind, 0, true, now)) return;
+    }
+    leg->press_sent = true;
+    send_packet(core, s, to, packet, size);
 }
 
 void leg_digit(struct core *core, struct session *s, struct leg *leg, char digit, ns_t now) {
@@ -331,6 +355,15 @@ void leg_digit(struct core *core, struct session *s, struct leg *leg, char digit
 
 /* ----------------------------------------------------------------------------- conference */
 
+static void jitter_take(struct jitter_buffer *j, int16_t *samples) {
+    for (int i = 0; i < FRAME; i++) {
+        uint32_t at = (j->read + (uint32_t)i) % JITTER_SAMPLES;
+        samples[i] = j->begun ? j->samples[at] : 0;
+        j->samples[at] = 0;
+    }
+    if (j->begun) j->read += FRAME;
+}
+
 static void jitter_put(struct jitter_buffer *j, uint32_t timestamp, const int16_t *samples,
                        size_t count) {
     int32_t ahead = (int32_t)(timestamp - j->read);
@@ -347,21 +380,13 @@ static void jitter_put(struct jitter_buffer *j, uint32_t timestamp, const int16_
     /* A clock that is faster than ours: leave a frame out before the delay grows. */
     j->early = ahead > 2 * JITTER_DELAY ? j->early + 1 : 0;
     if (j->early >= 25) {
-        j->read += FRAME;
+        int16_t left_out[FRAME];
+        jitter_take(j, left_out);
         j->early = 0;
     }
     for (size_t i = 0; i < count && (size_t)ahead + i < JITTER_SAMPLES; i++) {
         j->samples[(timestamp + i) % JITTER_SAMPLES] = samples[i];
     }
-}
-
-static void jitter_take(struct jitter_buffer *j, int16_t *samples) {
-    for (int i = 0; i < FRAME; i++) {
-        uint32_t at = (j->read + (uint32_t)i) % JITTER_SAMPLES;
-        samples[i] = j->begun ? j->samples[at] : 0;
-        j->samples[at] = 0;
-    }
-    if (j->begun) j->read += FRAME;
 }
 
 static int16_t clip16(int value) {
@@ -387,21 +412,19 @@ static void tick_conference(struct core *core, struct session *s, ns_t now, ns_t
             for (int from = 0; from < LEGS; from++) sum += from == i ? 0 : said[from][k];
             mixed[k] = clip16(sum);
         }
+        stream_emit(&to->out, packet, (uint8_t)to->voice_type, FRAME, now - to->out.at > 60 * MS,
+                    now);
         if (s->record && !s->paused && i != HELPER) {
             /* Channel 0 is the caller alone; channel 1 what the caller hears. */
-            g711_encode(CODEC_PCMU, i == AGENT ? said[CALLER] : mixed, packet, FRAME);
-            record_add(core, s, i == AGENT ? 0 : 1, CODEC_PCMU, s->mix_timestamp[i == CALLER],
-                       packet, FRAME, realtime);
+            g711_encode(CODEC_PCMU, i == AGENT ? said[CALLER] : mixed, packet + RTP_HEADER, FRAME);
+            record_add(core, s, i == AGENT ? 0 : 1, CODEC_PCMU, get32(packet + 4),
+                       packet + RTP_HEADER, FRAME, realtime);
         }
         if (to->play.active) add_tone(&to->play, mixed, FRAME, now, realtime);
         if (to->protect) ear_process(to->ear, mixed, FRAME);
         g711_encode(to->codec, mixed, packet + RTP_HEADER, FRAME);
-        stream_emit(&to->out, packet, (uint8_t)to->voice_type, FRAME, now - to->out.at > 60 * MS,
-                    now);
         send_packet(core, s, to, packet, RTP_HEADER + FRAME);
     }
-    s->mix_timestamp[0] += FRAME;
-    s->mix_timestamp[1] += FRAME;
 }
 
 static void conference_hear(struct leg *leg, const uint8_t *packet, size_t size) {
@@ -544,9 +567,9 @@ static void tick_session(struct core *core, struct session *s, ns_t now, ns_t re
         if (sender_busy(&leg->digits)) {
             uint8_t packet[PACKET_ROOM];
             size_t size;
-            if (leg->event_type < 0 || !can_hear(leg)) leg->digits.count = 0;
+            if (leg->event_type < 0 || !can_hear(leg)) sender_clear(&leg->digits);
             while ((size = sender_packet(&leg->digits, &leg->out, (uint8_t)leg->event_type, packet,
-                                         now)))
+                                         sounds_of_ours(s, leg), now)))
                 send_packet(core, s, leg, packet, size);
         }
     }
@@ -659,7 +682,7 @@ void session_close(struct core *core, struct session *s, ns_t now, ns_t realtime
     for (int i = 0; i < LEGS; i++) {
         if (s->leg[i].open) leg_close(core, s, (enum leg_name)i, realtime);
     }
-    if (s->tap) tap_add(core, s, 1, 0, 0, 0, NULL, 0, now);
+    if (s->tap && !s->paused) tap_add(core, s, 1, 0, 0, 0, NULL, 0, now);
     if (s->ticking) untick(core, s);
     core->session[s->handle % MAX_SESSIONS] = NULL;
     core->sessions--;
@@ -714,6 +737,7 @@ void leg_close(struct core *core, struct session *s, enum leg_name name, ns_t re
     leg->rtp_fd = leg->rtcp_fd = -1;
     leg->codec = CODEC_NONE;
     leg->voice_type = leg->event_type = leg->noise_type = -1;
+    if (name == AGENT) memset(&s->gate, 0, sizeof s->gate); /* a code that is not finished now */
 }
 
 void leg_promote(struct core *core, struct session *s) {
@@ -767,7 +791,10 @@ void session_allow(struct core *core, struct session *s, bool caller_to_agent,
             if (s->leg[i].jitter) memset(s->leg[i].jitter, 0, sizeof *s->leg[i].jitter);
         }
     }
-    if (paused && !s->paused) s->leg[AGENT].digits.count = 0;
+    if (paused && !s->paused) {
+        sender_clear(&s->leg[AGENT].digits);
+        s->leg[CALLER].press_held = true;
+    }
     s->caller_to_agent = caller_to_agent;
     s->agent_to_caller = agent_to_caller;
     s->tap = tap;

@@ -72,8 +72,8 @@ struct play {
 
 /* ---------------------------------------------------------------------------------- legs */
 
-/* What a leg said lately, for mixing: 320 ms of 8 kHz samples by timestamp. */
-enum { JITTER_SAMPLES = 2560, JITTER_DELAY = 400 };
+/* What a leg said lately, for mixing: 512 ms of 8 kHz samples by timestamp. */
+enum { JITTER_SAMPLES = 4096, JITTER_DELAY = 400 }; /* a power of 2: timestamps wrap */
 struct jitter_buffer {
     bool begun;
     uint32_t read;          /* timestamp of the next sample to be taken */
@@ -94,7 +94,9 @@ struct leg {
     /* in */
     struct receiver rx;
     struct event_receiver events;
-    bool press_held;
+    bool press_held;        /* the newest press goes nowhere, or waits in the gate */
+    bool press_sent;        /* a packet of it went to the other leg */
+    bool press_beside;      /* as packets of our own, beside a prompt or a conference */
     ns_t last_at;           /* of the newest accepted packet */
     uint64_t malformed, wrong_source, wrong_type, srtp_refused;
     struct rtcp rtcp;
@@ -122,7 +124,6 @@ struct session {
     uint64_t tapped, tap_dropped, recorded, record_dropped;
     bool ticking;
     ns_t conference_due;
-    uint32_t mix_timestamp[2];   /* of what a conference records */
     struct session *tick_next;
 };
 

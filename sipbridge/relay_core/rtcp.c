@@ -15,7 +15,9 @@ static uint64_t ntp(ns_t realtime) {
 static uint32_t middle(uint64_t ntp_time) { return (uint32_t)(ntp_time >> 16); }
 
 static size_t write_block(struct rtcp *c, struct receiver *r, uint8_t *at, ns_t now) {
-    uint64_t expected = receiver_expected(r), received = receiver_received(r);
+    /* Of the source that the block names; those before it have no block any more. */
+    uint64_t expected = receiver_expected_now(r), received = r->received;
+    bool sr_seen = c->sr_seen && c->sr_ssrc == r->ssrc;
     uint64_t since_expected = expected - r->expected_prior;
     int64_t since_lost = (int64_t)since_expected - (int64_t)(received - r->received_prior);
     r->expected_prior = expected;
@@ -31,8 +33,8 @@ static size_t write_block(struct rtcp *c, struct receiver *r, uint8_t *at, ns_t 
     put32(at + 4, (uint32_t)fraction << 24 | (uint32_t)lost);
     put32(at + 8, r->cycles + r->newest);
     put32(at + 12, r->jitter >> 4);
-    put32(at + 16, c->sr_seen ? c->last_sr : 0);
-    put32(at + 20, c->sr_seen ? (uint32_t)((now - c->last_sr_at) * 65536 / SECOND) : 0);
+    put32(at + 16, sr_seen ? c->last_sr : 0);
+    put32(at + 20, sr_seen ? (uint32_t)((now - c->last_sr_at) * 65536 / SECOND) : 0);
     return 24;
 }
 
@@ -102,6 +104,7 @@ bool rtcp_read(struct rtcp *c, const uint8_t *packet, size_t size, uint32_t our_
         if (p[1] != SR && p[1] != RR) continue;
         if (p[1] == SR) {
             c->last_sr = get32(p + 8) << 16 | get32(p + 12) >> 16;
+            c->sr_ssrc = get32(p + 4);
             c->last_sr_at = now;
             c->sr_seen = true;
         }

@@ -15,6 +15,7 @@ struct rtcp {
     char cname[17];          /* random (RFC 7022) */
     ns_t due;
     uint32_t last_sr;        /* middle 32 bits of the far end's newest NTP time stamp */
+    uint32_t sr_ssrc;        /* that sent it */
     ns_t last_sr_at;
     bool sr_seen;
     uint64_t reports;        /* that the far end sent */

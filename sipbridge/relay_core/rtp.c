@@ -38,6 +38,7 @@ static void receiver_begin(struct receiver *r, uint16_t sequence, uint32_t ssrc)
     r->cycles = 0;
     r->window = 1;
     r->received = 1;
+    r->expected_prior = r->received_prior = 0;
     r->transit = INT64_MIN;
 }
 
@@ -66,11 +67,10 @@ bool receiver_count(struct receiver *r, uint16_t sequence, uint32_t timestamp, u
             r->window |= bit;
         }
         r->late++;
-        if (r->cycles + r->newest - (uint32_t)-ahead < r->base) {
-            r->base = r->cycles + r->newest - (uint32_t)-ahead;
-        }
         r->received++;
-        return true;
+        /* Before the first one that came: base may go below 0, it counts modulo 2^32. */
+        uint32_t extended = r->cycles + r->newest - (uint32_t)-ahead;
+        if ((int32_t)(extended - r->base) < 0) r->base = extended;
     }
     if (!timed) return true;
     /* Modulo 2^32, as a difference of timestamps is. */
@@ -87,7 +87,11 @@ bool receiver_count(struct receiver *r, uint16_t sequence, uint32_t timestamp, u
 
 uint64_t receiver_expected(const struct receiver *r) {
     if (!r->begun) return r->past_expected;
-    return r->past_expected + (uint32_t)(r->cycles + r->newest - r->base) + 1;
+    return r->past_expected + receiver_expected_now(r);
+}
+
+uint32_t receiver_expected_now(const struct receiver *r) {
+    return r->begun ? r->cycles + r->newest - r->base + 1 : 0;
 }
 
 uint64_t receiver_received(const struct receiver *r) {
@@ -190,7 +194,9 @@ bool stream_forward(struct out_stream *s, uint8_t *packet, uint8_t kind, uint32_
         if (step) {
             s->in_timestamp = timestamp;
             s->at = now;
-            s->samples = samples ? samples : ahead == 1 ? step : s->samples;
+            /* No packet is longer than 120 ms: a longer step is silence that was not sent. */
+            s->samples = samples ? samples
+                         : ahead == 1 && step <= s->clock * 12 / 100 ? step : s->samples;
         }
     } else {
         int verdict = judge(s, sequence, timestamp, ssrc, is_event, now);
@@ -207,6 +213,7 @@ bool stream_forward(struct out_stream *s, uint8_t *packet, uint8_t kind, uint32_
     put16(packet + 2, (uint16_t)(sequence + s->sequence_offset));
     put32(packet + 4, timestamp + s->timestamp_offset);
     put32(packet + 8, s->ssrc);
+    if (is_event) s->event_timestamp = timestamp + s->timestamp_offset;
     return true;
 }
 
@@ -217,11 +224,11 @@ void stream_skip(struct out_stream *s, uint16_t sequence, uint32_t ssrc) {
     s->sequence_offset--;
 }
 
-static void write_header(struct out_stream *s, uint8_t *packet, uint8_t kind) {
+static void write_header(struct out_stream *s, uint8_t *packet, uint8_t kind, uint32_t timestamp) {
     packet[0] = RTP_PLAIN;
     packet[1] = kind;
     put16(packet + 2, s->sequence);
-    put32(packet + 4, s->timestamp);
+    put32(packet + 4, timestamp);
     put32(packet + 8, s->ssrc);
     s->sent++;
 }
@@ -233,22 +240,26 @@ void stream_emit(struct out_stream *s, uint8_t *packet, uint8_t payload_type, ui
     s->timestamp += begins ? advance_of(s, now) : s->samples;
     s->samples = samples;
     s->at = now;
-    write_header(s, packet, (uint8_t)(payload_type | (begins ? RTP_MARKER : 0)));
+    write_header(s, packet, (uint8_t)(payload_type | (begins ? RTP_MARKER : 0)), s->timestamp);
 }
 
 void stream_emit_event(struct out_stream *s, uint8_t *packet, uint8_t payload_type, bool begins,
-                       ns_t now) {
+                       bool beside, ns_t now) {
     stream_release(s);
     s->sequence++;
-    if (begins) {
+    if (begins && !beside) {
         s->timestamp += advance_of(s, now);
         s->samples = frame_of(s);
+        s->at = now;
     }
-    s->at = now;
-    write_header(s, packet, (uint8_t)(payload_type | (begins ? RTP_MARKER : 0)));
+    if (begins) s->event_timestamp = s->timestamp;
+    write_header(s, packet, (uint8_t)(payload_type | (begins ? RTP_MARKER : 0)),
+                 s->event_timestamp);
 }
 
-void stream_event_over(struct out_stream *s, uint32_t samples) { s->samples = samples; }
+void stream_event_over(struct out_stream *s, uint32_t samples) {
+    if (s->timestamp == s->event_timestamp) s->samples = samples;
+}
 
 uint32_t stream_newest_timestamp(const struct out_stream *s) {
     return s->following ? s->in_timestamp + s->timestamp_offset : s->timestamp;

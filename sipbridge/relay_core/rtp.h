@@ -47,7 +47,7 @@ struct receiver {
     uint64_t received;    /* of this source */
     uint64_t past_expected, past_received; /* of earlier sources */
     uint64_t duplicates, late;
-    uint64_t expected_prior, received_prior; /* at the last report */
+    uint64_t expected_prior, received_prior; /* of this source, at the last report */
     int64_t transit;      /* of the newest packet, in clock units */
     uint32_t jitter;      /* in clock units, times 16 */
 };
@@ -56,8 +56,11 @@ struct receiver {
  * the time of its first sample (a telephone-event's is not). */
 bool receiver_count(struct receiver *, uint16_t sequence, uint32_t timestamp, uint32_t ssrc,
                     uint32_t clock, bool timed, ns_t now);
+/* Of all sources; lost = expected - received. */
 uint64_t receiver_expected(const struct receiver *);
 uint64_t receiver_received(const struct receiver *);
+/* Of the newest source alone. */
+uint32_t receiver_expected_now(const struct receiver *);
 double receiver_jitter_ms(const struct receiver *, uint32_t clock);
 
 /* The one stream that a leg hears: one SSRC, sequence numbers and timestamps without a seam. It
@@ -79,6 +82,7 @@ struct out_stream {
     uint32_t timestamp_offset;
     uint16_t anchor_sequence;
     uint64_t anchor_sent;
+    uint32_t event_timestamp; /* of the newest telephone-event */
 };
 
 void stream_init(struct out_stream *, uint32_t ssrc, uint16_t sequence, uint32_t timestamp);
@@ -104,10 +108,11 @@ void stream_release(struct out_stream *);
 void stream_emit(struct out_stream *, uint8_t *packet, uint8_t payload_type, uint32_t samples,
                  bool begins, ns_t now);
 
-/* The same for a packet of a digit: the timestamp stays at the event's beginning. */
+/* The same for a packet of a digit: the timestamp stays at the event's beginning. beside: sound of
+ * our own goes on meanwhile, under timestamps that the event leaves alone. */
 void stream_emit_event(struct out_stream *, uint8_t *packet, uint8_t payload_type, bool begins,
-                       ns_t now);
-/* The event is over: what follows begins after it. */
+                       bool beside, ns_t now);
+/* The event is over: what follows, unless it was sent already, begins after it. */
 void stream_event_over(struct out_stream *, uint32_t samples);
 
 /* Timestamp and time of the newest packet, followed or not. */

@@ -114,7 +114,7 @@ void record_add(struct core *core, struct session *s, int channel, int codec, ui
     struct record_block *block = core->record_last;
     if (!block || block->used + length > RECORD_BLOCK) {
         /* The oldest frames are already whole chunks of a file's future: drop the newest. */
-        block = core->record_bytes + length <= core->record_limit ? malloc(sizeof *block) : NULL;
+        block = core->record_bytes + RECORD_BLOCK <= core->record_limit ? malloc(sizeof *block) : NULL;
         if (!block) {
             core->record_dropped++;
             s->record_dropped++;

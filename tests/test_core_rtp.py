@@ -1,0 +1,475 @@
+"""The one stream that a leg hears: lengths that lie, gaps, restarts, prompts; no seam in it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core_kit import (
+    AGENT,
+    CALLER,
+    EVENTS,
+    FRAME,
+    HEADER,
+    CallInCore,
+    Packet,
+    clip,
+    markers,
+    one_ssrc,
+    rtp,
+    steps,
+)
+
+PAYLOAD = bytes(range(160))
+
+
+def packet(first: int = 0x80, *, middle: bytes = b"", tail: bytes = b"") -> bytes:
+    return HEADER.pack(first, 0, 1, 160, 7) + middle + PAYLOAD + tail
+
+
+# ------------------------------------------------------------------------------- plain packets
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        packet(),
+        packet(0x82, middle=b"csrccsrc"),
+        packet(0x90, middle=b"\xbe\xde\x00\x02extextex"),
+        packet(0x90, middle=b"\xbe\xde\x00\x00"),
+        packet(0xA0, tail=b"\x00\x00\x00\x04"),
+        packet(0xA0, tail=b"\x01"),
+        packet(0xB1, middle=b"csrc\xbe\xde\x00\x01exte", tail=b"\x00\x02"),
+    ],
+)
+def test_csrcs_extension_and_padding_are_taken_off(data: bytes) -> None:
+    call = CallInCore()
+    call.inject(CALLER, data)
+    (out,) = call.sent()
+    assert (out.leg, out.payload) == (AGENT, PAYLOAD)
+    assert len(out.raw) == 172
+    assert call.tapped_audio()[0].payload == PAYLOAD
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        packet()[:11],
+        packet(0x00),
+        packet(0xC0),
+        HEADER.pack(0x8F, 0, 1, 1, 1) + b"c" * 59,
+        HEADER.pack(0x90, 0, 1, 1, 1) + b"\xbe\xde\x00",
+        HEADER.pack(0x90, 0, 1, 1, 1) + b"\xbe\xde\xff\xff" + PAYLOAD,
+        packet(0xA0, tail=b"\x00"),
+        packet(0xA0, tail=b"\xff"),
+        packet() + bytes(1500),
+    ],
+    ids=[
+        "empty",
+        "eleven bytes",
+        "version 0",
+        "version 3",
+        "CSRCs past the end",
+        "extension past the end",
+        "extension too long",
+        "padding of zero bytes",
+        "padding too long",
+        "longer than any voice packet",
+    ],
+)
+def test_lengths_that_lie_are_refused_and_counted(data: bytes) -> None:
+    call = CallInCore()
+    call.inject(CALLER, data)
+    assert call.sent() == []
+    assert call.tapped() == []
+    stats = call.stats(CALLER)
+    assert (stats["malformed"], stats["received"]) == (1, 0)
+
+
+@given(st.integers(0, 15), st.binary(min_size=1, max_size=400), st.data())
+def test_only_the_payload_of_a_decorated_packet_goes_on(
+    csrcs: int, payload: bytes, data: st.DataObject
+) -> None:
+    extension = data.draw(
+        st.one_of(st.none(), st.binary(max_size=40).map(lambda b: b[: len(b) // 4 * 4]))
+    )
+    padding = data.draw(st.integers(0, 20))
+    first = 0x80 | csrcs | (0x10 if extension is not None else 0) | (0x20 if padding else 0)
+    raw = HEADER.pack(first, 0, 5, 800, 9) + b"\xee" * 4 * csrcs
+    if extension is not None:
+        raw += b"\xbe\xde" + (len(extension) // 4).to_bytes(2, "big") + extension
+    raw += payload
+    if padding:
+        raw += bytes(padding - 1) + bytes([padding])
+    call = CallInCore()
+    call.inject(CALLER, raw)
+    assert [out.payload for out in call.sent()] == [payload]
+
+
+# ---------------------------------------------------------------------------------- one stream
+
+
+class Phone:
+    """What the agent's phone got of one call, in the order sent."""
+
+    def __init__(self) -> None:
+        self.call = CallInCore()
+        self.got: list[Packet] = []
+
+    def relay(
+        self,
+        sequence: int,
+        timestamp: int,
+        ssrc: int = 7,
+        *,
+        after: float = 0.02,
+        event: int | None = None,
+        marker: bool = False,
+        payload: bytes = FRAME,
+    ) -> bool:
+        kind = 0x80 if marker else 0
+        if event is not None:
+            payload, kind = bytes([5, 10]) + event.to_bytes(2, "big"), kind | EVENTS[CALLER]
+        self.call.inject(CALLER, rtp(payload, kind, sequence, timestamp, ssrc), after=after)
+        return self.take() == 1
+
+    def take(self) -> int:
+        new = self.call.sent(AGENT)
+        self.got += new
+        assert one_ssrc(self.got) or not self.got
+        return len(new)
+
+    def prompt(self, frames: int) -> None:
+        """Play a prompt of so many frames to its end."""
+        assert self.call.core.play(self.call.handle, AGENT, 1, [clip(160 * frames)], False, False)
+        self.call.run(0.02 * frames + 0.03)
+        self.take()
+        assert self.call.events("played")
+
+    def steps(self) -> list[tuple[int, int]]:
+        return steps(self.got)
+
+    def markers(self) -> list[int]:
+        return markers(self.got)
+
+
+def test_a_stream_begins_with_a_marker_and_goes_on_evenly_over_every_wrap() -> None:
+    phone = Phone()
+    for number in range(20):
+        phone.relay(65525 + number, 0xFFFFFF80 + 160 * number)
+    assert phone.steps() == [(1, 160)] * 19
+    assert phone.markers() == [0]
+
+
+def test_our_own_numbers_wrap_without_a_seam() -> None:
+    # 70000 packets: our sequence numbers wrap at least once, whatever they began with.
+    phone = Phone()
+    for number in range(70_000):
+        phone.call.inject(CALLER, rtp(b"\x11", 0, number, 160 * number), after=0.02)
+        if number % 1000 == 999:
+            phone.take()
+    assert set(phone.steps()) == {(1, 160)}
+    assert phone.markers() == [0]
+    stats = phone.call.stats(CALLER)
+    assert (stats["received"], stats["expected"]) == (70_000, 70_000)
+
+
+def test_two_legs_never_begin_with_the_same_numbers() -> None:
+    began = set()
+    for _ in range(20):
+        call = CallInCore()
+        call.say(CALLER)
+        call.say(AGENT)
+        began |= {(out.ssrc, out.sequence, out.timestamp) for out in call.sent()}
+    assert len({numbers[0] for numbers in began}) == 40
+    assert len({numbers[1] for numbers in began}) > 30
+    assert len({numbers[2] for numbers in began}) == 40
+
+
+def test_the_senders_marker_goes_on() -> None:
+    phone = Phone()
+    phone.relay(0, 0)
+    phone.relay(1, 160)
+    phone.relay(2, 320, marker=True)
+    assert phone.markers() == [0, 2]
+
+
+def test_lost_packets_leave_their_gap() -> None:
+    phone = Phone()
+    for number in (0, 1, 5, 6):
+        phone.relay(number, 160 * number)
+    assert phone.steps() == [(1, 160), (4, 640), (1, 160)]
+    assert phone.markers() == [0]
+    stats = phone.call.stats(CALLER)
+    assert (stats["received"], stats["expected"]) == (4, 7)
+
+
+def test_a_long_loss_leaves_its_gap_too() -> None:
+    phone = Phone()
+    phone.relay(0, 0)
+    phone.relay(500, 80_000, after=10)
+    assert phone.steps() == [(500, 80_000)]
+
+
+def test_reordered_packets_keep_their_places_and_doubles_are_dropped() -> None:
+    phone = Phone()
+    went = [phone.relay(number, 160 * number) for number in (0, 1, 3, 2, 2, 4, 4, 0)]
+    assert went == [True, True, True, True, False, True, False, False]
+    assert [(one.sequence - phone.got[0].sequence) & 0xFFFF for one in phone.got] == [0, 1, 3, 2, 4]
+    assert [(one.timestamp - phone.got[0].timestamp) & 0xFFFFFFFF for one in phone.got] == [
+        160 * n for n in (0, 1, 3, 2, 4)
+    ]
+    assert phone.markers() == [0]
+    stats = phone.call.stats(CALLER)
+    assert (stats["received"], stats["expected"], stats["duplicates"], stats["late"]) == (
+        5,
+        5,
+        3,
+        1,
+    )
+
+
+def test_packets_from_before_the_first_one_are_counted_over_the_wrap_too() -> None:
+    for first in (0, 2, 30_000):
+        call = CallInCore()
+        for number in (first, first - 3, first + 1):
+            call.inject(CALLER, rtp(sequence=number, timestamp=160 * number), after=0.02)
+        stats = call.stats(CALLER)
+        assert (stats["received"], stats["expected"], stats["late"]) == (3, 5, 1), first
+
+
+def test_a_double_is_neither_tapped_nor_recorded_twice() -> None:
+    call = CallInCore()
+    call.allow(record=True)
+    for _ in range(3):
+        call.inject(CALLER, rtp(), after=0.02)
+    assert len(call.sent()) == len(call.tapped_audio()) == len(call.recorded()) == 1
+    assert call.stats(CALLER)["duplicates"] == 2
+
+
+def test_another_ssrc_goes_on_where_the_first_ended() -> None:
+    phone = Phone()
+    phone.relay(10, 1600)
+    phone.relay(40_000, 3_000_000_000, ssrc=99)
+    phone.relay(40_001, 3_000_000_160, ssrc=99)
+    assert phone.steps() == [(1, 160), (1, 160)]
+    assert phone.markers() == [0, 1]
+    stats = phone.call.stats(CALLER)
+    assert (stats["received"], stats["expected"]) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("sequence", "timestamp"),
+    [(20_000, 320), (2, 2_000_000_000), (2, 0xFFFF0000), (60_000, 320)],
+    ids=["sequence ahead", "timestamp ahead", "timestamp back", "sequence back"],
+)
+def test_a_jump_is_taken_as_a_restart(sequence: int, timestamp: int) -> None:
+    phone = Phone()
+    phone.relay(0, 0)
+    phone.relay(1, 160)
+    phone.relay(sequence, timestamp)
+    phone.relay(sequence + 1, timestamp + 160)
+    assert phone.steps() == [(1, 160)] * 3
+    assert phone.markers() == [0, 2]
+
+
+def test_silence_that_was_not_sent_keeps_its_time() -> None:
+    phone = Phone()
+    phone.relay(0, 0)
+    phone.relay(1, 8000 * 30, after=30)
+    assert phone.steps() == [(1, 240_000)]
+    assert phone.markers() == [0]
+
+
+@pytest.mark.parametrize("ms", [10, 20, 30, 40, 60])
+def test_packets_of_every_length_go_through(ms: int) -> None:
+    phone = Phone()
+    count = 8 * ms
+    for number in range(5):
+        phone.relay(number, count * number, payload=b"\x11" * count, after=ms / 1000)
+    assert phone.steps() == [(1, count)] * 4
+    # A restart goes on after the last packet's own length, or whole frames of the time gone by.
+    phone.relay(30_000, 7, payload=b"\x11" * count, after=ms / 1000)
+    (step,) = phone.steps()[4:]
+    assert step == (1, {10: 160, 30: 320}.get(ms, count))
+
+
+@pytest.mark.parametrize("ms", [10, 20, 30, 40, 60])
+def test_a_prompt_comes_in_packets_of_the_legs_own_length(ms: int) -> None:
+    call = CallInCore(ptimes={AGENT: ms})
+    assert call.core.play(call.handle, AGENT, 1, [clip(4800)], False, False)
+    begin = call.now
+    at: list[float] = []
+    got: list[Packet] = []
+    while not call.events("played"):
+        call.run(0.01)
+        new = call.sent(AGENT)
+        got += new
+        at += [call.now] * len(new)
+    assert {len(one.payload) for one in got} == {8 * ms}
+    assert steps(got) == [(1, 8 * ms)] * (600 // ms - 1)
+    assert markers(got) == [0]
+    assert at[-1] - begin == pytest.approx(0.6 - ms / 1000, abs=0.021)
+    assert call.now - begin == pytest.approx(0.6, abs=0.03)
+
+
+def test_relay_prompt_relay_is_one_stream() -> None:
+    phone = Phone()
+    for number in range(3):
+        phone.relay(number, 160 * number)
+    phone.prompt(3)
+    # The caller spoke on meanwhile, unheard: no gap for that.
+    phone.relay(6, 960, after=0.0)
+    phone.relay(7, 1120)
+    assert [step[0] for step in phone.steps()] == [1] * 7
+    assert phone.steps()[:2] == [(1, 160)] * 2
+    assert all(160 <= step[1] <= 480 and step[1] % 160 == 0 for step in phone.steps())
+    assert phone.steps()[3:5] == [(1, 160)] * 2
+    assert phone.markers() == [0, 3, 6]
+
+
+def test_a_late_tick_is_not_heard_and_a_pause_is() -> None:
+    phone = Phone()
+    call = phone.call
+    call.core.play(call.handle, AGENT, 1, [clip(160 * 20)], False, False)
+    call.core.tick(call.now)
+    call.core.tick(call.now + 0.1)
+    call.core.tick(call.now + 0.11)
+    phone.take()
+    assert phone.steps() == [(1, 160)] * (len(phone.got) - 1)
+    assert len(phone.got) > 4
+    call.core.stop_play(call.handle, AGENT)
+    call.now += 2.11
+    phone.prompt(1)
+    assert phone.steps()[-1][0] == 1
+    # Two seconds less what had been sent ahead of time.
+    assert phone.steps()[-1][1] == pytest.approx(16_000, abs=480)
+
+
+def test_what_comes_too_late_after_a_change_is_not_sent_under_a_used_number() -> None:
+    phone = Phone()
+    phone.relay(10, 1600)
+    phone.call.allow(caller_to_agent=False)
+    phone.call.allow(caller_to_agent=True)
+    phone.relay(12, 1920)
+    assert not phone.relay(11, 1760)
+    assert phone.relay(13, 2080)
+    assert phone.steps() == [(1, 160), (1, 160)]
+
+
+def test_a_flow_that_opens_again_has_no_gap_for_what_was_held_back() -> None:
+    phone = Phone()
+    phone.relay(1, 160)
+    phone.call.allow(caller_to_agent=False)
+    for number in range(2, 100):
+        assert not phone.relay(number, 160 * number)
+    phone.call.allow(caller_to_agent=True)
+    phone.relay(100, 16_000)
+    assert phone.markers() == [0, 1]
+    # Two seconds went by, and the phone is told so.
+    assert phone.steps() == [(1, 99 * 160)]
+
+
+def test_event_packets_share_their_timestamp_and_voice_goes_on_after_them() -> None:
+    phone = Phone()
+    phone.relay(0, 0)
+    for number in range(5):
+        phone.relay(1 + number, 160, event=160 * (number + 1))
+    phone.relay(6, 160 + 5 * 160)
+    assert phone.steps() == [(1, 160), (1, 0), (1, 0), (1, 0), (1, 0), (1, 800)]
+    # Cut off in the middle of an event, a prompt begins at the right time.
+    for number in range(50):
+        phone.relay(7 + number, 160 + 6 * 160, event=160 * (number + 1))
+    begins = len(phone.got)
+    phone.prompt(1)
+    assert phone.steps()[begins - 1][0] == 1
+    assert phone.steps()[begins - 1][1] == pytest.approx(51 * 160, abs=320)
+
+
+def test_voice_sent_beside_an_event_does_not_tear_the_stream() -> None:
+    phone = Phone()
+    phone.relay(0, 0)
+    for number in range(5):
+        phone.relay(1 + 2 * number, 160, event=160 * (number + 1))
+        phone.relay(2 + 2 * number, 160 + 160 * number)
+    assert phone.markers() == [0]
+    assert {step[0] for step in phone.steps()} == {1}
+    events = [one for one in phone.got if one.payload_type == EVENTS[AGENT]]
+    assert len(events) == 5
+    assert len({one.timestamp for one in events}) == 1
+
+
+# ---------------------------------------------------------- silence that was not sent (RFC 3389)
+
+
+def test_comfort_noise_changes_its_payload_type_and_is_not_audio() -> None:
+    call = CallInCore(noise={CALLER: 13, AGENT: 19})
+    call.allow(record=True)
+    call.say(CALLER)
+    call.inject(CALLER, rtp(b"\x40", 13, 1001, 50_160, 0x1000), after=0.02)
+    call.inject(CALLER, rtp(b"\x41", 13, 1002, 50_160 + 1600, 0x1000), after=0.2)
+    call.inject(CALLER, rtp(FRAME, 0x80, 1003, 50_160 + 3200, 0x1000), after=0.2)
+    got = call.sent(AGENT)
+    assert [(one.payload_type, one.payload) for one in got] == [
+        (0, FRAME),
+        (19, b"\x40"),
+        (19, b"\x41"),
+        (0, FRAME),
+    ]
+    assert steps(got) == [(1, 160), (1, 1600), (1, 1600)]
+    assert markers(got) == [0, 3]
+    assert len(call.tapped_audio()) == len(call.recorded()) == 2
+
+
+def test_comfort_noise_is_not_sent_where_it_was_not_negotiated() -> None:
+    call = CallInCore(noise={CALLER: 13})
+    call.say(CALLER)
+    call.inject(CALLER, rtp(b"\x40", 13, 1001, 50_160, 0x1000), after=0.02)
+    assert len(call.sent()) == 1
+    assert call.stats(CALLER)["received"] == 2
+
+
+def test_after_comfort_noise_a_prompt_begins_without_a_hole() -> None:
+    call = CallInCore(noise={CALLER: 13, AGENT: 13})
+    call.say(CALLER)
+    call.inject(CALLER, rtp(b"\x40", 13, 1001, 50_160, 0x1000), after=0.02)
+    call.inject(CALLER, rtp(b"\x40", 13, 1002, 50_160 + 4000, 0x1000), after=0.5)
+    call.core.play(call.handle, AGENT, 1, [clip(320)], False, False)
+    call.run(0.02)
+    got = call.sent(AGENT)
+    assert steps(got)[2] == (1, 160)
+
+
+# ------------------------------------------------------------------------------------ anything
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 65535),
+            st.integers(0, 2**32 - 1),
+            st.integers(0, 3),
+            st.sampled_from(["voice", "event", "prompt", "release"]),
+        ),
+        max_size=60,
+    )
+)
+def test_whatever_comes_the_stream_stays_one_and_no_number_is_used_for_two_packets(
+    arrivals: list[tuple[int, int, int, str]],
+) -> None:
+    phone = Phone()
+    for sequence, timestamp, ssrc, what in arrivals:
+        if what == "prompt":
+            phone.prompt(1)
+        elif what == "release":
+            phone.call.allow(caller_to_agent=False)
+            phone.call.allow(caller_to_agent=True)
+        else:
+            phone.relay(sequence, timestamp, ssrc, event=160 if what == "event" else None)
+    stats = phone.call.stats(AGENT)
+    assert stats["sent"] == len(phone.got)
+    # A new source is anchored behind the newest packet: at most 60 packets of 3000 steps ahead
+    # never come around to a used number here.
+    assert len({one.sequence for one in phone.got}) == len(phone.got)
