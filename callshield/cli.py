@@ -180,6 +180,30 @@ def bench_table(
     raise typer.Exit(run_table(calls or [100, 300, 600], seconds, out))
 
 
+@bench_app.command("stall")
+def bench_stall(
+    calls: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    seconds: Annotated[float, typer.Option(min=0.5, max=60)] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Let the media worker's Python stand still under load, and see what the calls notice."""
+    from sipbridge.bench_stall import run
+
+    raise typer.Exit(run(calls, seconds, as_json=as_json))
+
+
+@bench_app.command("faults")
+def bench_faults(
+    calls: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    seconds: Annotated[float, typer.Option(min=2, max=600, help="Before, and after.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Kill detector and notifier of a whole node under load, and see what the calls notice."""
+    from callshield.bench_faults import run
+
+    raise typer.Exit(run(calls, seconds, as_json=as_json))
+
+
 @token_app.command("create")
 def token_create(
     role: Annotated[RoleName, typer.Option()],

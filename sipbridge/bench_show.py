@@ -145,7 +145,9 @@ def machine() -> list[str]:
 
 
 def _row(load: Load, result: RelayBench) -> str:
-    one, other = result.worker, result.reference
+    one = result.worker
+    reference_us = result.reference.us_per_packet if result.reference is not None else None
+    ratio = one.us_per_packet / reference_us if reference_us else None
     cells = [
         str(load.calls),
         "on" if load.tap else "off",
@@ -154,8 +156,8 @@ def _row(load: Load, result: RelayBench) -> str:
         f"{one.cpu_core_pct:.1f}",
         f"{one.us_per_packet:.2f}",
         _or_dash(one.relay_us_per_packet, ".2f"),
-        _or_dash(other and other.us_per_packet, ".2f"),
-        _or_dash(other and one.us_per_packet / other.us_per_packet, ".2f"),
+        _or_dash(reference_us, ".2f"),
+        _or_dash(ratio, ".2f"),
         *(f"{one.added_latency_ms[name]:.2f}" for name in ("p50", "p99", "max")),
         f"{one.lost} of {one.sent}",
         _or_dash(one.tap_delivered_pct, ".2f"),
@@ -232,19 +234,14 @@ def draw_histogram(result: RelayBench, path: Path) -> None:
     longest_ms = 0.0
     for (name, one), colour in zip(named, ("tab:blue", "tab:orange"), strict=False):
         edges_ms = [step * HISTOGRAM_STEP_MS for step in range(len(one.histogram) + 1)]
-        axes.stairs(
-            one.histogram,
-            edges_ms,
-            fill=True,
-            alpha=0.5,
-            color=colour,
-            label=(
-                f"{name}: p50 {one.added_latency_ms['p50']:.2f}, p99 {one.added_latency_ms['p99']:.2f}, "
-                f"max {one.added_latency_ms['max']:.2f} ms; {one.lost} of {one.sent:,} lost"
-            ),
+        added_ms = one.added_latency_ms
+        label = (
+            f"{name}: p50 {added_ms['p50']:.2f}, p99 {added_ms['p99']:.2f}, "
+            f"max {added_ms['max']:.2f} ms; {one.lost} of {one.sent:,} lost"
         )
-        axes.axvline(one.added_latency_ms["p99"], color=colour, ls=":", lw=1.2)
-        longest_ms = max(longest_ms, one.added_latency_ms["max"])
+        axes.stairs(one.histogram, edges_ms, fill=True, alpha=0.5, color=colour, label=label)
+        axes.axvline(added_ms["p99"], color=colour, ls=":", lw=1.2)
+        longest_ms = max(longest_ms, added_ms["max"])
     axes.set(
         xlabel="added latency, ms (dotted: p99)",
         ylabel=f"packets in {1000 * HISTOGRAM_STEP_MS:.0f} µs",
