@@ -4,8 +4,8 @@ The real worker process, with a real configuration, is set up over its real cont
 comes from another process (:mod:`sipbridge.bench_load`), the tap is read by a third. Where
 rtpengine is installed it carries the same load in the same run, as the reference.
 
-* CPU is user and system time of the whole process, from ``/proc/PID/stat``, over the packets
-  that came through.
+* CPU is user and system time of the whole process (``/proc/PID/task/*/schedstat``), over the
+  packets that came through.
 * Added latency is the time from the sender's call to the arrival in the far end's socket
   (kernel time stamp), less the **median** of direct socket-to-socket flows of the same generator
   in the same run: the path's own jitter stays in the figures.

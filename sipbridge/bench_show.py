@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from callshield import __version__
 from callshield.errors import SetupError
 from sipbridge.bench_relay import (
     HISTOGRAM_STEP_MS,
@@ -135,7 +136,7 @@ def machine() -> list[str]:
         f"{os.cpu_count()} cores of {model.group(1) if model else platform.machine()}",
         f"Linux {platform.release()}",
         f"Python {platform.python_version()}, uvloop {version('uvloop')}",
-        f"Callshield {version('callshield')}",
+        f"Callshield {__version__}",
     ]
     if (binary := Rtpengine.installed()) is not None:
         # It prints its version on standard error.

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import math
-import os
 import random
 import secrets
 import sys
@@ -51,7 +50,7 @@ Ends = list[tuple[str, int]]
 
 
 def cpu_s(pid: int, thread: str = "") -> float:
-    """User and system seconds of a process, all threads (proc(5)).
+    """User and system seconds of a process' living threads (schedstat of proc(5), to the ns).
 
     Args:
         pid: the process.
@@ -60,16 +59,12 @@ def cpu_s(pid: int, thread: str = "") -> float:
     Raises:
         FileNotFoundError: the process is gone.
     """
-    stats = [Path(f"/proc/{pid}/stat")]
-    if thread:
-        stats = list(Path(f"/proc/{pid}/task").glob("*/stat"))
-    ticks = 0
-    for path in stats:
-        head, _, rest = path.read_text().rpartition(")")
-        if not thread or head.partition("(")[2] == thread:
-            fields = rest.split()
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    total_ns = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if not thread or (task / "comm").read_text().strip() == thread:
+                total_ns += int((task / "schedstat").read_text().split()[0])
+    return total_ns / 1e9
 
 
 def rss_mib(pid: int) -> float:
