@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import pytest
+from pylibsrtp import Policy, Session
 
 from tests.core_kit import (
     ADDRESSES,
@@ -23,9 +24,6 @@ from tests.core_kit import (
     steps,
 )
 from tests.core_rtcp import block, decode, description, receiver_report
-
-pylibsrtp = pytest.importorskip("pylibsrtp", reason="the far end of the SRTP tests")
-Policy, Session = pylibsrtp.Policy, pylibsrtp.Session
 
 PROFILES = (
     Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
