@@ -15,6 +15,7 @@ from rich.console import Console
 
 from callshield import __version__
 from callshield.errors import CallshieldError
+from callshield.recordings import recordings_app
 from callshield.settings import load_settings
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ bench_app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 token_app = typer.Typer(help="Access to the consoles and the API.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 app.add_typer(token_app, name="token")
+app.add_typer(recordings_app, name="recordings")
 
 Config = Annotated[Path, typer.Option(help="The node's configuration (TOML).")]
 DEFAULT_CONFIG = Path("callshield.toml")

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from callshield.settings import AgentSettings, PeerSettings, Settings
+from callshield.settings import AgentSettings, PeerSettings, Settings, SupervisorSettings
 
 _HEAD = """\
 # Configuration
@@ -81,6 +81,8 @@ def page() -> str:
             lines += _section("[[peers]]", PeerSettings)
         elif name == "agents":
             lines += _section("[agents.ID]", AgentSettings)
+        elif name == "supervisors":
+            lines += _section("[supervisors.ID]", SupervisorSettings)
         elif get_origin(kind) is None:
             lines += _section(f"[{name}]", kind)
     return _HEAD + "\n".join(lines) + "\n"

@@ -32,11 +32,13 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("prompts", _prompts),
         ("acoustic model", _model),
         ("folders", _folders),
+        ("recording", _recording),
         ("descriptors", _descriptors),
         ("peers", _peers),
         ("agents", _agents),
         ("sip.pbx port", lambda s: _sip_port(s.sip.pbx, "sip.pbx")),
         ("sip.phone port", lambda s: _sip_port(s.sip.phone, "sip.phone")),
+        ("sip tls", _tls),
         ("media ports", _media_ports),
         ("web port", _web_port),
     ]
@@ -58,9 +60,11 @@ def _pjsua2(settings: Settings) -> str:
         import pjsip_guard
     except ImportError as error:
         raise _Failed(f"pjsua2 is not installed ({error}): run ./run setup") from None
+    from sipbridge.pjsip_stack import SPARE_LEGS
+
     info = pjsip_guard.info()
     limit = int(info["max_calls"])
-    needed = 2 * settings.sip.admission_limit
+    needed = 2 * settings.sip.admission_limit + SPARE_LEGS
     if limit < needed:
         raise _Failed(
             f"{limit} call legs, {needed} needed for sip.admission_limit = "
@@ -113,6 +117,32 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
+def _recording(settings: Settings) -> str:
+    from sipbridge.recording_keys import load_keys
+
+    recording = settings.recording
+    if not recording.enabled:
+        return "off"
+    if settings.notice.prompt_dir is None and "recording" not in settings.notice.prompts:
+        raise _Failed(
+            'calls are recorded, but no notice says so: add "recording" to notice.prompts'
+        )
+    keys = load_keys(recording.key_file)
+    existing = _existing(recording.directory)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise _Failed(
+            f"recording.directory: this user cannot write to {existing}: chown it, or choose "
+            "another"
+        )
+    free_mib = shutil.disk_usage(existing).free >> 20
+    if free_mib < recording.min_free_mib:
+        raise _Failed(
+            f"{recording.directory}: {free_mib} MiB free, {recording.min_free_mib} needed "
+            "(recording.min_free_mib)"
+        )
+    return f"{recording.directory} ({free_mib} MiB free), node key {keys.ids()[0]}"
+
+
 def _descriptors(settings: Settings) -> str:
     import resource
 
@@ -153,6 +183,25 @@ def _sip_port(side: SideSettings, key: str) -> str:
             "uses it (ss -lnp; a running node does too), or choose another"
         ) from None
     return f"{side.bind}:{side.port} free (UDP and TCP)"
+
+
+def _tls(settings: Settings) -> str:
+    from sipbridge.tls_files import check_tls_files
+
+    on = []
+    for key, side in (("sip.pbx", settings.sip.pbx), ("sip.phone", settings.sip.phone)):
+        if not side.tls.enabled:
+            continue
+        check_tls_files(side.tls, f"{key}.tls")
+        try:
+            _bind(side.bind, side.tls.port, socket.SOCK_STREAM)
+        except OSError as error:
+            raise _Failed(
+                f"{key}.tls: {side.bind} port {side.tls.port} cannot be opened "
+                f"({error.strerror}): stop what uses it, or choose another"
+            ) from None
+        on.append(f"{side.bind}:{side.tls.port}")
+    return f"{' and '.join(on)} free, certificates readable" if on else "off"
 
 
 def _media_ports(settings: Settings) -> str:

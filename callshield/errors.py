@@ -11,6 +11,9 @@
     │   ├── TapError            a batch on the tap that is not ours
     │   └── CodecError          a payload that its codec cannot decode
     ├── BusError                a local socket between our processes failed
+    ├── RecordingError          a recording cannot be written, read or exported
+    │   ├── RecordingKeyError   a node key is missing, wrong or badly kept
+    │   └── RecordingDamaged    a file is not as the recorder wrote it
     └── DetectorModelError      a model file is missing or is not the one its card names
 
 ``str(error)`` is a sentence that tells a person what to do.
@@ -67,6 +70,18 @@ class CodecError(ProtocolError):
 
 class BusError(CallshieldError):
     """A local socket between two of our processes failed."""
+
+
+class RecordingError(CallshieldError):
+    """A recording cannot be written, read or exported."""
+
+
+class RecordingKeyError(RecordingError):
+    """A node key is missing, is not the one that a file needs, or lies open to others."""
+
+
+class RecordingDamaged(RecordingError):
+    """A recording is not as the recorder wrote it: changed, cut up or put together anew."""
 
 
 class DetectorModelError(CallshieldError):

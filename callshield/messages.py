@@ -39,9 +39,11 @@ __all__ = [
     "DigitReceived",
     "DigitUndelivered",
     "EarChanged",
+    "EarDose",
     "EarUpdate",
     "Event",
     "FlowUpdate",
+    "HearingDose",
     "Hello",
     "HelperChanged",
     "LegName",
@@ -360,6 +362,9 @@ class HelperChanged(_Message, tag="helper.changed", frozen=True, kw_only=True):
     state: Literal["calling", "joined", "took_over", "left", "unreachable"]
     role: Literal["supervisor", "manager"]
     by: str = ""
+    """Who asked for this: ``supervisor:<token id>`` or ``agent:…``."""
+    helper_id: str = ""
+    """Id of the configured person whose phone it is; never a name."""
     pbx_call_id: str = ""
 
 
@@ -370,6 +375,25 @@ class EarChanged(_Message, tag="ear.changed", frozen=True, kw_only=True):
     call_id: str
     softening: bool
     levelling: bool
+
+
+class EarDose(_Message, tag="ear.dose", frozen=True, kw_only=True):
+    """What the agent's headset gave in this shift; shown to this agent only (docs/hearing.md)."""
+
+    ts: float
+    call_id: str
+    agent_id: str
+    heard_s: float
+    level_dba: float
+    """Mean A-weighted level at the ear; 0 for silence."""
+    lex_8h_dba: float
+    """The same energy spread over eight hours (Directive 2003/10/EC)."""
+    dose_pct: float
+    """100: 85 dB(A) for eight hours."""
+    action_value: Literal["none", "lower", "upper"]
+    """Reached: 80 (lower) or 85 dB(A) (upper)."""
+    estimate: bool
+    """The headset was never calibrated."""
 
 
 Event = (
@@ -390,6 +414,7 @@ Event = (
     | RecordingChanged
     | HelperChanged
     | EarChanged
+    | EarDose
     | NodeDegraded
     | CallSnapshot
 )
@@ -550,6 +575,14 @@ class EarUpdate(_Message, tag="ear", frozen=True, kw_only=True):
     levelling: bool
 
 
+class HearingDose(_Message, tag="dose", frozen=True, kw_only=True):
+    """What the agent's leg was given to hear since the last one."""
+
+    call_id: str
+    a_weighted_sum_sq: float
+    samples: int
+
+
 class PlayPrompts(_Message, tag="play", frozen=True, kw_only=True):
     """Play WAV files to one leg, one after the other; replaces what is playing there."""
 
@@ -684,6 +717,8 @@ MediaMessage = (
     | CloseLeg
     | PromoteHelper
     | EarUpdate
+    | HearingDose
+    | NodeDegraded
     | RecordingChanged
     | LegUpdate
     | FlowUpdate

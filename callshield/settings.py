@@ -21,6 +21,11 @@ from callshield.errors import ConfigurationError
 
 Language = Literal["ko", "en", "zh", "ja"]
 Port = Annotated[int, Field(ge=1, le=65535)]
+VoiceCodec = Literal["PCMU", "PCMA", "G722", "OPUS"]
+SrtpMode = Literal["off", "optional", "required"]
+SrtpSuite = Literal[
+    "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_256_GCM", "AEAD_AES_128_GCM"
+]
 
 #: ``sip:user@host[:port][;params]`` (RFC 3261 section 19.1), no headers part.
 SIP_URI = re.compile(
@@ -29,11 +34,31 @@ SIP_URI = re.compile(
 )
 
 
+def uri_transport(uri: str) -> Literal["udp", "tcp", "tls"]:
+    """What carries SIP to a URI (RFC 3261 section 19.1.2): TLS for ``sips:`` too."""
+    params = uri.lower().split(";")[1:]
+    if uri.lower().startswith("sips:") or "transport=tls" in params:
+        return "tls"
+    return "tcp" if "transport=tcp" in params else "udp"
+
+
 def _address(value: str) -> str:
     try:
         return str(ipaddress.ip_address(value))
     except ValueError:
         raise ValueError("an IPv4 or IPv6 address") from None
+
+
+def _phone_uri(value: str) -> str:
+    match = SIP_URI.match(value)
+    if not match:
+        raise ValueError("a SIP URI like sip:1001@192.0.2.20:5060")
+    try:
+        ipaddress.ip_address(match["host"].strip("[]"))
+    except ValueError:
+        # A name would be looked up while every other call of the node waits.
+        raise ValueError("an address as the host, like sip:1001@192.0.2.20:5060") from None
+    return value
 
 
 def _network(value: str) -> str:
@@ -64,6 +89,44 @@ class NodeSettings(_Section):
     """A clean stop lets running calls finish for at most this long."""
 
 
+class TlsSettings(_Section):
+    """``[sip.pbx.tls]``: SIP over TLS on this side; off while there is no certificate."""
+
+    port: Port = 5061
+    """TCP port of SIP over TLS."""
+    certificate: Path | None = None
+    """PEM file of our certificate, with the chain behind it."""
+    private_key: Path | None = None
+    """PEM file of its key, not encrypted; only its owner may read it."""
+    ca_file: Path | None = None
+    """PEM file of the authorities that far ends are checked against."""
+    verify_server: bool = True
+    """Far ends that we connect to must show a certificate of ``ca_file`` for their address."""
+    require_client_certificate: bool = False
+    """Far ends that connect to us must show a certificate of ``ca_file``."""
+
+    @property
+    def enabled(self) -> bool:
+        return self.certificate is not None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> TlsSettings:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key, both or none")
+        if self.require_client_certificate and self.ca_file is None:
+            raise ValueError("ca_file where client certificates are required")
+        if self.certificate is not None and self.verify_server and self.ca_file is None:
+            raise ValueError("ca_file, or verify_server = false")
+        return self
+
+
+class PhoneTlsSettings(TlsSettings):
+    """``[sip.phone.tls]``: the same keys with another default port."""
+
+    port: Port = 5063
+    """TCP port of SIP over TLS."""
+
+
 class SideSettings(_Section):
     """``[sip.pbx]`` and ``[sip.phone]``: one side's addresses."""
 
@@ -80,6 +143,34 @@ class SideSettings(_Section):
     networks: list[str] = []
     """Networks from which media (and, on the phone side, SIP) may come besides the address in
     the SDP: phones behind NAT."""
+    codecs: Annotated[list[VoiceCodec], Field(min_length=1)] = ["PCMU", "PCMA", "G722", "OPUS"]
+    """Voice codecs that are taken; the order counts only where we are the first to offer."""
+    srtp: SrtpMode = "off"
+    """``off``: RTP/SAVP gets 488; ``optional``: taken, and RTP/AVP with keys offered;
+    ``required``: RTP/SAVP only."""
+    srtp_over_plain: bool = False
+    """Let SRTP keys go over unencrypted SIP, where everybody on the way can read them."""
+    srtp_suites: Annotated[list[SrtpSuite], Field(min_length=1)] = [
+        "AES_CM_128_HMAC_SHA1_80",
+        "AES_CM_128_HMAC_SHA1_32",
+        "AEAD_AES_256_GCM",
+        "AEAD_AES_128_GCM",
+    ]
+    """SRTP suites (RFC 4568, RFC 7714) in the order of our offers."""
+    tls: TlsSettings = TlsSettings()
+
+    @field_validator("codecs", "srtp_suites")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if len(set(value)) != len(value):
+            raise ValueError("each entry once")
+        return value
+
+    @model_validator(mode="after")
+    def _keys_can_travel(self) -> SideSettings:
+        if self.srtp == "required" and not (self.tls.enabled or self.srtp_over_plain):
+            raise ValueError("a tls table (or srtp_over_plain = true) where srtp is required")
+        return self
 
     @field_validator("bind", "advertised", "rtp_bind")
     @classmethod
@@ -118,6 +209,7 @@ class PhoneSideSettings(SideSettings):
     """SIP port, UDP and TCP."""
     rtp_ports: tuple[Port, Port] = (25000, 29999)
     """First and last port; each call takes an even RTP port and the odd RTCP port above it."""
+    tls: PhoneTlsSettings = PhoneTlsSettings()
 
 
 class SipSettings(_Section):
@@ -155,16 +247,45 @@ class SipSettings(_Section):
     """Digits on the agent's phone that call a supervisor."""
     skip_notice_code: str = Field(r"*0#", pattern=r"^[0-9*#]{2,8}$")
     """Digits on the agent's phone that skip the notice in an emergency (nothing is tapped)."""
+    pause_code: str = Field(r"*7#", pattern=r"^[0-9*#]{2,8}$")
+    """Digits on the agent's phone that pause recording and analysis, and resume them."""
+    levelling_code: str = Field(r"*6#", pattern=r"^[0-9*#]{2,8}$")
+    """Digits on the agent's phone that turn levelling off, or on again."""
+    soften_code: str = Field(r"*5#", pattern=r"^[0-9*#]{2,8}$")
+    """Digits on the agent's phone that turn softening on, or off again."""
+    hand_over_code: str = Field(r"*4#", pattern=r"^[0-9*#]{2,8}$")
+    """Digits on the agent's phone that hand the call over to the responsible manager."""
+    transfer_hosts: list[str] = []
+    """Further hosts that a transfer may name, such as the SIP domain of the phones. Allowed
+    without this: the peers' addresses, the phones' networks, ours, and the host that was called."""
     pbx_call_id_header: str = Field("X-Asterisk-Uniqueid", pattern=r"^[A-Za-z0-9-]{1,64}$")
     """Header in which the PBX sends its own id of the call; without it the SIP Call-ID counts."""
 
+    @field_validator("transfer_hosts")
+    @classmethod
+    def _are_hosts(cls, value: list[str]) -> list[str]:
+        for host in value:
+            if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", host):
+                raise ValueError("host names or addresses like pbx.example.com")
+        return [host.lower() for host in value]
+
     @model_validator(mode="after")
     def _codes_differ(self) -> SipSettings:
-        codes = [self.end_code, self.help_code, self.skip_notice_code]
-        for one in codes:
-            for other in codes:
-                if one is not other and one.endswith(other):
-                    raise ValueError("DTMF codes none of which is the end of another")
+        codes = [
+            self.end_code,
+            self.help_code,
+            self.skip_notice_code,
+            self.pause_code,
+            self.levelling_code,
+            self.soften_code,
+            self.hand_over_code,
+        ]
+        for index, one in enumerate(codes):
+            for other in codes[:index] + codes[index + 1 :]:
+                if one.endswith(other) or one.startswith(other):
+                    raise ValueError(
+                        "DTMF codes none of which is the beginning or the end of another"
+                    )
         return self
 
 
@@ -188,20 +309,44 @@ class AgentSettings(_Section):
     """``[agents.ID]``: where an agent's phone is."""
 
     uri: str
-    """SIP URI of the phone, e.g. ``sip:1001@192.0.2.20:5060``; the host as an address."""
+    """SIP URI of the phone, e.g. ``sip:1001@192.0.2.20:5060``; the host as an address.
+    ``sips:`` or ``;transport=tls`` goes over TLS, ``;transport=tcp`` over TCP."""
+    hearing_protection: bool = True
+    """Offer the phone only codecs that the limiter can limit (G.711)."""
+    srtp: SrtpMode | None = None
+    """As ``sip.phone.srtp``, for this phone."""
+
+    @property
+    def transport(self) -> Literal["udp", "tcp", "tls"]:
+        """What carries the SIP of this phone."""
+        return uri_transport(self.uri)
+
+    @property
+    def over_tls(self) -> bool:
+        """Its signalling is encrypted."""
+        return self.transport == "tls"
 
     @field_validator("uri")
     @classmethod
     def _is_sip_uri(cls, value: str) -> str:
-        match = SIP_URI.match(value)
-        if not match:
-            raise ValueError("a SIP URI like sip:1001@192.0.2.20:5060")
-        try:
-            ipaddress.ip_address(match["host"].strip("[]"))
-        except ValueError:
-            # A name would be looked up while every other call of the node waits.
-            raise ValueError("an address as the host, like sip:1001@192.0.2.20:5060") from None
-        return value
+        return _phone_uri(value)
+
+
+class SupervisorSettings(AgentSettings):
+    """``[supervisors.ID]``: the phone of somebody whom an agent may ask into a call."""
+
+    role: Literal["supervisor", "manager"] = "supervisor"
+    """A manager can take a call over, a supervisor only join it."""
+
+
+class HelpSettings(_Section):
+    """``[help]``: what happens when an agent asks for help."""
+
+    manager: str = ""
+    """Id of the responsible manager of ``[supervisors.ID]``, who is called on *hand over*; the
+    first one with that role when empty."""
+    ring_timeout_s: float = Field(30.0, ge=5, le=300)
+    """A helper's phone that has not answered by then is cancelled; the call goes on without."""
 
 
 class NoticeSettings(_Section):
@@ -218,6 +363,9 @@ class NoticeSettings(_Section):
     prompt_dir: Path | None = None
     """A folder of one's own with ``<language>/<id>.wav`` (8 kHz, 16 bit, mono) and
     ``manifest.toml``; the shipped prompts when absent."""
+    agent_hears: Literal["tone", "prompt"] = "tone"
+    """What the agent hears while the caller hears an announcement: a soft tone, or the
+    announcement itself, 18 dB down."""
     upstream_header: str = Field("X-Callshield-Notice", pattern=r"^[A-Za-z0-9-]{1,64}$")
     """Header in which a trusted PBX names the prompt ids it already played."""
 
@@ -251,6 +399,79 @@ class DetectorSettings(_Section):
     """Analyse the caller's audio; off: no tap is ever opened."""
     model_dir: Path | None = None
     """Folder with the acoustic model and its card; the shipped one when absent."""
+
+
+class RecordingSettings(_Section):
+    """``[recording]``: both sides of a call, encrypted, from the notice's end on.
+
+    The node key comes from ``key_file`` or from the environment variable
+    ``CALLSHIELD_RECORDING_KEY`` (which goes first): docs/recording.md.
+    """
+
+    enabled: bool = False
+    """Record calls: only where law and works agreements let you, and the notice says so."""
+    directory: Path = Path("/var/lib/callshield/recordings")
+    """Where the files lie, a folder a day; made with mode 0700."""
+    key_file: Path = Path("/etc/callshield/recording.keys")
+    """Node keys, mode 0600; `callshield recordings new-key` writes it. Keep a copy elsewhere:
+    without it nobody can play a recording."""
+    retention_days: int = Field(90, ge=1, le=3650)
+    """Recordings are deleted when they are older."""
+    min_free_mib: int = Field(1024, ge=1)
+    """With less free space than this, recording stops with an alarm; calls go on."""
+    sync_interval_s: float = Field(5.0, ge=0.5, le=60)
+    """How often the disk is told to keep what was written: what a power cut may lose."""
+    queue_mib: int = Field(64, ge=1, le=1024)
+    """Audio that waits for a slow disk; beyond it frames are lost, and said so."""
+
+
+class EarSettings(_Section):
+    """``[ear]``: what protects the agent's hearing (docs/hearing.md).
+
+    Levels are in dBFS relative to an RMS of full scale: 0 dBm0 of the telephone network is -6.2.
+    """
+
+    soften_from_level: int = Field(2, ge=1, le=4)
+    """Softening starts by itself at this risk level; 4: only when the agent asks."""
+    levelling: bool = True
+    """Calls start with levelling on; the agent switches it off and on with one key."""
+    calibration_db_spl_at_0dbfs: float | None = Field(None, ge=60, le=160)
+    """Sound pressure level at the ear, related to the diffuse field, of a 1 kHz signal whose RMS
+    is full scale, measured at the headset with its volume fixed; without it the dose is an
+    estimate."""
+    limit_peak_dbfs: float = Field(-6.0, ge=-30, le=0)
+    """No sample that the agent hears is larger."""
+    limit_rms_dbfs: float = Field(-18.0, ge=-50, le=0)
+    """Level above which the sound is turned down."""
+    limit_release_ms: float = Field(200.0, ge=20, le=5000)
+    """Time in which the peak limiter lets go of two thirds."""
+    shock_tone_dbfs: float = Field(-26.0, ge=-60, le=0)
+    """Tones and howl louder than this are cut."""
+    shock_cut_dbfs: float = Field(-46.0, ge=-90, le=0)
+    """The level that is left of them."""
+    shock_jump_db: float = Field(18.0, ge=10, le=60)
+    """A sudden rise this far above the talker's level is cut back to near that level."""
+    soften_target_dbfs: float = Field(-26.0, ge=-50, le=0)
+    """Upper end of what counts as a talker's calm level."""
+    soften_ratio: float = Field(5.0, ge=1, le=20)
+    """Softening makes one dB of so many above the calm level."""
+    soften_max_db: float = Field(20.0, ge=0, le=40)
+    """The most that softening takes away."""
+    soften_tilt_db: float = Field(4.0, ge=0, le=12)
+    """The most that it takes away from the treble besides."""
+    target_rms_dbfs: float = Field(-26.0, ge=-50, le=-10)
+    """Active speech level (ITU-T P.56) to which levelling brings every talker."""
+    level_max_gain_db: float = Field(20.0, ge=0, le=30)
+    """The most that quiet talkers are raised by."""
+    level_max_cut_db: float = Field(18.0, ge=0, le=40)
+    """The most that loud talkers are lowered by."""
+    noise_reduction_db: float = Field(10.0, ge=0, le=30)
+    """What levelling takes away from steady noise in pauses."""
+
+    def profile(self) -> dict[str, float]:
+        """The keys that the signal processing takes, by name."""
+        others = {"soften_from_level", "levelling", "calibration_db_spl_at_0dbfs"}
+        return self.model_dump(exclude=others)
 
 
 class WebSettings(_Section):
@@ -287,20 +508,30 @@ class Settings(BaseSettings):
     sip: SipSettings = Field(default_factory=SipSettings)  # type: ignore[arg-type]
     peers: list[PeerSettings] = []
     agents: dict[str, AgentSettings] = {}
+    supervisors: dict[str, SupervisorSettings] = {}
+    help: HelpSettings = Field(default_factory=HelpSettings)  # type: ignore[arg-type]
     notice: NoticeSettings = Field(default_factory=NoticeSettings)  # type: ignore[arg-type]
     detector: DetectorSettings = Field(default_factory=DetectorSettings)
+    recording: RecordingSettings = Field(default_factory=RecordingSettings)  # type: ignore[arg-type]
+    ear: EarSettings = Field(default_factory=EarSettings)  # type: ignore[arg-type]
     web: WebSettings = Field(default_factory=WebSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)  # type: ignore[arg-type]
 
-    @field_validator("agents")
+    @field_validator("agents", "supervisors")
     @classmethod
-    def _agent_ids(cls, value: dict[str, AgentSettings]) -> dict[str, AgentSettings]:
+    def _agent_ids(cls, value: dict[str, Any]) -> dict[str, Any]:
         for agent_id in value:
             if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", agent_id):
-                raise ValueError(
-                    f"agent ids of letters, digits, '.', '_' and '-', not {agent_id!r}"
-                )
+                raise ValueError(f"ids of letters, digits, '.', '_' and '-', not {agent_id!r}")
         return value
+
+    @model_validator(mode="after")
+    def _manager_is_one(self) -> Settings:
+        manager = self.help.manager
+        found = self.supervisors.get(manager)
+        if manager and (found is None or found.role != "manager"):
+            raise ValueError('help.manager: the ID of a [supervisors.ID] with role = "manager"')
+        return self
 
     @model_validator(mode="after")
     def _sides_differ(self) -> Settings:
@@ -311,6 +542,30 @@ class Settings(BaseSettings):
             pbx.rtp_ports[0] <= phone.rtp_ports[1] and phone.rtp_ports[0] <= pbx.rtp_ports[1]
         ):
             raise ValueError("sip.pbx.rtp_ports and sip.phone.rtp_ports that do not overlap")
+        if (
+            pbx.tls.enabled
+            and phone.tls.enabled
+            and ((pbx.bind, pbx.tls.port) == (phone.bind, phone.tls.port))
+        ):
+            raise ValueError("sip.pbx.tls and sip.phone.tls on different addresses or ports")
+        return self
+
+    @model_validator(mode="after")
+    def _phones_can_be_reached(self) -> Settings:
+        side = self.sip.phone
+        for agent_id, agent in [*self.agents.items(), *self.supervisors.items()]:
+            if agent.over_tls and not side.tls.enabled:
+                raise ValueError(f"a [sip.phone.tls] table for the TLS phone of agent {agent_id}")
+            wanted = agent.srtp or side.srtp
+            if wanted == "required" and not (agent.over_tls or side.srtp_over_plain):
+                raise ValueError(
+                    f"a sips: URI for agent {agent_id}, whose SRTP keys must not go in the clear"
+                )
+            if agent.hearing_protection and not {"PCMU", "PCMA"} & set(side.codecs):
+                raise ValueError(
+                    "PCMU or PCMA in sip.phone.codecs, or hearing_protection = false for "
+                    f"agent {agent_id}"
+                )
         return self
 
     @classmethod
@@ -326,6 +581,12 @@ class Settings(BaseSettings):
         return (env_settings, init_settings)
 
     # Sockets between the processes of this node.
+
+    @property
+    def phone_uris(self) -> list[str]:
+        """Every phone that we call."""
+        agents = [agent.uri for agent in self.agents.values()]
+        return agents + [supervisor.uri for supervisor in self.supervisors.values()]
 
     @property
     def bus_path(self) -> Path:
@@ -429,20 +690,27 @@ def _fault(path: Path, values: dict[str, Any], item: dict[str, Any]) -> tuple[st
     return (_origin(path, values, location), key, found, expected)
 
 
+_TABLES: dict[str, type[BaseModel]] = {
+    "peers": PeerSettings,
+    "agents": AgentSettings,
+    "supervisors": SupervisorSettings,
+}
+
+
 def _keys_beside(location: tuple[Any, ...]) -> list[str]:
     """Names of the keys of the table in which ``location`` stands."""
     model: type[BaseModel] | None = Settings
     for part in location[:-1]:
         if isinstance(part, int) or model is None:
             continue
-        if model is Settings and part in ("peers", "agents"):
-            model = PeerSettings if part == "peers" else AgentSettings
+        if model is Settings and part in _TABLES:
+            model = _TABLES[str(part)]
             continue
         field = model.model_fields.get(str(part))
         kind = field.annotation if field else None
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             model = kind
-        elif model is not AgentSettings:
+        elif model not in (AgentSettings, SupervisorSettings):
             model = None
     return list(model.model_fields) if model else []
 

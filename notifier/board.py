@@ -11,6 +11,7 @@ makes one alert, and an acknowledged storm that comes back makes a new one.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -27,11 +28,14 @@ from callshield.messages import (
     CallEnding,
     CallSnapshot,
     CallStarted,
+    EarDose,
     Event,
+    MediaQuality,
     NodeDegraded,
     NoticeFinished,
     NoticeStarted,
     Reason,
+    RecordingChanged,
     RiskChanged,
     TapStarted,
     WarningPlayed,
@@ -44,6 +48,7 @@ AlertKind = Literal["risk", "help", "notice_failed", "node"]
 LOST_AFTER_S = 2.0
 #: Ended calls and taken alerts remembered, so that a late press gets a true answer.
 _REMEMBERED = 2000
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(slots=True)
@@ -143,12 +148,18 @@ class Board:
         self._missing: dict[str, float] = {}
 
     def restore(
-        self, calls: Iterable[Call], alerts: Iterable[Alert], degraded: Iterable[NodeDegraded]
+        self,
+        calls: Iterable[Call],
+        alerts: Iterable[Alert],
+        degraded: Iterable[NodeDegraded],
+        taken_help: Iterable[Alert] = (),
     ) -> None:
         """Take over what a former process stored."""
         self.calls = {call.call_id: call for call in calls}
         self.alerts = {alert.alert_id: alert for alert in alerts}
         self.degraded = {item.component: item for item in degraded}
+        for alert in taken_help:
+            _remember(self.taken, alert.alert_id, alert)
 
     def apply(self, event: Event) -> list[Entry]:
         """Take one event from the bus.
@@ -168,6 +179,9 @@ class Board:
                 return self._alert(event)
             case _:
                 call = self.calls.get(event.call_id)
+                if call is None and isinstance(event, EarDose | MediaQuality | RecordingChanged):
+                    # Said when the ports close, after the end of the call.
+                    call = self.ended.get(event.call_id)
                 if call is None:
                     self.ignored += 1
                     return []
@@ -238,9 +252,11 @@ class Board:
     def _is_open(self, kind: AlertKind, call_id: str) -> bool:
         return any(item.kind == kind and item.call_id == call_id for item in self.alerts.values())
 
-    def _raise(self, kind: AlertKind, call: Call, ts: float, reason: str) -> list[Entry]:
+    def _raise(
+        self, kind: AlertKind, call: Call, ts: float, reason: str, alert_id: str = ""
+    ) -> list[Entry]:
         alert = Alert(
-            self._new_id(),
+            alert_id or self._new_id(),
             call.call_id,
             call.agent_id,
             kind,
@@ -341,8 +357,16 @@ class Board:
             )
         return entries
 
-    def ask_for_help(self, call_id: str, ts: float) -> tuple[Alert, list[Entry]] | None:
+    def ask_for_help(
+        self, call_id: str, ts: float, request_id: str = ""
+    ) -> tuple[Alert, list[Entry]] | None:
         """The agent of a live call asks for a supervisor, at whatever level.
+
+        Args:
+            call_id: the call.
+            ts: when, seconds since the epoch.
+            request_id: becomes the alert's id when it can, so that a bridge knows its own
+                request again.
 
         Returns:
             The alert, and what to store (empty when this call's help request is still open);
@@ -354,9 +378,23 @@ class Board:
         for alert in self.alerts.values():
             if alert.kind == "help" and alert.call_id == call_id:
                 return alert, []
-        entries = self._raise("help", call, ts, "help")
+        usable = _ID.fullmatch(request_id) is not None and not self._knows_alert(request_id)
+        entries = self._raise("help", call, ts, "help", request_id if usable else "")
         alert = next(iter(reversed(self.alerts.values())))
         return alert, entries
+
+    def _knows_alert(self, alert_id: str) -> bool:
+        return alert_id in self.alerts or alert_id in self.taken
+
+    def open_help(self, call_id: str | None = None) -> list[Alert]:
+        """Calls for help that nobody has taken, of one live call or of all."""
+        return [
+            alert
+            for alert in self.alerts.values()
+            if alert.kind == "help"
+            and alert.call_id in self.calls
+            and call_id in (None, alert.call_id)
+        ]
 
     def help_was_asked(self, call_id: str) -> bool:
         """True when this call's agent asked for a supervisor, taken or not."""

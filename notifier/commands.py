@@ -1,4 +1,8 @@
-"""What a person asked of a call: one command to the bridge, one result back, in time or not."""
+"""What a person asked of a call: one command to the bridge, one result back, in time or not.
+
+A request for help is told to the bridge too, which lets nobody join without one: kept, and said
+again to a bridge that comes (back), until the bridge answered.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +38,9 @@ class Commands:
         self._results: dict[str, asyncio.Future[CommandResult]] = {}
         self._ends: dict[str, asyncio.Task[CommandResult]] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self._help: OrderedDict[str, Command] = OrderedDict()
 
-    async def ask(self, call_id: str, action: Action, by: str) -> CommandResult:
+    async def ask(self, call_id: str, action: Action, by: str, target: str = "") -> CommandResult:
         """Send one command and wait for its result.
 
         *End* is sent once: a press while the first is under way shares its result, and a press
@@ -46,7 +51,7 @@ class Commands:
             TimeoutError: no result in time.
         """
         if action is not Action.END:
-            return await self._round(call_id, action, by)
+            return await self._round(call_id, action, by, target)
         if call_id in self._ended:
             return CommandResult(command_id="", status="already")
         running = self._ends.get(call_id)
@@ -75,8 +80,12 @@ class Commands:
                 self._ended.popitem(last=False)
         return result
 
-    async def _round(self, call_id: str, action: Action, by: str) -> CommandResult:
-        command = Command(command_id=uuid.uuid4().hex, call_id=call_id, action=action, by=by)
+    async def _round(
+        self, call_id: str, action: Action, by: str, target: str = ""
+    ) -> CommandResult:
+        command = Command(
+            command_id=uuid.uuid4().hex, call_id=call_id, action=action, by=by, target=target
+        )
         waiting: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
         self._results[command.command_id] = waiting
         try:
@@ -87,8 +96,31 @@ class Commands:
         finally:
             del self._results[command.command_id]
 
+    def tell_help(self, call_id: str, request_id: str, *, send: bool = True) -> None:
+        """The agent asked for help on the console: the bridge must know.
+
+        Args:
+            call_id: the call.
+            request_id: a bridge that has seen it takes it for the same request.
+            send: now; without, only when a bridge comes (:meth:`bridge_came`).
+        """
+        command = Command(
+            command_id=request_id, call_id=call_id, action=Action.HELP, by="agent:console"
+        )
+        self._help[request_id] = command
+        while len(self._help) > _REMEMBERED:
+            self._help.popitem(last=False)
+        if send:
+            self._send(command)
+
+    def bridge_came(self) -> None:
+        """Say again what no bridge has answered."""
+        for command in self._help.values():
+            self._send(command)
+
     def answered(self, result: CommandResult) -> None:
         """Take a result from the bus; one that nobody waits for any more is ignored."""
+        self._help.pop(result.command_id, None)
         waiting = self._results.get(result.command_id)
         if waiting is not None and not waiting.done():
             waiting.set_result(result)

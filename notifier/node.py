@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -18,6 +19,7 @@ from callshield.messages import (
     Hello,
     NodeDegraded,
     NodeMessage,
+    RiskChanged,
 )
 from callshield.settings import Settings
 from notifier.board import Alert, Board, Call, Entry
@@ -51,7 +53,7 @@ class Node:
         self.metrics = Metrics()
         self.board = Board(settings.alerts.level)
         self.store = Store(settings.database_path)
-        self.commands = Commands(self._send_command)
+        self.commands = Commands(self._to_bridge)
         self.hub = Hub(0)
         self.journal = Journal(self._write, self._publish, self._store_trouble, 0)
         self._bus: BusServer[NodeMessage] = BusServer(
@@ -73,7 +75,11 @@ class Node:
             await self.store.live_calls(),
             await self.store.open_alerts(),
             await self.store.degraded(),
+            await self.store.taken_help(),
         )
+        for alert in self.board.open_help():
+            # A request that this process stored and then died over: a bridge knows it or not.
+            self.commands.tell_help(alert.call_id, alert.alert_id, send=False)
         # The store answered: what an earlier process noted about it is over.
         self.board.degraded.pop("store", None)
         self.hub.last_id = last_id
@@ -119,6 +125,9 @@ class Node:
                 log.info("bus_peer_connected", role=message.role, pid=message.pid)
                 if message.role in WATCHED_ROLES:
                     self._note(message.role, degraded=False)
+                if message.role == "bridge":
+                    self.commands.bridge_came()
+                    self._repeat_levels(peer)
             case CommandResult():
                 self.commands.answered(message)
             case Command():
@@ -127,6 +136,8 @@ class Node:
                 self._answers.add(task)
                 task.add_done_callback(self._answers.discard)
             case _:
+                if isinstance(message, RiskChanged) and peer.role != "bridge":
+                    self._to_bridge(message)  # which softens shouting in the agent's ear
                 self.metrics.received(message)
                 self.journal.append(self.board.apply(message))
                 if isinstance(message, CallSnapshot):
@@ -140,7 +151,7 @@ class Node:
         if command.action is not Action.HELP:
             peer.send(CommandResult(command_id=command.command_id, status="not_supported"))
             return
-        asked = await self.ask_for_help(command.call_id)
+        asked = await self.ask_for_help(command.call_id, request_id=command.command_id)
         if asked is None:
             peer.send(CommandResult(command_id=command.command_id, status="unknown_call"))
             return
@@ -176,10 +187,24 @@ class Node:
         self._lost_check = None
         self._check_lost()
 
-    def _send_command(self, command: Command) -> bool:
+    def _repeat_levels(self, bridge: Peer[NodeMessage]) -> None:
+        """What a bridge may have missed while its connection was away."""
+        for call in self.board.calls.values():
+            if call.peak_level:
+                level = RiskChanged(
+                    ts=self.clock(),
+                    call_id=call.call_id,
+                    level=call.level,
+                    previous=call.level,
+                    categories=list(call.categories),
+                    score=0.0,
+                )
+                bridge.send(level)
+
+    def _to_bridge(self, message: Command | RiskChanged) -> bool:
         for peer in self._bus.peers:
             if peer.role == "bridge":
-                peer.send(command)
+                peer.send(message)
                 return True
         return False
 
@@ -213,18 +238,33 @@ class Node:
 
     # -------------------------------------------------------------------- what a person does
 
-    async def ask_for_help(self, call_id: str) -> tuple[Alert, bool] | None:
+    async def ask_for_help(
+        self, call_id: str, *, request_id: str = ""
+    ) -> tuple[Alert, bool] | None:
         """Raise a help alert and wait until it is stored.
+
+        Args:
+            call_id: the call.
+            request_id: of the bridge, when the agent keyed it on the phone; without one it was
+                the console, and the bridge is told.
 
         Returns:
             The alert and whether it is new; ``None`` when the call is not live.
         """
-        asked = self.board.ask_for_help(call_id, self.clock())
+        asked = self.board.ask_for_help(call_id, self.clock(), request_id)
         if asked is None:
             return None
         alert, entries = asked
+        if not request_id:
+            # Every press is a request of its own: after somebody came and left, it asks anew.
+            self.commands.tell_help(call_id, alert.alert_id if entries else uuid.uuid4().hex)
         await self.journal.stored(entries)
         return alert, bool(entries)
+
+    async def take_help(self, call_id: str, by: str) -> None:
+        """A supervisor joins: the call for help is taken, and stored so, by that person."""
+        for alert in self.board.open_help(call_id):
+            await self.acknowledge(alert.alert_id, by)
 
     async def acknowledge(self, alert_id: str, by: str) -> tuple[Alert, bool] | None:
         """Take an alert and wait until that is stored.

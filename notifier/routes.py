@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from callshield import __version__
 from callshield.messages import Action
@@ -20,6 +21,8 @@ from notifier.views import alert_view, call_view
 
 #: How long a request waits until what it caused is stored.
 STORED_WITHIN_S = 3.0
+#: What concerns the agent alone: the request for help, the end of the agent's part, the ear.
+_AGENT_ONLY = (Action.HELP, Action.HAND_OVER, Action.SOFTEN, Action.LEVELLING)
 
 CallId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="32 hexadecimal digits")]
 
@@ -30,6 +33,9 @@ class ActionRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     action: Action
+    target: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    """For *join* and *hand_over*: an ID of ``[supervisors.ID]``; empty for the first one, or for
+    the responsible manager."""
 
 
 class ActionAnswer(BaseModel):
@@ -226,10 +232,10 @@ async def act(
     """Do something with a live call: ``warn``, ``help``, ``end``, ``skip_notice``, …
 
     An agent acts on the own calls only; any other id is unknown to him. A supervisor acts on a
-    call only after its agent asked for help.
+    call only after its agent asked for help, and can then ``join`` it, announced to both parties.
     """
     try:
-        answer = await _act(call_id, body.action, node, identity)
+        answer = await _act(call_id, body, node, identity)
     except Problem as problem:
         node.metrics.actions.labels(body.action, problem.kind).inc()
         raise
@@ -237,10 +243,16 @@ async def act(
     return answer
 
 
-async def _act(call_id: str, action: Action, node: Node, identity: Identity) -> ActionAnswer:
+async def _act(call_id: str, body: ActionRequest, node: Node, identity: Identity) -> ActionAnswer:
+    action = body.action
     call = await _find(call_id, node, identity)
+    if identity.watches_all and action in _AGENT_ONLY:
+        raise Problem(403, "role", "Only the call's own agent does that.")
+    if not identity.watches_all and action is Action.JOIN:
+        raise Problem(403, "role", "A supervisor joins; an agent asks for help.")
     if identity.watches_all and not node.board.help_was_asked(call_id):
-        raise Problem(403, "not_asked", "This call's agent has not asked for help.")
+        status = 409 if action is Action.JOIN else 403
+        raise Problem(status, "not_asked", "This call's agent has not asked for help.")
     if call.ended_ts is not None or (action is Action.END and call.ending_ts is not None):
         if action is Action.END:
             return ActionAnswer(status="already", detail="The call is already being ended.")
@@ -249,13 +261,17 @@ async def _act(call_id: str, action: Action, node: Node, identity: Identity) -> 
         return await _help(call_id, node)
     by = f"supervisor:{identity.token_id}" if identity.watches_all else "agent:console"
     try:
-        result = await node.commands.ask(call_id, action, by)
+        result = await node.commands.ask(call_id, action, by, body.target)
     except BridgeAway as error:
         raise Problem(503, "bridge_away", _sentence(str(error)), {"Retry-After": "1"}) from None
     except TimeoutError:
         raise Problem(
             504, "bridge_late", f"The bridge did not answer within {TIMEOUT_S:g} s: press again."
         ) from None
+    if action is Action.JOIN and result.status == "done":
+        with contextlib.suppress(TimeoutError):  # it is queued: a slow disk keeps nobody waiting
+            async with asyncio.timeout(STORED_WITHIN_S):
+                await node.take_help(call_id, identity.token_id)
     match result.status:
         case "done" | "already":
             return ActionAnswer(status=result.status, detail=result.detail)

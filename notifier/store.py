@@ -102,6 +102,12 @@ class Store:
         query = select(alerts).where(alerts.c.acknowledged_ts.is_(None))
         return [_alert(row) for row in await self._rows(query.order_by(alerts.c.raised_ts))]
 
+    async def taken_help(self) -> list[Alert]:
+        """Calls for help that somebody took, of calls without an end."""
+        live = select(calls.c.call_id).where(calls.c.ended_ts.is_(None))
+        query = select(alerts).where(alerts.c.kind == "help", alerts.c.acknowledged_ts.is_not(None))
+        return [_alert(row) for row in await self._rows(query.where(alerts.c.call_id.in_(live)))]
+
     async def alert(self, alert_id: str) -> Alert | None:
         """One alert, taken or not."""
         rows = await self._rows(select(alerts).where(alerts.c.alert_id == alert_id))

@@ -9,7 +9,8 @@ import msgspec
 from notifier.board import Alert, Call
 
 #: What a supervisor's screen gets. Not in it: the agent's own actions and presence
-#: (``warning.played``, ``media.silent``), so that no screen sets them against a level.
+#: (``warning.played``, ``media.silent``, ``ear.changed``), so that no screen sets them against a
+#: level.
 SUPERVISOR_TYPES = frozenset(
     {
         "call.started",
@@ -20,6 +21,7 @@ SUPERVISOR_TYPES = frozenset(
         "notice.finished",
         "tap.started",
         "risk.changed",
+        "helper.changed",
         "alert.raised",
         "alert.acknowledged",
         "alert.escalated",

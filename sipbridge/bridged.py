@@ -5,24 +5,33 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import pjsua2 as pj
 import structlog
 
 from callshield.errors import SdpError
-from callshield.messages import Action, DigitReceived, Event, LegName, LegUpdate
-from callshield.settings import Settings
+from callshield.messages import (
+    Action,
+    DigitReceived,
+    DigitUndelivered,
+    Event,
+    LegName,
+)
+from callshield.settings import Settings, uri_transport
 from sipbridge import sdp
-from sipbridge.call import Call
+from sipbridge.call import Call, CallState
 from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import (
     AnswerCaller,
+    CallHelper,
     CallPhone,
     CallSupervisor,
     Emit,
+    Forget,
     HangUp,
+    ReplaceAgent,
     StartTimer,
     Step,
     StopTimer,
@@ -30,10 +39,26 @@ from sipbridge.call_steps import (
 )
 from sipbridge.legs import Leg
 from sipbridge.media_link import MediaLink
+from sipbridge.offer_answer import LegMedia, OfferRefused
 from sipbridge.pjsip_stack import PjsipStack
-from sipbridge.sip_message import SipHeaders, max_forwards, source_host
+from sipbridge.refer import Transfers, replaces_of
+from sipbridge.sip_message import (
+    SipHeaders,
+    address_uri,
+    body_of,
+    max_forwards,
+    source_host,
+    uri_host_port,
+)
+from sipbridge.transfer import Replaces
 
 log = structlog.get_logger()
+
+_OTHER = {
+    LegName.CALLER: LegName.AGENT,
+    LegName.AGENT: LegName.CALLER,
+    LegName.HELPER: LegName.CALLER,
+}
 
 
 class CallHost(Protocol):
@@ -42,22 +67,45 @@ class CallHost(Protocol):
     settings: Settings
     media: MediaLink
     stack: PjsipStack
-    phone_account: Any
+    pbx_accounts: dict[str, Any]
+    """pjsua2 accounts of the PBX side by transport: udp, tcp, and tls where it is configured."""
+    phone_accounts: dict[str, Any]
     codes: Mapping[str, Action]
 
     def emit(self, event: Event) -> None:
         """An event for the notifier."""
 
-    def call_supervisor(self, call_id: str, by: str) -> None:
-        """*help* keyed on the phone."""
+    def call_supervisor(self, call_id: str, by: str) -> str:
+        """*help* keyed on the phone; returns the request's id."""
+
+    def may_call_helper(self) -> bool:
+        """False while too many helpers' phones are in use."""
 
     def headers_for(
         self, bridged: Bridged, extra: tuple[tuple[str, str], ...]
     ) -> list[tuple[str, str]]:
         """What every message of ours about a call carries."""
 
-    def from_header(self, headers: SipHeaders) -> str:
-        """From of the phone's leg."""
+    def from_header(self, headers: SipHeaders, *, pbx_side: bool = False) -> str:
+        """From of the phone's leg, or of one that we call on the PBX's side."""
+
+    def pbx_side_uri(self, user: str) -> str:
+        """A user at our own address towards the PBX."""
+
+    def may_be_referred_to(self, host: str) -> bool:
+        """Whether a transfer may name this host."""
+
+    def is_peer(self, host: str) -> bool:
+        """Whether this is the address of a configured PBX."""
+
+    def find_leg(self, replaces: Replaces) -> tuple[Bridged, Leg] | None:
+        """The call and leg of ours that a Replaces names."""
+
+    def let_go(self, leg: Leg) -> None:
+        """Keep a leg that is nobody's any more until it ends."""
+
+    def forget(self, call_id: str) -> None:
+        """A call whose end was announced before is over."""
 
 
 class Bridged:
@@ -70,10 +118,17 @@ class Bridged:
         self.caller_address = source_host(source)
         self.caller: Leg | None = None
         self.phone: Leg | None = None
+        self.helper: Leg | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._session_id = int.from_bytes(os.urandom(4), "big")
         self._held: dict[LegName, bool] = {}
-        self._negotiated: dict[LegName, sdp.Negotiated] = {LegName.CALLER: plan.negotiated}
+        self._early_response = ""
+        self.transfers = Transfers(bridge, self)
+        self.called_host = uri_host_port(headers.start_line.split(" ")[1])[0].lower()
+        """The host of the request's URI: our own domain, as the PBX and the phones know it."""
+        contact = address_uri(headers.first("Contact"))
+        self.pbx_host_port = uri_host_port(contact)[1] or source
+        """Where the PBX takes calls from us: its Contact in this dialog."""
 
     @property
     def call_id(self) -> str:
@@ -82,35 +137,74 @@ class Bridged:
     # --------------------------------------------------------------------- LegOwner (callbacks)
 
     def leg_progress(self, leg: LegName, status: int) -> None:
+        if leg is LegName.HELPER:
+            return
         self.run(self.call.on_phone_ringing(status))
+
+    def leg_early(self, leg: LegName, response: str, source: str) -> None:
+        """A provisional response with a session description: the caller hears the phone's side."""
+        if leg is not LegName.AGENT or self.call.state is not CallState.RINGING:
+            return  # a helper's ring-back is nobody's business
+        try:
+            description = sdp.parse(body_of(response))
+            negotiated = self.call.media[LegName.AGENT].take_answer(description)
+        except SdpError as error:
+            log.info("early_media_unusable", call_id=self.call_id, error=str(error))
+            negotiated = None
+        status = int(response[8:11])
+        if negotiated is not None:
+            self._early_response = response
+            try:
+                steps = self.call.on_phone_early(
+                    description,
+                    negotiated,
+                    signalling_address=source_host(source),
+                    session_id=self._session_id + 1,
+                )
+            except OfferRefused as refused:
+                log.info("early_media_unusable", call_id=self.call_id, error=str(refused))
+                steps = self.call.on_phone_ringing(180)
+            self.run(steps)
+        if negotiated is None or status == 180:
+            self.run(self.call.on_phone_ringing(status))
+
+    def leg_request_answered(self, leg: LegName, method: str, status: int) -> None:
+        if method == "REFER" and leg is LegName.CALLER:
+            self.transfers.on_refer_answered(status)
 
     def leg_answered(self, leg: LegName, response: str, source: str) -> None:
         """The phone's 200: its session description must be one that the relay can carry."""
-        try:
-            description = sdp.parse(response.replace("\r\n", "\n").partition("\n\n")[2])
-            negotiated = sdp.negotiate(description)
-        except SdpError as error:
-            log.warning("phone_answer_unusable", call_id=self.call_id, error=str(error))
-            negotiated = None
-        if negotiated is None:
-            self.run(self.call.on_error("phone_answer_unusable", 500))
+        if leg is LegName.HELPER:
+            self._helper_answered(body_of(response), source_host(source))
             return
-        headers = SipHeaders(response)
-        self._negotiated[LegName.AGENT] = negotiated
-        if self.phone is not None:
-            self.phone.signalling_address = source_host(source)
-        self.run(
-            self.call.on_phone_answered(
+        try:
+            description = sdp.parse(body_of(response) or body_of(self._early_response))
+            negotiated = self.call.media[LegName.AGENT].take_answer(description)
+            headers = SipHeaders(response)
+            steps = self.call.on_phone_answered(
                 description,
                 negotiated,
                 user_agent=(headers.first("User-Agent") or headers.first("Server"))[:128],
                 signalling_address=source_host(source),
                 session_id=self._session_id + 1,
             )
-        )
-        caller = self.call.caller_negotiated
-        if caller is not None:
-            self._negotiated[LegName.CALLER] = caller
+        except SdpError as error:
+            log.warning("phone_answer_unusable", call_id=self.call_id, error=str(error))
+            self.run(self.call.on_error("phone_answer_unusable", 488))
+            return
+        if self.phone is not None:
+            self.phone.signalling_address = source_host(source)
+        self.run(steps)
+
+    def _helper_answered(self, body: str, source: str) -> None:
+        if self.helper is not None:
+            self.helper.signalling_address = source
+        try:
+            description = sdp.parse(body)
+        except SdpError as error:
+            log.warning("helper_answer_unusable", call_id=self.call_id, error=str(error))
+            description = None
+        self.run(self.call.on_helper_answered(description, source))
 
     def leg_confirmed(self, leg: LegName) -> None:
         if leg is LegName.CALLER:
@@ -118,78 +212,90 @@ class Bridged:
 
     def leg_gone(self, leg: LegName, status: int, contact: str) -> None:
         if leg is LegName.CALLER:
+            self.transfers.on_caller_gone()
             self.run(self.call.on_caller_gone(status))
+        elif leg is LegName.HELPER:
+            self.run(self.call.on_helper_gone())
         else:
             self.run(self.call.on_phone_gone(status, contact))
 
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
         """Answer a re-INVITE ourselves: new address, hold or resume; the other leg is not told."""
-        own = self.caller if leg is LegName.CALLER else self.phone
-        negotiated = sdp.negotiate(offer)
-        if negotiated is None or offer.audio is None or own is None:
-            log.info("offer_refused", call_id=self.call_id, leg=leg.value, detail=offer.offered())
+        own = self._leg(leg)
+        other = self.call.media[_OTHER[leg]].negotiated
+        try:
+            answer, offer, negotiated = self.call.media[leg].answer(
+                offer,
+                other.voice if other else None,
+                comfort_noise=other is not None and other.comfort_noise is not None,
+                voice_fmtp=other.voice.fmtp if other else "",
+            )
+        except OfferRefused as refused:
+            log.info("offer_refused", call_id=self.call_id, leg=leg.value, detail=str(refused))
             return own.local_sdp if own else ""
-        address, port = self._our_media(leg)
-        own.local_sdp = sdp.write_answer(
-            offer,
-            address=address,
-            port=port,
-            negotiated=negotiated,
-            session_id=self._session_id,
-        )
-        self._negotiated[leg] = negotiated
+        if own is not None:
+            own.local_sdp = answer
         self._bridge.media.send(
             self.call.leg_update(leg, offer, negotiated, self._signalling_address(leg))
         )
+        assert offer.audio is not None
         self._hold(leg, offer.audio.held)
-        return own.local_sdp
+        return answer
+
+    def leg_refuses(self, leg: LegName, offer: sdp.SessionDescription) -> bool:
+        """A re-INVITE to answer with 488: the leg goes on as it was (RFC 3261 section 14.2)."""
+        other = self.call.media[_OTHER[leg]].negotiated
+        try:
+            self.call.media[leg].accept(offer, other.voice if other else None)
+        except OfferRefused as refused:
+            log.info(
+                "offer_refused",
+                call_id=self.call_id,
+                leg=leg.value,
+                reason=refused.reason,
+                detail=str(refused),
+            )
+            return True
+        return False
 
     def leg_wants_offer(self, leg: LegName) -> str:
         """A fresh offer, sendrecv, of the codecs in force: how a late-offer PBX ends a hold."""
-        negotiated = self._negotiated[leg]
-        address, port = self._our_media(leg)
-        return sdp.write_offer(
-            address=address,
-            port=port,
-            voices=(negotiated.voice,),
-            events=negotiated.event is not None,
-            session_id=self._session_id,
-            event_payload_type=negotiated.event.payload_type if negotiated.event else 101,
-        )
+        return self.call.media[leg].offer_in_force()
 
-    def leg_late_answer(
-        self, leg: LegName, address: str, port: int, payload_type: int, *, held: bool
-    ) -> None:
-        negotiated = self._negotiated[leg]
-        if payload_type != negotiated.voice.payload_type:
-            log.warning("late_answer_unusable", call_id=self.call_id, leg=leg.value)
+    def leg_late_answer(self, leg: LegName, answer: str) -> None:
+        """The answer to an offer of ours in a 200 came with the ACK."""
+        try:
+            description = sdp.parse(answer)
+            if leg is LegName.CALLER and self.call.state is CallState.ANSWERING:
+                self.call.on_caller_answer(description)  # the ACK of the call's own INVITE
+                return
+            negotiated = self.call.media[leg].take_answer(description)
+        except SdpError as error:
+            log.warning(
+                "late_answer_unusable", call_id=self.call_id, leg=leg.value, error=str(error)
+            )
             return
         self._bridge.media.send(
-            LegUpdate(
-                call_id=self.call_id,
-                leg=leg,
-                address=address,
-                port=port,
-                payload_type=payload_type,
-                event_payload_type=negotiated.event.payload_type if negotiated.event else -1,
-                signalling_address=self._signalling_address(leg),
-            )
+            self.call.leg_update(leg, description, negotiated, self._signalling_address(leg))
         )
-        self._hold(leg, held)
+        assert description.audio is not None  # take_answer() took it
+        self._hold(leg, description.audio.held)
 
-    def _our_media(self, leg: LegName) -> tuple[str, int]:
-        plan = self.call.plan
-        if leg is LegName.CALLER:
-            return plan.pbx_address, self.call.caller_port
-        return plan.phone_address, self.call.agent_port
+    def _leg(self, leg: LegName) -> Leg | None:
+        legs = {LegName.CALLER: self.caller, LegName.AGENT: self.phone}
+        return legs.get(leg, self.helper)
 
     def _signalling_address(self, leg: LegName) -> str:
         if leg is LegName.CALLER:
             return self.caller_address
-        return self.phone.signalling_address if self.phone else ""
+        own = self._leg(leg)
+        return own.signalling_address if own else ""
 
     def _hold(self, leg: LegName, held: bool) -> None:
         self._held[leg] = held
+        if leg is LegName.HELPER:
+            self.run(self.call.on_helper_hold(held=held))
+            return
         self.run(
             self.call.on_hold_changed(
                 caller_held=self._held.get(LegName.CALLER, False),
@@ -198,20 +304,61 @@ class Bridged:
         )
 
     def leg_digit(self, leg: LegName, digit: str) -> None:
+        """A digit by INFO takes the way of a telephone-event through the media worker."""
         self._bridge.media.send(DigitReceived(call_id=self.call_id, leg=leg, digit=digit))
 
     def leg_failed(self, leg: LegName, error: str) -> None:
+        if leg is LegName.HELPER:  # the conversation goes on without
+            self.run([HangUp(LegName.HELPER), *self.call.on_helper_gone()])
+            return
         self.run(self.call.on_error(f"error:{error}"))
+
+    # ------------------------------------------------------------------------------ transfers
+
+    def legs(self) -> list[Leg]:
+        """Every leg of this call that may still be there."""
+        legs = (self.caller, self.phone, self.helper, *self.transfers.legs)
+        return [leg for leg in legs if leg is not None]
+
+    def put_in_place(
+        self, leg: Leg, description: sdp.SessionDescription, media: LegMedia
+    ) -> Leg | None:
+        """A new far end takes the place of the caller or of the agent; the leg that it had."""
+        leg.owner = self
+        negotiated = media.negotiated
+        assert negotiated is not None
+        self.call.media[leg.name] = media
+        self._held[leg.name] = description.audio is not None and description.audio.held
+        if leg.name is LegName.CALLER:
+            old, self.caller = self.caller, leg
+            self.caller_address = leg.signalling_address
+            steps = self.call.on_caller_replaced(description, negotiated, leg.signalling_address)
+        else:
+            old, self.phone = self.phone, leg
+            steps = self.call.on_target_joined(description, negotiated, leg.signalling_address)
+        self.run(steps)
+        self._hold(leg.name, self._held[leg.name])
+        return old
 
     # ------------------------------------------------------------------------------ the rest
 
     def on_code(self, code: str) -> None:
-        """A feature code was keyed on the agent's phone."""
+        """The media worker saw a feature code on the agent's leg."""
         action = self._bridge.codes.get(code)
         if action is not None:
+            action = self.call.keyed(action)
             outcome, _, steps = self.call.act(action, "agent:dtmf")
             log.info("agent_code", call_id=self.call_id, action=action.value, outcome=outcome)
             self.run(steps)
+
+    def on_digit_undelivered(self, message: DigitUndelivered) -> None:
+        """The other leg takes no telephone-events: the digit goes there by INFO (RFC 6086)."""
+        other = self.phone if message.leg is LegName.CALLER else self.caller
+        if other is not None:
+            other.request(
+                "INFO", [], "application/dtmf-relay", f"Signal={message.digit}\r\nDuration=160\r\n"
+            )
+            self._bridge.stack.rearm()
 
     def run(self, steps: list[Step]) -> None:
         """Carry out steps in order; a failing one ends this call and no other."""
@@ -228,10 +375,15 @@ class Bridged:
                 if isinstance(step, CallPhone):
                     # An unusable URI or no transport: the agent cannot be reached.
                     self.run(self.call.on_phone_gone(480))
+                elif isinstance(step, CallHelper):
+                    self.run(self.call.on_helper_gone())
                 elif isinstance(step, AnswerCaller):
                     self.run(self.call.on_error("caller_unreachable"))
             except Exception as error:  # one odd call must not take others, or its slot, with it
                 log.exception("step_failed", call_id=self.call_id, step=type(step).__name__)
+                if isinstance(step, CallHelper):
+                    self.run(self.call.on_helper_gone())
+                    continue
                 self.run(self.call.on_error(f"error:{type(error).__name__}"))
         self._bridge.stack.rearm()
 
@@ -242,9 +394,13 @@ class Bridged:
             case Emit(event):
                 self._bridge.emit(event)
             case CallSupervisor(by):
-                self._bridge.call_supervisor(self.call_id, by)
+                self.call.help.known_as(self._bridge.call_supervisor(self.call_id, by))
             case CallPhone(offer):
                 self._call_phone(offer)
+            case CallHelper(uri, offer):
+                self._call_helper(uri, offer)
+            case ReplaceAgent():
+                self._replace_agent()
             case AnswerCaller(status, answer, headers):
                 if self.caller is not None and not self.caller.gone:
                     self.caller.respond(status, answer, self._bridge.headers_for(self, headers))
@@ -255,6 +411,13 @@ class Bridged:
             case HangUp(LegName.AGENT, status):
                 if self.phone is not None:
                     self.phone.hang_up(status, self._bridge.headers_for(self, ()))
+            case HangUp(LegName.HELPER, status):
+                if self.helper is not None:
+                    self.helper.hang_up(status, self._bridge.headers_for(self, ()))
+                    # Its end, when it comes, must not be taken for that of the next one called.
+                    if not self.helper.gone:
+                        self._bridge.let_go(self.helper)
+                    self.helper = None
             case StartTimer(name, delay_s):
                 self._stop_timer(name)
                 self._timers[name] = asyncio.get_running_loop().call_later(
@@ -262,6 +425,8 @@ class Bridged:
                 )
             case StopTimer(name):
                 self._stop_timer(name)
+            case Forget():
+                self._bridge.forget(self.call_id)
 
     def _retry_after(self) -> tuple[tuple[str, str], ...]:
         return (("Retry-After", str(self._bridge.settings.sip.retry_after_s)),)
@@ -278,16 +443,53 @@ class Bridged:
     def _call_phone(self, offer: str) -> None:
         bridge = self._bridge
         agent = bridge.settings.agents[self.call.plan.agent_id]
-        phone = Leg(bridge.phone_account, self, LegName.AGENT, self.call_id)
+        account = bridge.phone_accounts[agent.transport]
+        self.phone = Leg(account, self, LegName.AGENT, self.call_id)
+        replaces = replaces_of(self.headers)
+        extra: list[tuple[str, str]] = []
+        if isinstance(replaces, Replaces):
+            # Not a dialog of ours: one that the phone has with the PBX itself.
+            extra = [("Replaces", replaces.header()), ("Require", "replaces")]
+        try:
+            self._invite(self.phone, agent.uri, offer, extra)
+        except BaseException:
+            self.phone = None  # there is no dialog: nothing to hang up or to wait for
+            raise
+
+    def _invite(
+        self, leg: Leg, uri: str, offer: str, extra: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        bridge = self._bridge
         hops = max_forwards(self.headers)
         headers = [
             ("Max-Forwards", str(hops - 1)),
             *self.headers.carried(),
             *bridge.headers_for(self, ()),
+            *extra,
         ]
-        self.phone = phone
+        leg.invite(uri, offer, headers, bridge.from_header(self.headers))
+
+    def _call_helper(self, uri: str, offer: str) -> None:
+        bridge = self._bridge
+        if not bridge.may_call_helper():
+            log.warning("too_many_helpers", call_id=self.call_id)
+            self.run(self.call.on_helper_gone())
+            return
+        self._held.pop(LegName.HELPER, None)
+        account = bridge.phone_accounts[uri_transport(uri)]
+        self.helper = Leg(account, self, LegName.HELPER, self.call_id)
         try:
-            phone.invite(agent.uri, offer, headers, bridge.from_header(self.headers))
+            self._invite(self.helper, uri, offer)
         except BaseException:
-            self.phone = None  # there is no dialog: nothing to hang up or to wait for
+            self.helper = None
             raise
+
+    def _replace_agent(self) -> None:
+        """The helper's dialog becomes the agent's leg; the old one gets its BYE by itself."""
+        old, self.phone, self.helper = self.phone, self.helper, None
+        assert self.phone is not None
+        self.phone.name = LegName.AGENT
+        self._held[LegName.AGENT] = self._held.pop(LegName.HELPER, False)
+        if old is not None and not old.gone:
+            self._bridge.let_go(old)
+            old.hang_up(0, self._bridge.headers_for(self, ()))

@@ -7,6 +7,12 @@ from typing import Literal
 
 from callshield.messages import Event, LegName, MediaMessage
 
+#: What comes of a button, phone key or code.
+Outcome = Literal["done", "already", "not_now", "not_supported"]
+#: ``helper`` bounds how long a helper's phone rings, ``soften`` is how long softening outlasts
+#: shouting.
+TimerName = Literal["ring", "closing", "tail", "transfer", "helper", "soften"]
+
 
 @dataclass(frozen=True, slots=True)
 class CallPhone:
@@ -50,7 +56,7 @@ class Emit:
 class StartTimer:
     """Call :meth:`Call.on_timer` with this name after ``delay_s``; replaces one of that name."""
 
-    name: Literal["ring", "closing", "tail"]
+    name: TimerName
     delay_s: float
 
 
@@ -58,7 +64,7 @@ class StartTimer:
 class StopTimer:
     """Forget a timer."""
 
-    name: Literal["ring", "closing", "tail"]
+    name: TimerName
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +74,34 @@ class CallSupervisor:
     by: str
 
 
-Step = CallPhone | AnswerCaller | HangUp | ToMedia | Emit | CallSupervisor | StartTimer | StopTimer
+@dataclass(frozen=True, slots=True)
+class CallHelper:
+    """Send the INVITE to a supervisor's or manager's phone."""
+
+    uri: str
+    sdp: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceAgent:
+    """Hand over: BYE to the agent's phone; the helper's dialog is the agent's leg from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """A call whose end was announced before (the agent was transferred out) is over."""
+
+
+Step = (
+    CallPhone
+    | AnswerCaller
+    | HangUp
+    | ToMedia
+    | Emit
+    | CallSupervisor
+    | CallHelper
+    | ReplaceAgent
+    | StartTimer
+    | StopTimer
+    | Forget
+)

@@ -10,25 +10,36 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import pjsip_guard
 import pjsua2 as pj
 import structlog
 
 from callshield.errors import SdpError
 from callshield.messages import LegName
 from sipbridge import sdp
-from sipbridge.sip_message import SipHeaders, address_uri
+from sipbridge.sip_message import SipHeaders, address_uri, body_of
+from sipbridge.transfer import Replaces
 
 log = structlog.get_logger()
+
+#: Requests that :meth:`Leg.request` sends.
+_OURS = ("REFER", "NOTIFY", "INFO")
 
 
 class LegOwner(Protocol):
     """What a leg tells the bridge; implemented by :class:`sipbridge.bridge.Bridged`."""
 
     def leg_progress(self, leg: LegName, status: int) -> None:
-        """A provisional response came (phone's leg only)."""
+        """A provisional response came (a phone's leg only)."""
+
+    def leg_early(self, leg: LegName, response: str, source: str) -> None:
+        """A provisional response with a session description came: early media (RFC 3960)."""
 
     def leg_answered(self, leg: LegName, response: str, source: str) -> None:
-        """The phone's 200 arrived; ``response`` is the whole message, ``source`` its address."""
+        """The phone's 200 arrived; ``response`` is the whole message, ``source`` its address.
+
+        After a reliable 183 with a session description the 200 has none (RFC 6337 section 2.2).
+        """
 
     def leg_confirmed(self, leg: LegName) -> None:
         """The ACK passed: media may flow."""
@@ -39,16 +50,20 @@ class LegOwner(Protocol):
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
         """A re-INVITE or UPDATE changed the far end's description; our answer."""
 
+    def leg_refuses(self, leg: LegName, offer: sdp.SessionDescription) -> bool:
+        """A re-INVITE or UPDATE whose offer must be answered with 488."""
+
     def leg_wants_offer(self, leg: LegName) -> str:
         """The far end re-INVITEs without an offer: ours."""
 
-    def leg_late_answer(
-        self, leg: LegName, address: str, port: int, payload_type: int, *, held: bool
-    ) -> None:
-        """Its answer to that offer; ``held``: it does not want to hear us."""
+    def leg_late_answer(self, leg: LegName, answer: str) -> None:
+        """The session description that answers an offer in a 200 of ours."""
 
     def leg_digit(self, leg: LegName, digit: str) -> None:
         """A digit came by INFO."""
+
+    def leg_request_answered(self, leg: LegName, method: str, status: int) -> None:
+        """The final answer to a request that :meth:`Leg.request` sent."""
 
     def leg_failed(self, leg: LegName, error: str) -> None:
         """A callback failed; end the call."""
@@ -93,9 +108,14 @@ class Leg(pj.Call):
         self.signalling_address = ""
         self.answered = False
         """The phone's first 200 was seen; those of our own re-INVITEs don't count."""
+        self.offered = True
+        """The caller's INVITE carried an offer."""
         self.accepted = False
         """We said 200 to this INVITE: from now on it ends by BYE, not by a response."""
         self.confirmed = False
+        self.early_described = False
+        """Our session description went out in a provisional response; it stays in force."""
+        self._calls_out = False
         self._late_offer = False
         self.gone = False
         self.redirected_to = ""
@@ -119,26 +139,41 @@ class Leg(pj.Call):
     @_never_raises
     def onCallTsxState(self, prm: Any) -> None:
         # PJSIP calls this after the state has already become CONFIRMED.
-        if self.name is not LegName.AGENT or self.answered:
-            return
         transaction = prm.e.body.tsxState.tsx
-        if transaction.method != "INVITE" or transaction.role != pj.PJSIP_ROLE_UAC:
+        if transaction.role != pj.PJSIP_ROLE_UAC:
+            return
+        if transaction.method in _OURS:
+            self._own_request_moved(prm.e, transaction)
+            return
+        # A caller's leg that we did not begin sends INVITE only to refresh its session.
+        if transaction.method != "INVITE" or not self._calls_out or self.answered:
             return
         message = _received(prm.e)
         if not message or not message.startswith("SIP/2.0 "):
             return
         status = int(message[8:11])
         if 100 < status < 200:
-            self.owner.leg_progress(self.name, status)
+            if status >= 180 and body_of(message):
+                self.owner.leg_early(self.name, message, prm.e.body.tsxState.src.rdata.srcAddress)
+            else:
+                self.owner.leg_progress(self.name, status)
         elif 200 <= status < 300:
             self.answered = True
             source = prm.e.body.tsxState.src.rdata.srcAddress
             self.owner.leg_answered(self.name, message, source)
 
+    def _own_request_moved(self, event: Any, transaction: Any) -> None:
+        """REFER, NOTIFY, INFO of ours: its final answer, or the timeout that stands for one."""
+        status = int(transaction.statusCode)
+        if event.body.tsxState.prevState == pj.PJSIP_TSX_STATE_COMPLETED or status < 200:
+            return
+        if transaction.state in (pj.PJSIP_TSX_STATE_COMPLETED, pj.PJSIP_TSX_STATE_TERMINATED):
+            self.owner.leg_request_answered(self.name, str(transaction.method), status)
+
     @_never_raises
     def onCallSdpCreated(self, prm: Any) -> None:
         remote = str(prm.remSdp.wholeSdp)
-        if self.confirmed and remote:
+        if (self.confirmed or self.early_described) and remote:
             prm.sdp.wholeSdp = self.owner.leg_offer(self.name, _parsed(remote))
         elif self.confirmed:
             # A re-INVITE without an offer: ours goes out in the 200, the answer comes in the ACK.
@@ -146,11 +181,13 @@ class Leg(pj.Call):
             self._late_offer = True
         elif self.local_sdp:
             prm.sdp.wholeSdp = self.local_sdp
+            # An INVITE without an offer: the 200 carries ours.
+            self._late_offer = self.name is LegName.CALLER and not remote
 
     @_never_raises
     def onCallRxReinvite(self, prm: Any) -> None:
         offered = str(prm.offer.wholeSdp)
-        if offered and sdp.negotiate(_parsed(offered)) is None:
+        if offered and self.owner.leg_refuses(self.name, _parsed(offered)):
             prm.statusCode = pj.PJSIP_SC_NOT_ACCEPTABLE_HERE
 
     @_never_raises
@@ -158,23 +195,19 @@ class Leg(pj.Call):
         if not self._late_offer:
             return
         self._late_offer = False
-        stream = self.getStreamInfo(0)
-        address, _, port = str(stream.remoteRtpAddress).rpartition(":")
-        info = self.getInfo()
-        listens = bool(info.media[0].dir & pj.PJMEDIA_DIR_ENCODING)
-        self.owner.leg_late_answer(
-            self.name, address.strip("[]"), int(port), int(stream.txPt), held=not listens
-        )
+        self.owner.leg_late_answer(self.name, pjsip_guard.remote_sdp(self.getId()) or "")
 
     @_never_raises
-    def onDtmfDigit(self, prm: Any) -> None:
-        # Only INFO comes here: PJSIP never sees our RTP.
-        if len(prm.digit) == 1 and prm.digit in "0123456789*#ABCD":
-            self.owner.leg_digit(self.name, prm.digit)
+    def onCallRxOffer(self, prm: Any) -> None:
+        # An UPDATE (RFC 3311) comes only here.
+        offered = str(prm.offer.wholeSdp)
+        if offered and self.owner.leg_refuses(self.name, _parsed(offered)):
+            prm.statusCode = pj.PJSIP_SC_NOT_ACCEPTABLE_HERE
 
     @_never_raises
     def onCallTransferRequest(self, prm: Any) -> None:
-        # Left alone, pjsua would dial the Refer-To itself and rebind this object.
+        # pjsip_guard keeps REFER from pjsua. Left alone, pjsua would dial the Refer-To itself and
+        # rebind this object.
         prm.statusCode = pj.PJSIP_SC_DECLINE
 
     @_never_raises
@@ -197,6 +230,7 @@ class Leg(pj.Call):
             pj.Error: the URI or the transport cannot be used.
         """
         self.local_sdp = offer
+        self._calls_out = True
         option = pj.CallOpParam(True)
         _set_headers(option, headers)
         if local_uri:
@@ -211,13 +245,54 @@ class Leg(pj.Call):
         """
         if answer:
             self.local_sdp = answer
-        option = pj.CallOpParam(True)
+        # PJSIP makes its offer to an INVITE without one at the first answer that carries call
+        # settings: that must be the 200, when the phone has chosen (onCallSdpCreated gives ours).
+        option = pj.CallOpParam(self.offered or status >= 200)
         option.statusCode = status
-        if answer:
+        if answer and self.offered and not self.early_described:
             option.sdp.wholeSdp = answer
         _set_headers(option, headers)
+        self.early_described = self.early_described or bool(answer and status < 200)
         self.answer(option)
         self.accepted = self.accepted or 200 <= status < 300
+
+    def request(
+        self, method: str, headers: list[tuple[str, str]], content_type: str = "", body: str = ""
+    ) -> bool:
+        """Send a request inside the dialog: REFER, NOTIFY or INFO.
+
+        Returns:
+            False when the dialog cannot carry it (any more).
+        """
+        if self.gone:
+            return False
+        option = pj.CallSendRequestParam()
+        option.method = method
+        _set_headers(option, headers)
+        option.txOption.contentType = content_type
+        option.txOption.msgBody = body
+        try:
+            self.sendRequest(option)
+        except pj.Error as error:
+            log.warning(
+                "request_failed",
+                call_id=self.call_id,
+                leg=self.name.value,
+                method=method,
+                error=error.status,
+            )
+            return False
+        return True
+
+    def dialog(self) -> tuple[Replaces, str] | None:
+        """This dialog as the far end would name it in Replaces, and the far end's Contact URI."""
+        if self.gone:
+            return None
+        found = pjsip_guard.dialog(self.getId())
+        if found is None:
+            return None
+        call_id, local_tag, remote_tag, contact = found
+        return Replaces(call_id, to_tag=remote_tag, from_tag=local_tag), contact
 
     def hang_up(self, status: int, headers: list[tuple[str, str]]) -> None:
         """BYE, CANCEL or a final response, whichever this leg needs; harmless when it is over."""
@@ -241,7 +316,7 @@ class Leg(pj.Call):
 
 
 class Refusal:
-    """Owner of a leg that is being refused.
+    """Owner of a leg that is being refused, or that somebody else's leg took the place of.
 
     The leg must live until its final response is acknowledged: pjsua sends the response late, and
     a collected pjsua2 call would decline by itself first.
@@ -264,21 +339,28 @@ class Refusal:
     def leg_progress(self, leg: LegName, status: int) -> None:
         return
 
+    def leg_early(self, leg: LegName, response: str, source: str) -> None:
+        return
+
     def leg_answered(self, leg: LegName, response: str, source: str) -> None:
+        return
+
+    def leg_request_answered(self, leg: LegName, method: str, status: int) -> None:
         return
 
     def leg_confirmed(self, leg: LegName) -> None:
         return
 
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
-        return ""
+        return self.leg.local_sdp if self.leg else ""
+
+    def leg_refuses(self, leg: LegName, offer: sdp.SessionDescription) -> bool:
+        return True
 
     def leg_wants_offer(self, leg: LegName) -> str:
-        return ""
+        return self.leg.local_sdp if self.leg else ""
 
-    def leg_late_answer(
-        self, leg: LegName, address: str, port: int, payload_type: int, *, held: bool
-    ) -> None:
+    def leg_late_answer(self, leg: LegName, answer: str) -> None:
         return
 
     def leg_digit(self, leg: LegName, digit: str) -> None:

@@ -106,6 +106,7 @@ class MediaSession:
         self._opened_at = now
         self._waiting_since: float | None = None
         self._timed_out = False
+        self._handed_over = False
         self._silent: dict[LegName, bool] = {}
         self._expected_since: dict[LegName, float] = {}
 
@@ -126,13 +127,21 @@ class MediaSession:
             )
         if not -1 <= update.event_payload_type <= 127:
             raise SdpError(f"telephone-event payload type {update.event_payload_type} is not one")
-        srtp: tuple[int, bytes, bytes] | bool | None = None
+        srtp: tuple[int, bytes | None, bytes | None] | None = None
         if update.srtp is not None:
             if update.srtp.suite not in _SUITES:
                 raise SdpError("the SRTP suite is not one of " + ", ".join(_SUITES))
-            srtp = (_SUITES.index(update.srtp.suite), update.srtp.send, update.srtp.receive)
-            if update.srtp == self._keys.get(name):
-                srtp = True  # new contexts would begin the packet index anew
+            # A direction whose key is that of before keeps its context: a new one would begin the
+            # packet index anew, and so use the key stream twice (RFC 3711 section 3.2.1).
+            before = self._keys.get(name)
+            same = before is not None and before.suite == update.srtp.suite
+            srtp = (
+                _SUITES.index(update.srtp.suite),
+                None if same and before and before.send == update.srtp.send else update.srtp.send,
+                None
+                if same and before and before.receive == update.srtp.receive
+                else update.srtp.receive,
+            )
         try:
             self._core.negotiate(
                 self.handle,
@@ -186,6 +195,14 @@ class MediaSession:
         """Softening and levelling, on or off."""
         self._core.ear(self.handle, update.soften, update.levelling)
 
+    def take_dose(self) -> tuple[float, int] | None:
+        """What the agent was given to hear since the last call; None when nothing, or when a
+        helper has taken the agent's place: that is another headset."""
+        if self._handed_over or LegName.AGENT not in self.ports:
+            return None
+        heard = self._core.take_dose(self.handle, LEG_NUMBER[LegName.AGENT])
+        return heard if heard[1] else None
+
     def add_helper(self, ports: PortPair, now: float) -> None:
         """One more leg.
 
@@ -219,6 +236,7 @@ class MediaSession:
         if LegName.HELPER not in self.ports:
             raise KeyError("no helper")
         ports = self.remove_leg(LegName.AGENT)
+        self._handed_over = True
         self._core.promote(self.handle)
         _rename(self.ports)
         _rename(self.codecs)

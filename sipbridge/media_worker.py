@@ -24,7 +24,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 import uvloop
@@ -41,6 +41,7 @@ from callshield.messages import (
     DigitUndelivered,
     EarUpdate,
     FlowUpdate,
+    HearingDose,
     LegName,
     LegOpened,
     LegUpdate,
@@ -49,18 +50,22 @@ from callshield.messages import (
     MediaSilent,
     MediaStats,
     MediaTimeout,
+    NodeDegraded,
     OpenLeg,
     OpenSession,
     PlayPrompts,
     PromoteHelper,
+    RecordingChanged,
     SessionOpened,
     StopPlay,
     TapStarted,
 )
 from callshield.settings import Settings, SideSettings, load_settings
+from sipbridge.feature_codes import feature_codes
 from sipbridge.media_session import LEG_NUMBER, LEGS, MediaSession, is_call_id
 from sipbridge.ports import PortPair, PortRange
 from sipbridge.prompt_player import PromptPlayer
+from sipbridge.recording_flow import RecordingFlow
 from sipbridge.relay_core import Core
 
 log = structlog.get_logger()
@@ -70,6 +75,7 @@ REALTIME_PRIORITY = 10
 #: How often silence is looked for and a new bridge is greeted.
 _LOOK_S = 0.5
 _LOOKS_A_SECOND = 2
+_LOOKS_BETWEEN_DOSES = 60
 
 
 class MediaWorker:
@@ -89,7 +95,10 @@ class MediaWorker:
         self._greeted: set[Peer[MediaMessage]] = set()
         sip = settings.sip
         self.codes = list(feature_codes(settings))
-        self._core = Core(str(settings.tap_path), self.codes, sip.latch_window_s)
+        self._core = Core(
+            str(settings.tap_path), self.codes, sip.latch_window_s, ear=settings.ear.profile()
+        )
+        self._recording: RecordingFlow | None = None
         self._player = PromptPlayer(self._core, self._outbox, self._flush)
         self._looks = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -111,6 +120,12 @@ class MediaWorker:
         """
         await self._bus.start()
         asyncio.get_running_loop().add_reader(self._core.event_fd, self._on_events)
+        if self._settings.recording.enabled:
+            # The recorder's thread must not keep the event loop waiting for long.
+            sys.setswitchinterval(0.001)
+            self._recording = RecordingFlow(
+                self._settings, self._core, self._recording_changed, self._recording_lost
+            )
         scheduling = self._core.start(REALTIME_PRIORITY)
         self._look()
         log.info("media_ready", scheduling=scheduling)
@@ -125,6 +140,10 @@ class MediaWorker:
         self._player.close()
         asyncio.get_running_loop().remove_reader(self._core.event_fd)
         self._core.stop()
+        if self._recording is not None:
+            await asyncio.to_thread(self._recording.close)
+            await asyncio.sleep(0)
+            self._flush()
         # A turn for what was just written to the bridge.
         await asyncio.sleep(0)
         await self._bus.close()
@@ -161,6 +180,35 @@ class MediaWorker:
         else:
             self._outbox.append(TapStarted(ts=time.time(), call_id=session.call_id))
 
+    def _recording_changed(
+        self, call_id: str, state: Literal["recording", "paused", "stopped", "failed"], reason: str
+    ) -> None:
+        self._outbox.append(
+            RecordingChanged(ts=time.time(), call_id=call_id, state=state, reason=reason)
+        )
+        if state == "failed":
+            log.error("recording_failed", call_id=call_id, error=reason)
+            self._degraded("recording", reason, call_id)
+        self._flush()
+
+    def _recording_lost(self, reason: str) -> None:
+        log.error("recording_lost_frames")
+        self._degraded("recording", reason)
+
+    def _degraded(self, component: str, reason: str, call_id: str = "") -> None:
+        self._outbox.append(
+            NodeDegraded(
+                ts=time.time(), component=component, degraded=True, reason=reason, call_id=call_id
+            )
+        )
+
+    def _report_dose(self, session: MediaSession) -> None:
+        heard = session.take_dose()
+        if heard is not None:
+            self._outbox.append(
+                HearingDose(call_id=session.call_id, a_weighted_sum_sq=heard[0], samples=heard[1])
+            )
+
     def _look(self) -> None:
         """Twice a second: silence, timeouts, orphans; once a second the totals."""
         self._timer = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
@@ -182,6 +230,9 @@ class MediaWorker:
                 log.warning("session_orphaned", call_id=call_id)
                 self._close(call_id)
         self._looks += 1
+        if self._looks % _LOOKS_BETWEEN_DOSES == 0:
+            for session in self._sessions.values():
+                self._report_dose(session)
         if self._looks % _LOOKS_A_SECOND == 0:
             totals = self._core.totals()
             self._outbox.append(
@@ -252,7 +303,12 @@ class MediaWorker:
             case LegUpdate():
                 self._session(peer, message.call_id).negotiate(message, time.monotonic())
             case FlowUpdate():
-                self._session(peer, message.call_id).allow(message, time.monotonic())
+                session = self._session(peer, message.call_id)
+                if self._recording is not None:
+                    self._recording.before(message)
+                session.allow(message, time.monotonic())
+                if self._recording is not None:
+                    self._recording.after(message)
             case EarUpdate():
                 self._session(peer, message.call_id).protect(message)
             case PlayPrompts():
@@ -360,6 +416,7 @@ class MediaWorker:
         if LegName.HELPER not in session.ports:
             raise CallshieldError("there is no helper who could take the agent's place")
         self._player.stop(session, LegName.AGENT)
+        self._report_dose(session)
         self._phone_ports.give_back(session.promote_helper())
 
     def _close(self, call_id: str) -> None:
@@ -371,19 +428,16 @@ class MediaWorker:
         for event in self._core.events():
             self._on_event(event)
         closed, quality = session.closed()
+        self._report_dose(session)
         self._core.close_call(session.handle)
+        if self._recording is not None:
+            self._recording.stop(call_id)
         del self._by_handle[session.handle]
         for name, ports in session.ports.items():
             owner = self._pbx_ports if name is LegName.CALLER else self._phone_ports
             owner.give_back(ports)
         self._outbox += quality
         self._outbox.append(closed)
-
-
-def feature_codes(settings: Settings) -> tuple[str, ...]:
-    """The digits that the relay holds back and reports."""
-    sip = settings.sip
-    return (sip.end_code, sip.help_code, sip.skip_notice_code)
 
 
 def _prefixes(networks: list[str]) -> list[tuple[str, int]]:

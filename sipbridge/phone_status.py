@@ -16,8 +16,8 @@ def map_phone_status(status: int) -> int:
         return 486
     if status in (488, 606, 415):
         return 488
-    if status == 603:
-        return 603
+    if status in (481, 603):  # 481: the dialog that Replaces names is not the phone's
+        return status
     if status in (404, 408, 410, 480, 487, 503, 504):
         return 480
     return 500

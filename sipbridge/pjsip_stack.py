@@ -14,7 +14,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,19 @@ import pjsua2 as pj
 import structlog
 
 from callshield.errors import SdpError, SetupError
-from callshield.settings import SIP_URI, Settings, SideSettings
+from callshield.settings import SIP_URI, Settings, SideSettings, TlsSettings
 from sipbridge import sdp
+from sipbridge.tls_files import check_tls_files
 
 log = structlog.get_logger()
 
 SERVER = re.compile(r"^\d{1,3}(\.\d{1,3}){3}$")
 #: Packets handled in one go before other tasks of the loop get their turn.
 MAX_EVENTS_A_TURN = 64
+#: Legs besides two a call: helpers' phones, and refusals under way.
+SPARE_LEGS = 72
+#: A far end that has not finished its TLS handshake by then is given up.
+HANDSHAKE_TIMEOUT_MS = 5000
 
 
 class _QuietLog(pj.LogWriter):
@@ -72,11 +77,7 @@ class _Endpoint(pj.Endpoint):
             offered = str(error)
         except Exception:  # never out of a pjsua2 callback
             offered = "unreadable"
-        log.info(
-            "offer_refused",
-            status=int(prm.statusCode),
-            detail=f"offered {offered}; PCMU and PCMA are taken",
-        )
+        log.info("offer_refused", status=int(prm.statusCode), detail=f"offered {offered}")
 
 
 class PjsipStack:
@@ -85,16 +86,24 @@ class PjsipStack:
     Args:
         settings: the node's configuration.
         loop: the loop whose thread owns PJSIP from now on.
+        on_request: is given each request that :func:`pjsip_guard.take_requests` returns.
     """
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        on_request: Callable[[int, int, bytes], None],
+    ) -> None:
+        self._on_request = on_request
         self._settings = settings
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._log_writer = _QuietLog()
         self.endpoint = _Endpoint()
-        self.pbx_transport = -1
-        self.phone_transport = -1
+        self.pbx_transports: dict[str, int] = {}
+        """PJSIP's numbers of the transports by kind: udp, tcp, and tls where it is configured."""
+        self.phone_transports: dict[str, int] = {}
 
     def start(self) -> None:
         """Open the transports; requests are refused until :meth:`set_ready`.
@@ -104,7 +113,7 @@ class PjsipStack:
         """
         sip = self._settings.sip
         info = pjsip_guard.info()
-        legs = 2 * sip.admission_limit + 8
+        legs = 2 * sip.admission_limit + SPARE_LEGS
         if int(info["max_calls"]) < legs:
             raise SetupError(
                 f"this pjsua2 carries {info['max_calls']} call legs, sip.admission_limit = "
@@ -138,8 +147,8 @@ class PjsipStack:
             [_prefix(network) for peer in self._settings.peers for network in peer.networks]
         )
         pjsip_guard.set_in_dialog_networks(self._phone_networks())
-        self.pbx_transport = self._open_transport(sip.pbx, "sip.pbx")
-        self.phone_transport = self._open_transport(sip.phone, "sip.phone")
+        self.pbx_transports = self._open_transports(sip.pbx, "sip.pbx")
+        self.phone_transports = self._open_transports(sip.phone, "sip.phone")
         self.endpoint.libStart()
         self.endpoint.audDevManager().setNullDev()
         for codec in self.endpoint.codecEnum2():
@@ -150,13 +159,13 @@ class PjsipStack:
 
     def _phone_networks(self) -> list[tuple[str, int]]:
         networks = [_prefix(network) for network in self._settings.sip.phone.networks]
-        for agent in self._settings.agents.values():
-            match = SIP_URI.match(agent.uri)
+        for uri in self._settings.phone_uris:
+            match = SIP_URI.match(uri)
             assert match is not None  # the settings took nothing else, and only addresses
             networks.append(_prefix(match["host"].strip("[]")))
         return sorted(set(networks))
 
-    def _open_transport(self, side: SideSettings, key: str) -> int:
+    def _open_transports(self, side: SideSettings, key: str) -> dict[str, int]:
         config = pj.TransportConfig()
         config.port = side.port
         config.boundAddress = side.bind
@@ -164,32 +173,47 @@ class PjsipStack:
             config.publicAddress = side.advertised
         config.qosParams.flags = pj.PJ_QOS_PARAM_HAS_DSCP
         config.qosParams.dscp_val = self._settings.sip.dscp_signalling
-        kind = pj.PJSIP_TRANSPORT_UDP6 if ":" in side.bind else pj.PJSIP_TRANSPORT_UDP
-        try:
-            transport = int(self.endpoint.transportCreate(kind, config))
-            tcp = pj.PJSIP_TRANSPORT_TCP6 if ":" in side.bind else pj.PJSIP_TRANSPORT_TCP
-            self.endpoint.transportCreate(tcp, config)
-        except pj.Error as error:
-            raise SetupError(
-                f"{key}: {side.bind} port {side.port} cannot be opened ({error.reason}): "
-                "stop what uses it (ss -lnp), or choose another address or port"
-            ) from None
-        return transport
+        six = ":" in side.bind
+        kinds = {
+            "udp": pj.PJSIP_TRANSPORT_UDP6 if six else pj.PJSIP_TRANSPORT_UDP,
+            "tcp": pj.PJSIP_TRANSPORT_TCP6 if six else pj.PJSIP_TRANSPORT_TCP,
+        }
+        if side.tls.enabled:
+            kinds["tls"] = pj.PJSIP_TRANSPORT_TLS6 if six else pj.PJSIP_TRANSPORT_TLS
+        opened: dict[str, int] = {}
+        for name, kind in kinds.items():
+            if name == "tls":
+                check_tls_files(side.tls, f"{key}.tls")
+                config.port = side.tls.port
+                config.tlsConfig = _tls_config(side.tls)
+            try:
+                opened[name] = int(self.endpoint.transportCreate(kind, config))
+            except pj.Error as error:
+                raise SetupError(
+                    f"{key}: {side.bind} port {config.port} ({name}) cannot be opened "
+                    f"({error.reason}): stop what uses it (ss -lnp), or choose another address or "
+                    "port" + ("; or mend its certificate" if name == "tls" else "")
+                ) from None
+        return opened
 
-    def account_config(self, side: SideSettings, transport: int) -> Any:
-        """A pjsua2 account bound to one side: timers on, PJSIP's own media off."""
+    def account_config(self, side: SideSettings, kind: str, transport: int) -> Any:
+        """A pjsua2 account bound to one transport of a side: timers on, PJSIP's own media off."""
         sip = self._settings.sip
         host = side.signalling_advertised
         host = f"[{host}]" if ":" in host else host
         config = pj.AccountConfig()
-        config.idUri = f"sip:callshield@{host}:{side.port}"
+        port = side.tls.port if kind == "tls" else side.port
+        config.idUri = f"sip:callshield@{host}:{port}"
         config.sipConfig.transportId = transport
         config.mediaConfig.useLoopMedTp = True
-        config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_DISABLED
+        # PJSIP only has to let our own RTP/SAVP and a=crypto lines through: whether keys may be,
+        # and over what, is decided by sipbridge.offer_answer, which says why when they may not.
+        config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_OPTIONAL
+        config.mediaConfig.srtpSecureSignaling = 0
         config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_ALWAYS
         config.callConfig.timerMinSESec = sip.min_se_s
         config.callConfig.timerSessExpiresSec = sip.session_expires_s
-        config.callConfig.prackUse = pj.PJSUA_100REL_NOT_USED
+        config.callConfig.prackUse = pj.PJSUA_100REL_OPTIONAL
         config.natConfig.contactRewriteUse = 0
         config.natConfig.viaRewriteUse = False
         config.natConfig.sdpNatRewriteUse = 0
@@ -202,7 +226,10 @@ class PjsipStack:
     def pump(self) -> None:
         """Handle what PJSIP has waiting, then arm its next timer."""
         for _ in range(MAX_EVENTS_A_TURN):
-            if self.endpoint.libHandleEvents(0) <= 0:
+            handled = self.endpoint.libHandleEvents(0)
+            for request in pjsip_guard.take_requests():
+                self._on_request(*request)
+            if handled <= 0:
                 break
         self._arm()
 
@@ -242,6 +269,24 @@ def _name_servers(path: Path) -> list[str]:
     parts = [line.split() for line in lines]
     servers = [part[1] for part in parts if len(part) > 1 and part[0] == "nameserver"]
     return [server for server in servers if SERVER.match(server)][:4]
+
+
+def _tls_config(tls: TlsSettings) -> Any:
+    """PJSIP's TLS options of one side."""
+    config = pj.TlsConfig()
+    config.certFile = _name(tls.certificate)
+    config.privKeyFile = _name(tls.private_key)
+    config.CaListFile = _name(tls.ca_file)
+    config.proto = pj.PJ_SSL_SOCK_PROTO_TLS1_2 | pj.PJ_SSL_SOCK_PROTO_TLS1_3
+    config.verifyServer = tls.verify_server
+    config.verifyClient = tls.require_client_certificate
+    config.requireClientCert = tls.require_client_certificate
+    config.msecTimeout = HANDSHAKE_TIMEOUT_MS
+    return config
+
+
+def _name(path: Path | None) -> str:
+    return "" if path is None else str(path)
 
 
 def _prefix(network: str) -> tuple[str, int]:

@@ -86,6 +86,16 @@ def _manifest_entry(folder: Path, language: str, prompt_id: str) -> tuple[str, s
     return "", ""
 
 
+@dataclass(frozen=True, slots=True)
+class HelpPrompts:
+    """What is said when somebody joins a call or takes it over."""
+
+    joined: Prompt
+    handing_over: Prompt
+    hold_on: Prompt
+    handed_over: Prompt
+
+
 class Prompts:
     """The configured announcements, checked once at start.
 
@@ -102,4 +112,11 @@ class Prompts:
         own_tone = folder / "common" / "notice_tone.wav"
         self.notice_tone = load_prompt(
             folder if own_tone.exists() else SHIPPED, "common", "notice_tone"
+        )
+        help_ids = ("joined", "handing_over", "hold_on", "handed_over")
+        # Without a helper's phone nobody needs them: a folder of one's own may lack them then.
+        self.help = (
+            HelpPrompts(*(load_prompt(folder, notice.language, p) for p in help_ids))
+            if settings.supervisors
+            else None
         )

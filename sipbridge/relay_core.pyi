@@ -8,7 +8,7 @@ Legs are numbered: 0 caller, 1 agent, 2 helper. Codecs go by :class:`callshield.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, final
 
 SRTP_VERSION: Final[str]
 """Of libsrtp2."""
@@ -37,19 +37,22 @@ class Clip:
 
 @final
 class Ear:
-    """What protects the agent's ear (ear.h), by itself: for tests and measurements."""
+    """What protects one agent's ear, by itself: see ear.h and docs/hearing.md."""
 
-    profile_fields: tuple[tuple[str, float, float, float], ...]
-    """``(name, default, lowest, highest)`` of every field of the profile."""
+    profile_fields: ClassVar[dict[str, tuple[float, float, float]]]
+    """Name of each profile key: default, lowest, highest."""
 
-    def __new__(cls, *, soften: bool = False, levelling: bool = False, **profile: float) -> Ear: ...
-    def process(self, samples: bytes) -> bytes:
-        """Little-endian int16 at 8 kHz in, as many out."""
-    def set(self, soften: bool, levelling: bool) -> None: ...
-    def reset(self) -> None: ...
+    def __new__(cls, *, soften: bool = ..., levelling: bool = ..., **profile: float) -> Ear: ...
+    def process(self, samples: bytes, /) -> bytes:
+        """Little-endian int16 at 8 kHz as the agent hears them, of the same length."""
+    def set(self, soften: bool, levelling: bool) -> None:
+        """Switch softening and levelling; both fade in and out."""
+    def reset(self) -> None:
+        """Forget the signal; switches, dose and counters stay."""
     def take_dose(self) -> tuple[float, int]:
-        """Sum of squares of the A-weighted output (full scale is 1), and its samples."""
-    def counters(self) -> dict[str, int]: ...
+        """A-weighted sum of squares (full scale 1) and number of samples since the last take."""
+    def counters(self) -> dict[str, int]:
+        """packets, packets_changed, packets_limited, packets_softened, shock_tones, shock_bursts"""
 
 @final
 class Core:
@@ -111,7 +114,7 @@ class Core:
         noise_type: int,
         ptime_ms: int,
         protect: bool,
-        srtp: tuple[int, bytes, bytes] | bool | None,
+        srtp: tuple[int, bytes | None, bytes | None] | None,
     ) -> None:
         """A leg's new SDP.
 
@@ -128,8 +131,8 @@ class Core:
             ptime_ms: 10-60; prompts are sent so.
             protect: limit what this leg hears (G.711 only).
             srtp: suite (0 AES_CM_128_HMAC_SHA1_80, 1 _32, 2 AEAD_AES_128_GCM, 3 AEAD_AES_256_GCM),
-                key and salt of what we send, and of what we receive; None: plain RTP; True: the
-                keys of before.
+                key and salt of what we send, and of what we receive (None: that direction's
+                are those of before); None: plain RTP.
         """
     def allow(
         self,

@@ -18,11 +18,17 @@ _COMPACT = {
     "l": "content-length",
     "s": "subject",
     "k": "supported",
+    "r": "refer-to",
+    "b": "referred-by",
+    "o": "event",
 }
 #: No header of one call is longer than this in our hands; the rest is cut.
 MAX_VALUE = 1024
 _TOKEN = re.compile(r"^[A-Za-z0-9.!%*_+`'~-]+$")
 _URI_USER = re.compile(r"sips?:([^@;?>\s]*)@", re.IGNORECASE)
+_URI_HOST = re.compile(
+    r"sips?:(?:[^@;?>\s]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?", re.IGNORECASE
+)
 _ADDRESS_URI = re.compile(
     r"<\s*((?:sips?|tel):[^>\s]+)\s*>|((?:sips?|tel):[^;,\s]+)", re.IGNORECASE
 )
@@ -95,6 +101,11 @@ class SipHeaders:
         ]
 
 
+def body_of(message: str) -> str:
+    """What stands behind the empty line, with LF line ends; ``""`` when there is nothing."""
+    return message.replace("\r\n", "\n").partition("\n\n")[2].strip()
+
+
 def request_uri_user(start_line: str) -> str:
     """The user part of a request's URI: the agent's id (RFC 3261 section 19.1.1); ``""`` if none.
 
@@ -109,6 +120,14 @@ def address_uri(value: str) -> str:
     """The URI inside a From, To or Contact value (RFC 3261 section 20.10); ``""`` if none."""
     match = _ADDRESS_URI.search(value)
     return (match[1] or match[2]) if match else ""
+
+
+def uri_host_port(uri: str) -> tuple[str, str]:
+    """Host (without brackets) and ``host:port`` of a SIP URI; empty when there is none."""
+    match = _URI_HOST.match(uri)
+    if match is None:
+        return "", ""
+    return match[1].strip("[]"), match[1] + (f":{match[2]}" if match[2] else "")
 
 
 def uri_user(uri: str) -> str:
@@ -129,6 +148,11 @@ def source_host(source: str) -> str:
     """``192.0.2.1`` of ``192.0.2.1:5060`` or ``[2001:db8::1]:5060``."""
     host = source.rpartition(":")[0] if source.count(":") == 1 or "]" in source else source
     return host.strip("[]")
+
+
+def over_tls(headers: SipHeaders) -> bool:
+    """The last hop says that it sent the message over TLS (RFC 3261 section 18.1.1)."""
+    return bool(re.match(r"SIP\s*/\s*2\.0\s*/\s*TLS\s", headers.first("Via"), re.IGNORECASE))
 
 
 def max_forwards(headers: SipHeaders) -> int:

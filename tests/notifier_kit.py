@@ -87,6 +87,7 @@ class Bridge:
         self.calls: dict[str, CallStarted] = {}
         self.answered: set[str] = set()
         self.commands: list[Command] = []
+        self.levels: list[RiskChanged] = []
         self.answer: Callable[[Command], Status | None] = lambda command: "done"
         self.asked = asyncio.Event()
         self.results: list[CommandResult] = []
@@ -106,6 +107,10 @@ class Bridge:
     async def _on_message(self, message: NodeMessage) -> None:
         if isinstance(message, CommandResult):
             self.results.append(message)
+            self.asked.set()
+            return
+        if isinstance(message, RiskChanged):
+            self.levels.append(message)
             self.asked.set()
             return
         assert isinstance(message, Command)

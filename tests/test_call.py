@@ -15,6 +15,8 @@ from callshield.messages import (
     CallEnded,
     CallEnding,
     CloseSession,
+    EarChanged,
+    EarUpdate,
     FlowUpdate,
     LegName,
     LegUpdate,
@@ -37,6 +39,7 @@ from sipbridge.call_steps import (
     HangUp,
     StartTimer,
     Step,
+    StopTimer,
     ToMedia,
 )
 from sipbridge.phone_status import map_phone_status
@@ -58,15 +61,12 @@ def prompt(prompt_id: str, duration_s: float = 1.0) -> Prompt:
 
 
 def make_plan(**changes: Any) -> CallPlan:
-    negotiated = sdp.negotiate(CALLER_OFFER)
-    assert negotiated is not None
     values: dict[str, Any] = {
         "call_id": "c0ffee",
         "agent_id": "1001",
         "pbx_call_id": "1700000000.1",
         "pbx": "pbx",
         "offer": CALLER_OFFER,
-        "negotiated": negotiated,
         "pbx_address": "127.0.0.2",
         "phone_address": "127.0.0.3",
         "notice": (prompt("abuse_prevention"), prompt("recording")),
@@ -444,6 +444,155 @@ def test_lost_media_worker_ends_the_call_on_both_sides() -> None:
     steps = connected().on_media_lost()
     assert {s.leg for s in steps if isinstance(s, HangUp)} == {LegName.CALLER, LegName.AGENT}
     assert events(steps, CallEnded)[0].reason == "media_lost"
+
+
+# ------------------------------------------------------------------- recording and its pause
+
+
+def test_recording_opens_with_the_notice_gate_and_closes_on_hold() -> None:
+    call, steps = in_notice(record_allowed=True)
+    assert not media(steps, FlowUpdate)[-1].record
+    assert media(played(call, steps), FlowUpdate)[-1].record
+    assert not media(hold(call, True), FlowUpdate)[-1].record
+    assert media(hold(call, False), FlowUpdate)[-1].record
+    assert not media(call.act(Action.END, "agent:console")[2], FlowUpdate)[-1].record
+
+
+def test_nothing_is_recorded_that_was_not_announced_or_allowed() -> None:
+    for broken in ("skipped", "failed", "not allowed"):
+        call, steps = in_notice(record_allowed=broken != "not allowed")
+        if broken == "skipped":
+            steps = call.act(Action.SKIP_NOTICE, "agent:dtmf")[2]
+        else:
+            steps = played(call, steps, complete=broken != "failed")
+        assert not media(steps, FlowUpdate)[-1].record
+        assert not media(hold(call, True) + hold(call, False), FlowUpdate)[-1].record
+    attested, steps = in_notice(notice=(), attested=("recording",), record_allowed=True)
+    assert media(steps, FlowUpdate)[-1].record
+    assert attested.state is CallState.CONNECTED
+
+
+def test_pause_closes_the_tap_and_resume_opens_it() -> None:
+    call = connected(record_allowed=True)
+    outcome, _, steps = call.act(Action.PAUSE_RECORDING, "agent:console")
+    assert outcome == "done"
+    flow = media(steps, FlowUpdate)[-1]
+    assert (flow.paused, flow.tap, flow.agent_to_caller) == (True, False, True)
+    assert call.act(Action.PAUSE_RECORDING, "agent:dtmf")[0::2] == ("already", [])
+    assert not media(hold(call, True) + hold(call, False), FlowUpdate)[-1].tap
+    outcome, _, steps = call.act(Action.RESUME_RECORDING, "agent:console")
+    flow = media(steps, FlowUpdate)[-1]
+    assert (outcome, flow.paused, flow.tap, flow.record) == ("done", False, True, True)
+    assert call.act(Action.RESUME_RECORDING, "agent:console")[0::2] == ("already", [])
+
+
+def test_one_code_pauses_and_resumes() -> None:
+    call = connected()
+    assert call.keyed(Action.PAUSE_RECORDING) is Action.PAUSE_RECORDING
+    call.act(call.keyed(Action.PAUSE_RECORDING), "agent:dtmf")
+    assert call.keyed(Action.PAUSE_RECORDING) is Action.RESUME_RECORDING
+    assert call.keyed(Action.END) is Action.END
+
+
+def test_nothing_is_paused_before_the_gate_is_open() -> None:
+    assert in_notice()[0].act(Action.PAUSE_RECORDING, "agent:dtmf")[0] == "not_now"
+
+
+def test_resume_after_a_skipped_notice_opens_no_tap() -> None:
+    call, _ = in_notice(record_allowed=True)
+    call.act(Action.SKIP_NOTICE, "agent:dtmf")
+    call.act(Action.PAUSE_RECORDING, "agent:dtmf")
+    flow = media(call.act(Action.RESUME_RECORDING, "agent:dtmf")[2], FlowUpdate)[-1]
+    assert (flow.tap, flow.record) == (False, False)
+
+
+# ------------------------------------------------------------------------- the agent's ear
+
+
+def ear(steps: list[Step]) -> list[tuple[bool, bool]]:
+    """Every state of (softening, levelling) told to the worker; the agent hears of the same."""
+    told = [(m.soften, m.levelling) for m in media(steps, EarUpdate)]
+    assert [(e.softening, e.levelling) for e in events(steps, EarChanged)] == told
+    return told
+
+
+def test_the_worker_is_told_at_the_start() -> None:
+    for levelling in (True, False):
+        _, steps = in_notice(levelling=levelling)
+        assert [(m.soften, m.levelling) for m in media(steps, EarUpdate)] == [(False, levelling)]
+
+
+def test_shouting_is_softened_by_itself_and_for_a_while_after() -> None:
+    call = connected()
+    assert ear(call.on_risk(1)) == []
+    assert ear(call.on_risk(2)) == [(True, True)]
+    assert ear(call.on_risk(3)) == []
+    steps = call.on_risk(1)
+    assert steps == [StartTimer("soften", 10.0)]
+    assert call.on_risk(0) == []  # the wait does not begin anew
+    assert ear(call.on_timer("soften")) == [(False, True)]
+    assert call.on_timer("soften") == []
+
+
+def test_a_storm_that_comes_back_within_the_wait_is_softened_throughout() -> None:
+    call = connected()
+    call.on_risk(2)
+    call.on_risk(0)
+    assert call.on_risk(3) == [StopTimer("soften")]
+    assert call.on_timer("soften") == []  # a late timer changes nothing
+
+
+def test_the_agents_own_choice_wins() -> None:
+    call = connected()
+    call.on_risk(2)
+    outcome, detail, steps = call.act(Action.SOFTEN, "agent:dtmf")
+    assert (outcome, detail, ear(steps)) == ("done", "Softening is off.", [(False, True)])
+    assert ear(call.on_risk(0) + call.on_timer("soften") + call.on_risk(3)) == []
+    assert ear(call.act(Action.SOFTEN, "agent:console")[2]) == [(True, True)]
+    call.on_risk(0)
+    assert call.on_timer("soften") == []
+
+
+def test_softening_by_itself_can_be_switched_off() -> None:
+    call = connected(soften_level=4)
+    assert call.on_risk(3) == []
+    assert ear(call.act(Action.SOFTEN, "agent:dtmf")[2]) == [(True, True)]
+
+
+def test_levelling_goes_off_and_on_again() -> None:
+    call = connected()
+    assert ear(call.act(Action.LEVELLING, "agent:dtmf")[2]) == [(False, False)]
+    assert ear(call.act(Action.LEVELLING, "agent:console")[2]) == [(False, True)]
+
+
+@pytest.mark.parametrize("action", [Action.SOFTEN, Action.LEVELLING])
+def test_nobody_else_sets_the_agents_ear(action: Action) -> None:
+    call = connected()
+    assert call.act(action, "supervisor:t1")[0::2] == ("not_now", [])
+    assert call.act(action, "agent:dtmf")[0] == "done"
+
+
+def test_a_call_that_is_over_is_not_softened() -> None:
+    call = connected()
+    call.act(Action.END, "agent:console")
+    assert call.on_risk(3) == []
+
+
+# ------------------------------------------------------ what the agent hears of announcements
+
+
+def test_the_agent_may_hear_the_announcement_quietly_instead_of_a_tone() -> None:
+    call, steps = in_notice(agent_hears="prompt")
+    (quiet,) = [m for m in media(steps, PlayPrompts) if m.leg is LegName.AGENT]
+    (loud,) = [m for m in media(steps, PlayPrompts) if m.leg is LegName.CALLER]
+    assert quiet.files == loud.files
+    assert (quiet.mix, quiet.loop, quiet.gain_db) == (True, False, -18.0)
+    assert (loud.mix, loud.gain_db) == (False, 0.0)
+    again = hold(call, True) + hold(call, False)
+    assert {m.leg for m in media(again, PlayPrompts)} == {LegName.CALLER, LegName.AGENT}
+    played(call, again)
+    steps = call.act(Action.WARN, "agent:console")[2]
+    assert [m.files for m in media(steps, PlayPrompts)] == [["/prompts/warning_1.wav"]] * 2
 
 
 # -------------------------------------------------------------------- whatever comes, in any order

@@ -14,7 +14,15 @@ import pytest
 from starlette.routing import Mount
 
 from callshield import messages
-from callshield.messages import Action, Command
+from callshield.messages import (
+    Action,
+    Command,
+    EarChanged,
+    HelperChanged,
+    LegName,
+    MediaQuality,
+    RecordingChanged,
+)
 from notifier import commands
 from notifier.app import CONSOLE, build_app
 from notifier.node import Node
@@ -22,9 +30,12 @@ from notifier.tokens import create_token
 from tests.notifier_kit import Desk, Status, desk_in_process, new_call_id
 
 
-async def act(desk: Desk, token: str, call_id: str, action: str) -> tuple[int, dict[str, object]]:
+async def act(
+    desk: Desk, token: str, call_id: str, action: str, **more: str
+) -> tuple[int, dict[str, object]]:
     async with desk.http(token) as http:
-        answer = await http.post(f"/api/v1/calls/{call_id}/actions", json={"action": action})
+        body = {"action": action, **more}
+        answer = await http.post(f"/api/v1/calls/{call_id}/actions", json=body)
         if answer.status_code != 200:
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.json()["status"] == answer.status_code
@@ -203,7 +214,10 @@ async def test_help_is_an_alert_at_level_0_from_the_page_and_from_the_phone(
         assert (raised["kind"], raised["call_id"]) == ("help", second)
         await bridge.asked.wait()
         assert bridge.results[0].status == "done"
-        assert bridge.commands == []
+        # The bridge is told of what it cannot know: the presses on the page.
+        told = [(c.call_id, c.action, c.by) for c in bridge.commands]
+        assert told == [(first, Action.HELP, "agent:console")] * 2
+        assert bridge.commands[0].command_id == body["alert_id"]
 
 
 async def test_a_supervisor_acts_only_where_help_was_asked(tmp_path: Path) -> None:
@@ -218,7 +232,127 @@ async def test_a_supervisor_acts_only_where_help_was_asked(tmp_path: Path) -> No
         assert bridge.commands == []
         await act(desk, desk.agent, call_id, "help")
         assert (await act(desk, desk.supervisor, call_id, "end"))[0] == 200
-        assert bridge.commands[0].by.startswith("supervisor:")
+        assert bridge.commands[-1].by.startswith("supervisor:")
+
+
+async def test_a_supervisor_joins_only_after_the_request_and_takes_it(tmp_path: Path) -> None:
+    async with (
+        desk_in_process(tmp_path) as desk,
+        desk.bridge() as bridge,
+        desk.console(desk.agent) as console,
+    ):
+        call_id = bridge.start_call()
+        await console.until("call.answered")
+        status, body = await act(desk, desk.supervisor, call_id, "join", target="lee")
+        assert (status, body["type"]) == (409, "urn:callshield:problem:not_asked")
+        assert bridge.commands == []
+        await act(desk, desk.agent, call_id, "help")
+        # The bridge has the last word, and its sentence is told.
+        bridge.answer = lambda command: "not_now"
+        assert (await act(desk, desk.supervisor, call_id, "join"))[0] == 409
+        bridge.answer = lambda command: "done"
+        assert (await act(desk, desk.supervisor, call_id, "join", target="lee"))[0] == 200
+        command = bridge.commands[-1]
+        assert (command.action, command.target) == (Action.JOIN, "lee")
+        assert command.by.startswith("supervisor:")
+        taken = await console.until("alert.acknowledged")
+        assert f"supervisor:{taken['by']}" == command.by
+        # The agent who asks again asks anew: the bridge is told, by another id.
+        await act(desk, desk.agent, call_id, "help")
+        requests = [c.command_id for c in bridge.commands if c.action is Action.HELP]
+        assert len(set(requests)) == 2
+
+
+@pytest.mark.parametrize("action", ["help", "hand_over", "soften", "levelling"])
+async def test_what_concerns_the_agent_alone_no_supervisor_does(
+    tmp_path: Path, action: str
+) -> None:
+    async with (
+        desk_in_process(tmp_path) as desk,
+        desk.bridge() as bridge,
+        desk.console(desk.agent) as console,
+    ):
+        call_id = bridge.start_call()
+        await console.until("call.answered")
+        await act(desk, desk.agent, call_id, "help")
+        before = len(bridge.commands)
+        status, body = await act(desk, desk.supervisor, call_id, action)
+        assert (status, body["type"]) == (403, "urn:callshield:problem:role")
+        assert len(bridge.commands) == before
+        assert (await act(desk, desk.agent, call_id, action))[0] == 200
+        assert (await act(desk, desk.agent, call_id, "join"))[0] == 403
+        assert (await act(desk, desk.agent, call_id, "join", target="a b"))[0] == 422
+
+
+async def test_a_bridge_that_comes_back_is_told_what_it_may_have_missed(tmp_path: Path) -> None:
+    async with desk_in_process(tmp_path) as desk, desk.console(desk.agent) as console:
+        async with desk.bridge() as bridge:
+            bridge.answer = lambda command: None  # it dies before it answers
+            call_id, calm = bridge.start_call(), bridge.start_call()
+            async with desk.bridge("detector") as detector:
+                detector.calls = bridge.calls
+                detector.risk(call_id, 3)
+                await console.until("risk.changed")
+            assert [level.level for level in bridge.levels] == [3]
+            await act(desk, desk.agent, call_id, "help")
+            (first,) = bridge.commands
+        await console.until("node.degraded", component="bridge", degraded=True)
+        again = desk.bridge()
+        again.calls, again.answered = bridge.calls, {call_id, calm}
+        async with again:
+            async with asyncio.timeout(5):
+                while not (again.commands and again.levels):
+                    again.asked.clear()
+                    await again.asked.wait()
+            assert again.commands == [first]
+            assert [(m.call_id, m.level) for m in again.levels] == [(call_id, 3)]
+        # What it answered is not said a third time.
+        async with desk.bridge() as third:
+            third.calls, third.answered = bridge.calls, {call_id, calm}
+            await act(desk, desk.agent, call_id, "warn")
+            assert [c.action for c in third.commands] == [Action.WARN]
+
+
+async def test_who_sees_the_helper_and_the_ear(tmp_path: Path) -> None:
+    async with (
+        desk_in_process(tmp_path) as desk,
+        desk.bridge() as bridge,
+        desk.console(desk.agent) as agent,
+        desk.console(desk.other) as other,
+        desk.console(desk.supervisor) as supervisor,
+    ):
+        call_id = bridge.start_call()
+        now = 1.0
+        bridge.send(EarChanged(ts=now, call_id=call_id, softening=True, levelling=True))
+        bridge.send(RecordingChanged(ts=now, call_id=call_id, state="paused"))
+        bridge.send(
+            HelperChanged(
+                ts=now, call_id=call_id, agent_id="1001", state="joined", role="supervisor"
+            )
+        )
+        bridge.end_call(call_id)
+        bridge.send(
+            MediaQuality(
+                ts=now,
+                call_id=call_id,
+                leg=LegName.AGENT,
+                mos=4.1,
+                loss_pct=0.0,
+                jitter_ms=1.0,
+                rtt_ms=-1.0,
+            )
+        )
+        marker = bridge.start_call("1002")
+        await supervisor.until("call.started", call_id=marker)
+        await other.until("call.started", call_id=marker)
+        await agent.until("media.quality")
+        assert {"ear.changed", "recording.changed", "helper.changed"} <= {
+            m["type"] for m in agent.seen
+        }
+        seen = {m["type"] for m in supervisor.seen}
+        assert "helper.changed" in seen
+        assert not {"ear.changed", "recording.changed", "media.quality"} & seen
+        assert {m["call_id"] for m in other.seen if "call_id" in m} == {marker}
 
 
 async def test_requests_without_a_good_token_learn_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import websockets
 
-from tests.notifier_kit import WITHIN_S, Process, free_port, write_config
+from callshield.messages import Action
+from tests.notifier_kit import WITHIN_S, Desk, Process, free_port, write_config
 
 
 async def _fails(config: Path) -> tuple[int, str]:
@@ -142,6 +143,46 @@ async def test_calls_that_ended_while_it_was_away_are_ended_as_lost(tmp_path: Pa
                 assert [c["call_id"] for c in calls] == [kept]
     finally:
         await notifier.end(signal.SIGTERM)
+
+
+async def _do(desk: Desk, token: str, path: str, body: dict[str, str] | None = None) -> int:
+    async with desk.http(token) as http:
+        return (await http.post(f"/api/v1{path}", json=body)).status_code
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_request_for_help_survives_kill_9_taken_or_not(tmp_path: Path, taken: bool) -> None:
+    notifier = Process(tmp_path)
+    desk = notifier.desk
+    await notifier.start()
+    async with desk.bridge() as bridge:
+        async with desk.console(desk.supervisor) as console:
+            call_id, other = bridge.start_call(), bridge.start_call()
+            await console.until("call.answered", call_id=other)
+            actions = f"/calls/{call_id}/actions"
+            assert await _do(desk, desk.agent, actions, {"action": "help"}) == 200
+            alert_id = (await console.until("alert.raised"))["alert_id"]
+            if taken:
+                accept = f"/alerts/{alert_id}/acknowledge"
+                assert await _do(desk, desk.supervisor, accept) == 200
+        await notifier.end(signal.SIGKILL)
+        before = list(bridge.commands)
+        await notifier.start()
+        try:
+            async with asyncio.timeout(WITHIN_S), desk.http() as http:
+                while not (await http.get("/readyz")).json()["bridge"]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)  # nothing outside tells us: ask again
+            assert await _do(desk, desk.supervisor, actions, {"action": "join"}) == 200
+            # Negative control: the other call's agent never asked.
+            elsewhere = f"/calls/{other}/actions"
+            assert await _do(desk, desk.supervisor, elsewhere, {"action": "join"}) == 409
+            after = bridge.commands[len(before) :]
+            assert after[-1].action is Action.JOIN
+            # Said again under the id that the bridge knows: no second request.
+            repeated = [c.command_id for c in after if c.action is Action.HELP]
+            assert repeated == ([] if taken else [alert_id])
+        finally:
+            await notifier.end(signal.SIGTERM)
 
 
 BREAKS_AT_ONE_EVENT = """

@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 
 CALLER, PHONE = "127.0.0.4", "127.0.0.5"
 CALLER_HZ, AGENT_HZ = 1000.0, 1600.0
+#: A tone of the caller that the agent's shock guard has nothing against.
+QUIET = 0.05
 #: One notice instead of two where the test is about something else.
 SHORT = '[notice]\nprompts = ["recording"]\n'
 
@@ -29,7 +31,7 @@ SHORT = '[notice]\nprompts = ["recording"]\n'
 def alaw_tone(folder: Path) -> Path:
     """The caller's tone as sipp streams it: raw A-law, whole periods, so that it can be looped."""
     time = np.arange(8000) / 8000
-    tone = (0.3 * 32767 * np.sin(2 * np.pi * CALLER_HZ * time)).astype(np.int16)
+    tone = (QUIET * 32767 * np.sin(2 * np.pi * CALLER_HZ * time)).astype(np.int16)
     path = folder / "tone.al"
     path.write_bytes(encode(tone, PCMA))
     return path
@@ -38,7 +40,7 @@ def alaw_tone(folder: Path) -> Path:
 async def test_caller_hears_the_notice_then_the_agent_and_the_closing_before_bye(
     tmp_path: Path,
 ) -> None:
-    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 90)
+    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 90, QUIET)
     agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 90)
     async with (
         running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
@@ -87,7 +89,7 @@ async def test_caller_hears_the_notice_then_the_agent_and_the_closing_before_bye
     # word of the notice, never itself.
     agent_heard = read_growing_wav(agent.recording())
     body = blocks(agent_heard[int(0.6 * 8000) : -int(0.4 * 8000)])
-    assert np.median([tone_db(block, CALLER_HZ) for block in body]) > -14
+    assert np.median([tone_db(block, CALLER_HZ) for block in body]) > -30
     assert max(tone_db(block, AGENT_HZ) for block in body) < -40
     talk = blocks(agent_heard[-int(2.0 * 8000) : -int(0.6 * 8000)])
     assert min(purity(block, CALLER_HZ) for block in talk) > 0.95
@@ -97,7 +99,7 @@ async def test_caller_hears_the_notice_then_the_agent_and_the_closing_before_bye
 
 async def test_skipped_notice_is_not_whole_and_nothing_is_ever_tapped(tmp_path: Path) -> None:
     """The negative control of the test above: the same judge says "not whole" here."""
-    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60)
+    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60, QUIET)
     agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 60)
     async with (
         running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
@@ -191,7 +193,7 @@ async def test_sipp_to_baresip_both_ways_with_a_notice_that_the_pbx_played(tmp_p
 async def test_console_ends_the_call_and_two_presses_are_one_end(
     tmp_path: Path, language: str
 ) -> None:
-    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60)
+    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60, QUIET)
     agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 60)
     async with (
         running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
@@ -229,7 +231,7 @@ async def test_console_ends_the_call_and_two_presses_are_one_end(
 
 async def test_a_call_outlives_detector_and_notifier(tmp_path: Path) -> None:
     """kill -9 of both in mid-call: no packet lost, and the consoles come back to a live call."""
-    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 90)
+    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 90, QUIET)
     agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 90)
     async with (
         running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
@@ -269,7 +271,7 @@ async def test_a_notice_that_cannot_be_played_leaves_the_call_untapped_and_alarm
     """Principle 3, with a real fault: the file vanished after the node had checked it."""
     prompts = tmp_path / "prompts"
     shutil.copytree(SHIPPED / "ko", prompts / "ko")
-    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60)
+    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60, QUIET)
     agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 60)
     async with (
         running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
@@ -332,7 +334,7 @@ async def test_on_hold_nothing_is_analysed_and_the_music_still_reaches_the_agent
 
 
 async def test_control_c_lets_the_call_end_before_its_audio(tmp_path: Path) -> None:
-    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60)
+    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60, QUIET)
     agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 60)
     async with (
         running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pjsip_guard
@@ -56,6 +57,8 @@ class Peer:
         via: str = ";rport",
         branch: str = "",
         call: str = "",
+        cseq: int = 0,
+        headers: tuple[str, ...] = (),
     ) -> bytes:
         """Compose a request; `call` is Call-ID and From tag in one, for requests of one dialog."""
         number = next(self._numbers)
@@ -68,7 +71,8 @@ class Peer:
             f"From: <sip:pbx@{self.address}>;tag={call}",
             f"To: <sip:7001@127.0.0.1>{f';tag={to_tag}' if to_tag else ''}",
             f"Call-ID: {call}@example.org",
-            f"CSeq: {1 if method in ('INVITE', 'ACK') else 2} {method}",
+            f"CSeq: {cseq or (1 if method in ('INVITE', 'ACK') else 2)} {method}",
+            *headers,
             f"Contact: <sip:pbx@{self.address}:{self.port}>",
             *(["Content-Type: application/sdp"] if body else []),
             f"Content-Length: {len(body)}",
@@ -394,6 +398,171 @@ def test_unknown_byes_that_nobody_takes_make_room_for_newer_ones(bridge: Bridge,
     assert (counters["unknown_byes"], counters["unknown_byes_dropped"]) == (300, 44)
 
 
+@pytest.fixture
+def dialog(bridge: Bridge, pbx: Peer) -> str:
+    """An answered call of Call-ID and From tag `known`; our tag."""
+    bridge.call("answer_calls_with", 200)
+    status, text = pbx.ask(pbx.request("INVITE", body=OFFER, call="known"))
+    assert status == 200
+    found = re.search(r"^To: .*;tag=([^;\s]+)", text, re.MULTILINE)
+    assert found is not None
+    pbx.send(pbx.request("ACK", to_tag=found[1], call="known"))
+    return found[1]
+
+
+def test_refer_inside_a_dialog_waits_for_python_and_nobody_is_dialled(
+    bridge: Bridge, pbx: Peer, dialog: str
+) -> None:
+    target = bridge.peer(PBX)
+    refer = pbx.request(
+        "REFER",
+        to_tag=dialog,
+        call="known",
+        headers=(f"Refer-To: <sip:1@{target.address}:{target.port}>",),
+    )
+    pbx.send(refer)
+    pbx.send(refer)  # a retransmission waits with it
+    bridge.settled(pbx)
+    assert pbx.waiting() == []
+    pbx.socket.settimeout(PATIENCE_S)
+    ((token, call, message),) = bridge.call("take_requests")
+    assert message == refer.decode()
+    assert bridge.call("take_requests") == []
+    named = bridge.call("dialog", call)
+    assert named == ["known@example.org", dialog, "known", f"sip:pbx@{PBX}:{pbx.port}"]
+    assert bridge.call("answer_request", token, 202, [("Refer-Sub", "false")]) is True
+    status, text = pbx.response()
+    assert status == 202
+    assert "\r\nRefer-Sub: false\r\n" in text
+    assert "\r\nContact: " in text
+    assert bridge.call("answer_request", token, 202, []) is False
+    assert pbx.ask(refer)[0] == 202  # its transaction still knows the answer
+    bridge.settled(pbx)
+    assert target.waiting() == []  # stock pjsua would have sent an INVITE there
+
+
+def test_requests_of_one_dialog_keep_their_order_and_old_ones_are_refused(
+    bridge: Bridge, pbx: Peer, dialog: str
+) -> None:
+    for cseq, method in enumerate(("INFO", "NOTIFY", "REFER"), start=10):
+        pbx.send(pbx.request(method, to_tag=dialog, call="known", cseq=cseq))
+    bridge.settled(pbx)
+    taken = bridge.call("take_requests")
+    assert [message.split(" ")[0] for _, _, message in taken] == ["INFO", "NOTIFY", "REFER"]
+    pbx.socket.settimeout(PATIENCE_S)
+    for token, _, _ in taken:
+        bridge.call("answer_request", token, 415, [])
+        assert pbx.response()[0] == 415
+    # RFC 3261 12.2.2: a CSeq below the last one is out of order, and Python never sees it.
+    assert pbx.ask(pbx.request("REFER", to_tag=dialog, call="known", cseq=11))[0] == 500
+    assert bridge.call("take_requests") == []
+    # The dialog counted them too: the next request of any method must be above them.
+    assert pbx.ask(pbx.request("BYE", to_tag=dialog, call="known", cseq=13))[0] == 200
+
+
+def test_refer_of_an_unknown_dialog_or_outside_of_any_never_reaches_python(
+    bridge: Bridge, pbx: Peer, dialog: str
+) -> None:
+    """The control: only who is in the call may ask to move it."""
+    assert pbx.ask(pbx.request("REFER", to_tag="another", call="known"))[0] == 481
+    assert pbx.ask(pbx.request("REFER", headers=("Refer-To: <sip:1@127.0.0.9>",)))[0] == 403
+    assert pbx.ask(pbx.request("INFO"))[0] == 481
+    stranger = bridge.peer(STRANGER)
+    assert stranger.ask(stranger.request("REFER", to_tag=dialog, call="known"))[0] == 403
+    assert bridge.call("take_requests") == []
+
+
+def test_a_header_of_ours_is_never_two_lines(bridge: Bridge, pbx: Peer, dialog: str) -> None:
+    pbx.send(pbx.request("INFO", to_tag=dialog, call="known"))
+    bridge.settled(pbx)
+    ((token, _, _),) = bridge.call("take_requests")
+    with pytest.raises(RuntimeError, match="one line"):
+        bridge.call("answer_request", token, 200, [("X-A", "b\r\nX-C: d")])
+    pbx.socket.settimeout(PATIENCE_S)
+    assert pbx.response()[0] == 500
+
+
+def test_full_ring_of_requests_is_answered_503(bridge: Bridge, pbx: Peer, dialog: str) -> None:
+    for number in range(257):
+        pbx.send(pbx.request("INFO", to_tag=dialog, call="known", cseq=100 + number))
+        if number % 50 == 0:
+            bridge.settled(pbx)
+    bridge.settled(pbx)
+    assert pbx.waiting() == [503]
+    assert len(bridge.call("take_requests")) == 256
+
+
+def test_refer_in_disguise_does_not_get_past_us(bridge: Bridge, pbx: Peer, dialog: str) -> None:
+    """Small letters, the CSeq alone, another Call-ID: fuzzing found pjsua dialling for each."""
+    target = bridge.peer(PBX)
+    refer = pbx.request(
+        "REFER",
+        to_tag=dialog,
+        call="known",
+        headers=(f"Refer-To: <sip:1@{target.address}:{target.port}>",),
+    )
+    pbx.send(refer.replace(b"REFER", b"refer"))
+    bridge.settled(pbx)
+    ((token, _, _),) = bridge.call("take_requests")
+    bridge.call("answer_request", token, 501, [])
+    pbx.socket.settimeout(PATIENCE_S)
+    assert pbx.response()[0] == 501
+    other = refer.replace(b"CSeq: 2", b"CSeq: 3").replace(b"z9hG4bK", b"z9hG4bKx")
+    assert pbx.ask(other.replace(b"REFER sip", b"NOOP sip"))[0] == 400
+    assert pbx.ask(other.replace(b"3 REFER", b"3 NOOP"))[0] == 400
+    # The right tags under another Call-ID: PJSIP finds dialogs by their tags alone.
+    assert pbx.ask(other.replace(b"Call-ID: known@", b"Call-ID: other@"))[0] == 481
+    bridge.settled(pbx)
+    assert bridge.call("take_requests") == []
+    assert target.waiting() == []
+
+
+def test_mutilated_requests_inside_a_dialog_kill_nothing(
+    bridge: Bridge, pbx: Peer, dialog: str
+) -> None:
+    random = Random(3)
+    refer_to = "Refer-To: <sip:1@127.0.0.4?Replaces=a%3Bto-tag%3Db%3Bfrom-tag%3Dc>"
+    for number in range(1500):
+        method = random.choice(("REFER", "NOTIFY", "INFO", "INVITE"))
+        whole = bytearray(
+            pbx.request(
+                method,
+                to_tag="" if method == "INVITE" else dialog,
+                call=f"fuzz{number}" if method == "INVITE" else "known",
+                cseq=100 + number,
+                body=OFFER if method == "INVITE" else "Signal=5\r\n",
+                headers=(refer_to, "Replaces: a;to-tag=b;from-tag=c", "Event: refer"),
+            )
+        )
+        for _ in range(random.randrange(4)):
+            at = random.randrange(len(whole))
+            if random.random() < 0.3:
+                del whole[at : at + random.randrange(40)]
+            else:
+                whole[at] = random.randrange(256)
+        pbx.send(bytes(whole))
+        if number % 50 == 49:
+            bridge.settled(pbx)
+            for token, _, _ in bridge.call("take_requests"):
+                assert bridge.call("answer_request", token, random.choice((200, 489)), [])
+    bridge.settled(pbx)
+    pbx.waiting()
+    pbx.socket.settimeout(PATIENCE_S)
+    assert pbx.ask(pbx.request("BYE", to_tag=dialog, call="known", cseq=2**31 - 1))[0] == 200
+
+
+def test_replaces_is_kept_from_pjsua(bridge: Bridge, pbx: Peer, dialog: str) -> None:
+    """Stock pjsua answers by itself: 481 for an unknown dialog, a swap for a known one."""
+    for call, replaced in (("r1", "nobody"), ("r2", "known")):
+        header = f"Replaces: {replaced}@example.org;to-tag={dialog};from-tag={replaced}"
+        status, _ = pbx.ask(pbx.request("INVITE", body=OFFER, call=call, headers=(header,)))
+        assert status == 200
+    assert bridge.call("load")["dialogs"] == 3
+    assert len(bridge.incoming) == 3
+    # The replaced call goes on: nobody but the bridge decides.
+    assert pbx.ask(pbx.request("BYE", to_tag=dialog, call="known", cseq=5))[0] == 200
+
+
 def test_malformed_sip_is_counted_and_kills_nothing(bridge: Bridge, pbx: Peer) -> None:
     source = bridge.peer(PBX)
     whole = source.request("INVITE", body=OFFER)
@@ -564,6 +733,8 @@ def _child() -> None:
         while b"\n" in commands:
             line, _, commands = commands.partition(b"\n")
             name, arguments = json.loads(line)
+            if name == "answer_request":
+                arguments[2] = [tuple(header) for header in arguments[2]]
             if name.endswith("_networks"):
                 arguments = [[tuple(network) for network in arguments[0]]]
             try:
@@ -571,7 +742,12 @@ def _child() -> None:
             except (RuntimeError, ValueError) as error:
                 emit(error=str(error))
             else:
-                if name == "take_unknown_byes":
+                if name == "take_requests":
+                    result = [
+                        (token, call, message.decode(errors="replace"))
+                        for token, call, message in result
+                    ]
+                elif name == "take_unknown_byes":
                     result = [message.decode() for message in result]
                 emit(result=result)
     stop()

@@ -22,7 +22,18 @@ PROMPTS = ROOT / "sipbridge" / "prompts"
 DEMO = ROOT / "callshield" / "demo_audio"
 
 LANGUAGES = ("ko", "en", "zh", "ja")
-IDS = ("abuse_prevention", "recording", "warning_1", "warning_2", "warning_3", "closing")
+IDS = (
+    "abuse_prevention",
+    "recording",
+    "warning_1",
+    "warning_2",
+    "warning_3",
+    "closing",
+    "joined",
+    "handing_over",
+    "hold_on",
+    "handed_over",
+)
 SPEECH = [f"{language}/{name}" for language in LANGUAGES for name in IDS]
 DEMO_LINES = ("calm_1", "calm_2", "shout_1", "shout_2", "agent_1")
 
@@ -34,6 +45,10 @@ LENGTHS = {
     "warning_2": (5.0, 10.5),
     "warning_3": (4.0, 8.0),
     "closing": (5.0, 9.5),
+    "joined": (2.5, 6.0),
+    "handing_over": (2.5, 6.0),
+    "hold_on": (2.5, 6.0),
+    "handed_over": (2.0, 5.0),
 }
 KOREAN_LENGTHS = {"abuse_prevention": (6.0, 10.5), "closing": (5.0, 8.0)}
 
@@ -149,6 +164,18 @@ def test_closing_says_where_to_turn_instead() -> None:
     places = {"ko": "홈페이지", "en": "website", "zh": "网站", "ja": "ホームページ"}
     for language, place in places.items():
         assert place in texts(PROMPTS)[f"{language}/closing"]["text"]
+
+
+def test_joined_names_the_supervisor_and_handed_over_the_one_responsible() -> None:
+    """Principle 4: both parties hear who comes, before anybody does."""
+    words = {
+        "joined": {"ko": "관리자", "en": "supervisor", "zh": "主管", "ja": "管理者"},
+        "handed_over": {"ko": "책임자", "en": "manager", "zh": "负责人", "ja": "責任者"},
+        "handing_over": {"ko": "책임자", "en": "manager", "zh": "负责人", "ja": "責任者"},
+    }
+    for prompt_id, word_of in words.items():
+        for language, word in word_of.items():
+            assert word in texts(PROMPTS)[f"{language}/{prompt_id}"]["text"]
 
 
 def test_every_announcement_loads_through_the_catalogue() -> None:

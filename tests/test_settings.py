@@ -76,6 +76,55 @@ def test_fault_names_key_found_and_expected(
     assert faults(tmp_path, text) == [(str(tmp_path / "callshield.toml"), key, found, expected)]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            '[help]\nmanager = "kim"',
+            'help.manager: the ID of a [supervisors.ID] with role = "manager"',
+        ),
+        (
+            '[help]\nmanager = "lee"\n[supervisors.lee]\nuri = "sip:2001@192.0.2.21"',
+            'help.manager: the ID of a [supervisors.ID] with role = "manager"',
+        ),
+        ('[supervisors.lee]\nuri = "2001"', "a SIP URI like sip:1001@192.0.2.20:5060"),
+        (
+            '[supervisors.lee]\nuri = "sip:a@192.0.2.1"\nrole = "boss"',
+            "one of 'supervisor' or 'manager'",
+        ),
+        (
+            '[supervisors.lee]\nuri = "sip:a@192.0.2.1"\nrol = "x"',
+            "a known key; did you mean role?",
+        ),
+        ('[supervisors."a b"]\nuri = "sip:a@192.0.2.1"', "ids of letters"),
+        (
+            '[sip]\npause_code = "*9"',
+            "DTMF codes none of which is the beginning or the end of another",
+        ),
+        (
+            '[sip]\nsoften_code = "#*4#"',
+            "DTMF codes none of which is the beginning or the end of another",
+        ),
+    ],
+)
+def test_what_helps_a_call_is_checked(tmp_path: Path, text: str, expected: str) -> None:
+    ((_, _, _, said),) = faults(tmp_path, GOOD + text)
+    assert said.startswith(expected)
+
+
+def test_a_manager_may_be_named(tmp_path: Path) -> None:
+    """Negative control of the test above."""
+    path = tmp_path / "callshield.toml"
+    path.write_text(
+        GOOD
+        + '[help]\nmanager = "kim"\n[supervisors.kim]\nrole = "manager"\n'
+        + 'uri = "sip:2000@192.0.2.21:5060"\n[sip]\npause_code = "**1"\n',
+        encoding="utf-8",
+    )
+    settings = load_settings(path)
+    assert settings.phone_uris == ["sip:1001@192.0.2.20:5060", "sip:2000@192.0.2.21:5060"]
+
+
 def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     keys = {fault[1] for fault in faults(tmp_path, "[web]\nport = 0\n[node]\nname = 'a b'\n")}
     assert keys == {"web.port", "node.name"}

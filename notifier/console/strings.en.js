@@ -120,6 +120,8 @@ export default {
   "help.taken": "Yes (accepted)",
   "reason.caller_hangup": "The caller hung up",
   "reason.agent_hangup": "You hung up",
+  "reason.transferred": "The call was transferred",
+  "reason.transfer_failed": "The transfer failed",
   "reason.ended_with_announcement": "Ended with announcement",
   "reason.no_answer": "Not answered",
   "reason.busy": "The phone was busy",

@@ -120,6 +120,8 @@ export default {
   "help.taken": "호출함 (수락됨)",
   "reason.caller_hangup": "고객이 끊었습니다",
   "reason.agent_hangup": "상담사가 끊었습니다",
+  "reason.transferred": "다른 담당자에게 연결했습니다",
+  "reason.transfer_failed": "연결하지 못했습니다",
   "reason.ended_with_announcement": "안내 후 종료했습니다",
   "reason.no_answer": "응답이 없었습니다",
   "reason.busy": "통화 중이었습니다",

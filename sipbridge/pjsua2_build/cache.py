@@ -18,7 +18,15 @@ from .source import sha256_of_file
 from .wheel import abi
 
 # Everything of ours that shapes the wheel's contents.
-_INPUTS = ("config_site.h", "pjsip_guard.c", "pjsip_guard.pyi", "stubs.py", "wheel.py")
+_INPUTS = (
+    "config_site.h",
+    *recipe.GUARD_SOURCES,
+    "pjsip_dialogs.h",
+    "pjsip_sdp.h",
+    "pjsip_guard.pyi",
+    "stubs.py",
+    "wheel.py",
+)
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:

@@ -10,6 +10,13 @@
 #define PJSUA_MAX_ACC 64
 #define PJMEDIA_HAS_VIDEO 0
 
+/* The AEAD suites of RFC 7714: SRTP is the relay's, but PJSIP has to let their offers through. */
+#define PJMEDIA_SRTP_HAS_AES_GCM_256 1
+#define PJMEDIA_SRTP_HAS_AES_GCM_128 1
+/* Their names since libsrtp 2.3, whichever crypto library is behind it. */
+#define srtp_aes_gcm_256_openssl srtp_aes_gcm_256
+#define srtp_aes_gcm_128_openssl srtp_aes_gcm_128
+
 /* Sizes of hash tables, not of anything allocated per entry. */
 #define PJSIP_MAX_TSX_COUNT ((64 * 1024) - 1)
 #define PJSIP_MAX_DIALOG_COUNT ((64 * 1024) - 1)

@@ -21,7 +21,8 @@
  *   4. BYE for a dialog that nobody knows (after a restart of the process, say): PJSIP answers 481
  *      (RFC 3261 12.2.2) as always, and a copy is kept for Python, which may have audio running
  *      for that call.
- * Everything else goes on to PJSIP unchanged.
+ * Everything else goes on to PJSIP unchanged; what happens to some requests inside dialogs is in
+ * pjsip_dialogs.c.
  *
  * Threads. PJSIP calls us from whichever thread pumps its events, without Python's GIL; Python
  * calls us with the GIL. All state shared between the two is under one plain pthread mutex, which
@@ -30,6 +31,9 @@
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+
+#include "pjsip_dialogs.h"
+#include "pjsip_sdp.h"
 
 #include <pjlib.h>
 #include <pjsip.h>
@@ -445,6 +449,8 @@ py_install(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     g_endpt = endpt;
     pj_status_t status = pjsip_endpt_register_module(endpt, &g_module);
+    if (status == PJ_SUCCESS && (status = dialogs_register(endpt)) != PJ_SUCCESS)
+        pjsip_endpt_unregister_module(endpt, &g_module);
     if (status != PJ_SUCCESS) {
         g_endpt = NULL;
         char text[PJ_ERR_MSG_SIZE];
@@ -688,6 +694,10 @@ static PyMethodDef g_methods[] = {
     {"set_rate_limit", KEYWORDS(py_set_rate_limit), "Set the token bucket of each source."},
     {"set_readiness", KEYWORDS(py_set_readiness), "Set how OPTIONS is answered."},
     {"take_unknown_byes", py_take_unknown_byes, METH_NOARGS, "Take the BYEs of unknown dialogs."},
+    {"take_requests", py_take_requests, METH_NOARGS, "Take the requests that Python answers."},
+    {"answer_request", py_answer_request, METH_VARARGS, "Answer a request that was taken."},
+    {"dialog", py_dialog, METH_VARARGS, "Return what names a call's dialog."},
+    {"remote_sdp", py_remote_sdp, METH_VARARGS, "Return the far end's description in force."},
     {"counters", py_counters, METH_NOARGS, "Return the counters."},
     {"info", py_info, METH_NOARGS, "Return versions and limits of this build."},
     {"epoll_fd", py_epoll_fd, METH_NOARGS, "Return the descriptor to wait on."},

@@ -1,8 +1,10 @@
 """Refuses SIP requests before a transaction exists, and answers OPTIONS.
 
 A C extension in the wheel of pjsua2 (`pjsip_guard.c`). It looks at requests only, never at
-responses, below PJSIP's transaction layer. Until `set_allowed_networks` is called nobody is
-allowed; until `set_readiness` is called OPTIONS is answered 503.
+responses, below PJSIP's transaction layer; above it, REFER, NOTIFY and INFO inside dialogs are
+kept for Python to answer, and Replaces is hidden from pjsua (`pjsip_dialogs.c`). Until
+`set_allowed_networks` is called nobody is allowed; until `set_readiness` is called OPTIONS is
+answered 503.
 
 All functions may be called from any thread, except where a function says otherwise.
 """
@@ -76,6 +78,58 @@ def take_unknown_byes() -> list[bytes]:
     Each is the whole SIP message as received. PJSIP has answered 481 already. At most 256 wait;
     older ones are dropped and counted (`unknown_byes_dropped`). A sender that repeats its BYE in
     spite of the 481 is reported each time.
+    """
+
+def take_requests() -> list[tuple[int, int, bytes]]:
+    """Return the requests inside dialogs that wait for an answer of ours, oldest first.
+
+    These are REFER, NOTIFY and INFO within a call's dialog; PJSIP and pjsua never see them. Each
+    is (token, number of the call in pjsua, the whole SIP message), is returned once, and must be
+    given to `answer_request`: the far end waits, and a 257th waiting one is answered 503.
+    """
+
+def answer_request(token: int, status: int, headers: list[tuple[str, str]], /) -> bool:
+    """Send the final answer to a request of `take_requests`.
+
+    Args:
+        token: as it was taken.
+        status: 200 to 699.
+        headers: further headers, name and value.
+
+    Returns:
+        False: there is no such request (any more), or it could not be sent.
+
+    Raises:
+        ValueError: a header is empty or not one line (the far end gets 500), or a bad status.
+        RuntimeError: `install` was not called, or PJSIP does not know the calling thread.
+    """
+
+def dialog(call: int, /) -> tuple[str, str, str, str] | None:
+    """Return Call-ID, our tag, the far end's tag ("" yet unknown) and its Contact URI of a call.
+
+    Args:
+        call: pjsua's number of the call.
+
+    Returns:
+        None when there is no such call.
+
+    Raises:
+        RuntimeError: as `answer_request`.
+    """
+
+def remote_sdp(call: int, /) -> str | None:
+    """Return the far end's session description that is in force, as text.
+
+    It may carry SRTP keys: it is for no log.
+
+    Args:
+        call: pjsua's number of the call.
+
+    Returns:
+        None when there is no such call, or nothing has been agreed on it.
+
+    Raises:
+        RuntimeError: PJSIP does not know the calling thread.
     """
 
 def counters() -> dict[str, int]:

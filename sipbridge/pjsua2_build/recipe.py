@@ -37,6 +37,8 @@ GUARD_FLAGS = "-O2 -fPIC -DNDEBUG -fstack-protector-strong -D_FORTIFY_SOURCE=2 -
 # -z now: a symbol that is missing shows when the module is loaded, not in the middle of a call.
 LINK_FLAGS = "-shared -Wl,-z,relro,-z,now -Wl,-s"
 
+GUARD_SOURCES = ("pjsip_guard.c", "pjsip_dialogs.c", "pjsip_sdp.c")
+
 CONFIGURE_FLAGS = (
     "--enable-epoll --disable-sound --disable-video --disable-libwebrtc --disable-v4l2 "
     "--disable-sdl --disable-ffmpeg --disable-openh264 --disable-gsm-codec --disable-speex-codec "
@@ -189,7 +191,8 @@ class Compiler:
             self._out,
             [
                 *("gcc", *_without_optimisation(flags), *GUARD_FLAGS.split(), self._include),
-                *(str(HERE / "pjsip_guard.c"), "-o", str(guard_so)),
+                *(str(HERE / source) for source in GUARD_SOURCES),
+                *("-o", str(guard_so)),
                 *(f"-L{self._out}", f"-l:{pjsua2_so.name}", "-lcrypto", "-lsrtp2", "-lm"),
                 *(*LINK_FLAGS.split(), "-Wl,-rpath,$ORIGIN"),
             ],

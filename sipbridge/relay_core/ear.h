@@ -81,9 +81,9 @@ struct ear {
     float bucket_min[EAR_FLOOR_BUCKETS];
     float bucket_ms;
     uint32_t bucket;
-    float talker_power, talker_weight_ms;
+    float talker_power, talker_weight_ms, loudest_db, usual_db;
     float calm_db;
-    float soften_power, soften_db;
+    float soften_power, soften_db, soften_whole_db;
     float rms_power;
     float agc_db, expander_db, speech_hold_ms;
 
@@ -106,7 +106,7 @@ void ear_reset(struct ear *ear);
 /* Switch softening and levelling; both fade in and out. */
 void ear_set(struct ear *ear, int soften, int levelling);
 
-/* Work on n samples in place; 1 when any of them was changed, 0 when the packet may pass as it is. */
+/* Work on n samples in place; 1 when any of them was changed, 0: the packet may pass as it is. */
 int ear_process(struct ear *ear, int16_t *samples, int n);
 
 /* Sum of squares of the A-weighted output (full scale is 1) and its samples since the last take. */

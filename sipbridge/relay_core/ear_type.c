@@ -13,7 +13,8 @@ typedef struct {
 } EarObject;
 
 /* Fill `profile` from keyword arguments; soften and levelling are taken out on the way. */
-static int read_keywords(PyObject *keywords, struct ear_profile *profile, int *soften, int *levelling)
+static int read_keywords(PyObject *keywords, struct ear_profile *profile, int *soften,
+                         int *levelling)
 {
     PyObject *key, *value;
     Py_ssize_t at = 0;
@@ -32,7 +33,8 @@ static int read_keywords(PyObject *keywords, struct ear_profile *profile, int *s
         while (i < ear_profile_field_count && strcmp(ear_profile_fields[i].name, name) != 0)
             i++;
         if (i == ear_profile_field_count) {
-            PyErr_Format(PyExc_TypeError, "an ear profile has no field %s; see Ear.profile_fields", name);
+            PyErr_Format(PyExc_TypeError, "an ear profile has no field %s; see Ear.profile_fields",
+                         name);
             return -1;
         }
         const struct ear_profile_field *field = &ear_profile_fields[i];
@@ -132,7 +134,8 @@ static PyObject *method_counters(PyObject *self, PyObject *unused)
 }
 
 static PyMethodDef methods[] = {
-    {"process", method_process, METH_O, "process(samples) -> bytes: int16 at 8 kHz, as the agent hears them."},
+    {"process", method_process, METH_O,
+     "process(samples) -> bytes: int16 at 8 kHz, as the agent hears them."},
     {"set", (PyCFunction)(void (*)(void))method_set, METH_VARARGS | METH_KEYWORDS,
      "set(soften, levelling): switch the two; both fade."},
     {"reset", method_reset, METH_NOARGS, "Forget the signal; switches, dose and counters stay."},
@@ -163,7 +166,8 @@ static PyObject *profile_fields(void)
     PyObject *fields = PyDict_New();
     for (size_t i = 0; fields && i < ear_profile_field_count; i++) {
         const struct ear_profile_field *field = &ear_profile_fields[i];
-        PyObject *value = Py_BuildValue("ddd", (double)field->standard, (double)field->low, (double)field->high);
+        PyObject *value = Py_BuildValue("ddd", (double)field->standard, (double)field->low,
+                                        (double)field->high);
         if (!value || PyDict_SetItemString(fields, field->name, value) < 0)
             Py_CLEAR(fields);
         Py_XDECREF(value);

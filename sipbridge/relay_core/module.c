@@ -559,16 +559,21 @@ static PyObject *core_negotiate(Core *self, PyObject *args, PyObject *keywords) 
     update.rtcp = update.sdp;
     endpoint_set_port(&update.rtcp, (uint16_t)(rtcp_port ? rtcp_port : port + 1));
     srtp_t in = NULL, out = NULL;
-    bool keep = srtp == Py_True; /* the keys are those of before */
+    /* A direction without a key keeps the context of before. */
+    bool keep_in = false, keep_out = false;
     if (PyTuple_Check(srtp)) {
         int suite;
         const char *send, *receive;
         Py_ssize_t send_size, receive_size;
-        if (!PyArg_ParseTuple(srtp, "iy#y#", &suite, &send, &send_size, &receive, &receive_size))
+        if (!PyArg_ParseTuple(srtp, "iz#z#", &suite, &send, &send_size, &receive, &receive_size))
             return NULL;
-        out = make_srtp(suite, (const uint8_t *)send, send_size, false);
-        in = out ? make_srtp(suite, (const uint8_t *)receive, receive_size, true) : NULL;
-        if (!in) {
+        keep_out = send == NULL;
+        keep_in = receive == NULL;
+        if (send) out = make_srtp(suite, (const uint8_t *)send, send_size, false);
+        if (receive && (out || keep_out)) {
+            in = make_srtp(suite, (const uint8_t *)receive, receive_size, true);
+        }
+        if ((!out && !keep_out) || (!in && !keep_in)) {
             if (out) srtp_dealloc(out);
             return NULL;
         }
@@ -579,12 +584,15 @@ static PyObject *core_negotiate(Core *self, PyObject *args, PyObject *keywords) 
     leg = find_leg(self->core, handle, name, &s);
     if (leg) {
         leg_negotiate(s, leg, &update, NOW(self));
-        if (!keep) {
-            srtp_t old_in = leg->srtp_in, old_out = leg->srtp_out;
+        if (!keep_in) {
+            srtp_t old = leg->srtp_in;
             leg->srtp_in = in;
+            in = old;
+        }
+        if (!keep_out) {
+            srtp_t old = leg->srtp_out;
             leg->srtp_out = out;
-            in = old_in;
-            out = old_out;
+            out = old;
         }
     }
     UNLOCK(self);

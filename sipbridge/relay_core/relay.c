@@ -248,7 +248,10 @@ static void relay_voice(struct core *core, struct session *s, struct leg *from, 
     if ((to->play.active && !to->play.mix) || sender_busy(&to->digits)) return;
     bool by_table = is_g711(from->codec) && is_g711(to->codec);
     if (from->codec != to->codec && !by_table) return;
-    if (is_noise && to->noise_type < 0) return;
+    if (is_noise && to->noise_type < 0) {
+        stream_skip(&to->out, get16(packet + 2), get32(packet + 8));
+        return;
+    }
     size_t count = size - RTP_HEADER;
     uint8_t kind = (uint8_t)((packet[1] & RTP_MARKER) |
                              (is_noise ? to->noise_type : to->voice_type));
@@ -321,6 +324,7 @@ static void relay_event(struct core *core, struct session *s, struct leg *leg, u
     if (leg->name == CALLER && s->paused) leg->press_held = true;
     bool held = leg->press_held;
     if (heard.ended) press_ended(core, s, leg, heard.ended, held, now);
+    if (held) stream_skip(&to->out, get16(packet + 2), get32(packet + 8));
     if (held || get32(packet + 4) != leg->events.timestamp) return;
     if (to->event_type < 0 || !gate_open(s, to) || !can_hear(to) || sender_busy(&to->digits)) return;
     /* A digit is heard through a prompt too: it is not sound. Following its source from packet to

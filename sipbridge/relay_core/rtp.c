@@ -217,6 +217,13 @@ bool stream_forward(struct out_stream *s, uint8_t *packet, uint8_t kind, uint32_
     return true;
 }
 
+void stream_skip(struct out_stream *s, uint16_t sequence, uint32_t ssrc) {
+    uint16_t ahead = (uint16_t)(sequence - s->in_sequence);
+    if (!s->following || ssrc != s->in_ssrc || ahead == 0 || ahead >= MAX_DROPOUT) return;
+    s->in_sequence = sequence;
+    s->sequence_offset--;
+}
+
 static void write_header(struct out_stream *s, uint8_t *packet, uint8_t kind, uint32_t timestamp) {
     packet[0] = RTP_PLAIN;
     packet[1] = kind;

@@ -95,6 +95,10 @@ void stream_init(struct out_stream *, uint32_t ssrc, uint16_t sequence, uint32_t
 bool stream_forward(struct out_stream *, uint8_t *packet, uint8_t kind, uint32_t samples,
                     bool is_event, ns_t now);
 
+/* A packet of the source that is followed goes no further (a held digit): its number is given to
+ * the next one, so that the far end does not take it for a loss. */
+void stream_skip(struct out_stream *, uint16_t sequence, uint32_t ssrc);
+
 /* Follow no source any more: the next packet, whoever sends it, is the next in line. */
 void stream_release(struct out_stream *);
 

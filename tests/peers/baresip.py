@@ -33,6 +33,9 @@ net_interface {address}
 module_path /usr/lib/baresip/modules
 module stdio.so
 module g711.so
+module g722.so
+module opus.so
+module srtp.so
 module aufile.so
 module ausine.so
 module sndfile.so
@@ -55,6 +58,7 @@ class Baresip:
         source: WAV file (8 kHz mono) that it speaks.
         auto_answer: pick up by itself.
         codecs: its codecs, in order.
+        options: more parameters of its account, such as ``;mediaenc=srtp-mand``.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Baresip:
         *,
         auto_answer: bool = True,
         codecs: str = "pcma/8000/1,pcmu/8000/1",
+        options: str = "",
     ) -> None:
         self.folder, self.address, self.user = folder, address, user
         self.port = free_port(address)
@@ -86,7 +91,8 @@ class Baresip:
         )
         mode = "auto" if auto_answer else "manual"
         (folder / "accounts").write_text(
-            f"<sip:{user}@{address}:{self.port}>;regint=0;answermode={mode};audio_codecs={codecs}\n",
+            f"<sip:{user}@{address}:{self.port}>;regint=0;answermode={mode};audio_codecs={codecs}"
+            f"{options}\n",
             encoding="utf-8",
         )
         (folder / "contacts").write_text("", encoding="utf-8")

@@ -140,12 +140,16 @@ port = {self.web_port}
         """Where the PBX sends a call for an agent."""
         return f"sip:{agent}@{PBX_SIDE}:{self.pbx_port}"
 
-    async def start(self) -> None:
-        """Start and wait until /readyz says yes."""
+    def make_tokens(self) -> None:
+        """A token for every agent, and one for a supervisor."""
         self.settings.node.state_dir.mkdir(exist_ok=True)
         self.tokens["supervisor"] = create_token(self.settings, "supervisor", "test")
         for agent in self.settings.agents:
             self.tokens[agent] = create_token(self.settings, "agent", "test", agent)
+
+    async def start(self) -> None:
+        """Start and wait until /readyz says yes."""
+        self.make_tokens()
         with self.log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
