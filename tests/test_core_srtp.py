@@ -287,12 +287,33 @@ def test_the_same_keys_again_go_on_where_they_were() -> None:
     call.inject(AGENT, data)
     call.say(CALLER)
     assert len(peer.read(call, AGENT)) == 1
-    call.negotiate(AGENT, srtp=True)
+    call.negotiate(AGENT, srtp=(0, None, None))
     # The replay list is the old one, and so is the packet index.
     call.inject(AGENT, data)
     assert call.stats(AGENT)["srtp_refused"] == 1
     call.say(CALLER)
     assert len(peer.read(call, AGENT)) == 1
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_one_direction_may_get_a_new_key_while_the_other_goes_on(suite: int) -> None:
+    call, peer = secured(suite)
+    call.say(CALLER)
+    call.inject(AGENT, first := peer.protect(call.source[AGENT].packet()))
+    assert len(peer.read(call, AGENT)) == 1
+    new = Peer(suite, 2)
+    call.negotiate(AGENT, srtp=(suite, new.keys[1], None))
+    call.say(CALLER)
+    assert len(new.read(call, AGENT)) == 1
+    call.inject(AGENT, first)
+    assert call.stats(AGENT)["srtp_refused"] == 1
+    call.inject(AGENT, peer.protect(call.source[AGENT].packet()))
+    assert len(call.sent(CALLER)) == 1
+    call.negotiate(AGENT, srtp=(suite, None, new.keys[2]))
+    call.inject(AGENT, new.protect(call.source[AGENT].packet()))
+    assert len(call.sent(CALLER)) == 1
+    call.say(CALLER)
+    assert len(new.read(call, AGENT)) == 1
 
 
 def test_keys_may_be_put_aside_and_taken_up() -> None:
@@ -323,6 +344,17 @@ def test_keys_of_a_wrong_length_are_refused_and_the_leg_stays_as_it_was(suite: i
             call.negotiate(AGENT, srtp=wrong)
     call.inject(AGENT, peer.protect(call.source[AGENT].packet()))
     assert len(call.sent(CALLER)) == 1
+
+
+def test_without_a_key_of_before_there_is_none_to_keep() -> None:
+    peer = Peer(0)
+    call = CallInCore()
+    for keys in ((0, None, None), (0, peer.keys[1], None), (0, None, peer.keys[2])):
+        with pytest.raises(ValueError, match="no SRTP key of before"):
+            call.negotiate(AGENT, ("192.0.2.99", 9), srtp=keys)
+    # The leg stays as it was: plain, and where it was.
+    call.say(CALLER)
+    assert [(one.to, one.payload) for one in call.sent()] == [(ADDRESSES[AGENT], FRAME)]
 
 
 def test_who_lacks_the_key_latches_nowhere() -> None:
