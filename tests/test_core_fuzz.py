@@ -37,8 +37,10 @@ from tests.core_kit import (
 )
 from tests.core_rtcp import block, description, receiver_report, sender_report
 
+#: The C code is compiled with sanitizers (tests/sanitize.sh): slower, and its memory is no measure.
+SANITIZED = "CALLSHIELD_SANITIZED" in os.environ
 #: Of each kind below; seven kinds in all.
-PACKETS = 150_000
+PACKETS = 30_000 if SANITIZED else 150_000
 #: Packets between two looks at what came out.
 ROUND = 5000
 #: What a process may grow by, when the C code keeps nothing: the allocator's own slack.
@@ -309,7 +311,7 @@ def test_a_hundred_and_fifty_thousand_forged_packets_of_a_kind(what: str) -> Non
     before = resident_bytes()
     for _ in range(PACKETS // ROUND - 3):
         forge(forger, target, ROUND)
-    assert resident_bytes() - before < SLACK_BYTES
+    assert SANITIZED or resident_bytes() - before < SLACK_BYTES
     # The control: the call still works.
     if what in ("strangers", "lies", "noise", "rtcp"):
         target.drained()
@@ -353,7 +355,7 @@ def test_the_memory_of_calls_that_are_over_is_given_back() -> None:
     before = resident_bytes()
     for number in range(500, 2000):
         one_call(number)
-    assert resident_bytes() - before < SLACK_BYTES
+    assert SANITIZED or resident_bytes() - before < SLACK_BYTES
     assert core.totals()["sessions"] == 0
 
 
@@ -609,5 +611,5 @@ class Calls(RuleBasedStateMachine):
         assert {play_id for _, play_id in self.playing} == ended
 
 
-Calls.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Calls.TestCase.settings = settings(max_examples=50 if SANITIZED else 150, stateful_step_count=40, deadline=None)
 TestCallsInAnyOrder = Calls.TestCase

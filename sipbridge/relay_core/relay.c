@@ -325,7 +325,9 @@ static void relay_event(struct core *core, struct session *s, struct leg *leg, u
     bool held = leg->press_held;
     if (heard.ended) press_ended(core, s, leg, heard.ended, held, now);
     if (held) stream_skip(&to->out, get16(packet + 2), get32(packet + 8));
-    if (held || get32(packet + 4) != leg->events.timestamp) return;
+    if (held || get32(packet + 4) != leg->events.timestamp ||
+        packet[RTP_HEADER] != leg->events.code)
+        return;
     if (to->event_type < 0 || !gate_open(s, to) || !can_hear(to) || sender_busy(&to->digits)) return;
     /* A digit is heard through a prompt too: it is not sound. Following its source from packet to
      * packet would tear the event in pieces there. */
