@@ -21,7 +21,7 @@ from callshield.messages import (
 )
 from callshield.settings import Settings, uri_transport
 from sipbridge import sdp
-from sipbridge.call import Call
+from sipbridge.call import Call, CallState
 from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import (
     AnswerCaller,
@@ -143,6 +143,8 @@ class Bridged:
 
     def leg_early(self, leg: LegName, response: str, source: str) -> None:
         """A provisional response with a session description: the caller hears the phone's side."""
+        if leg is not LegName.AGENT or self.call.state is not CallState.RINGING:
+            return  # a helper's ring-back is nobody's business
         try:
             description = sdp.parse(body_of(response))
             negotiated = self.call.media[LegName.AGENT].take_answer(description)
