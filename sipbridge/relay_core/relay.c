@@ -233,7 +233,6 @@ static void treat(struct leg *from, struct leg *to, uint8_t *payload, size_t cou
     int16_t samples[RTP_LONGEST];
     g711_decode(from->codec, payload, samples, count);
     if (mixing) {
-        to->play.alone = false;
         add_tone(&to->play, samples, count, now, wall_clock());
     }
     bool changed = mixing;
@@ -257,6 +256,7 @@ static void relay_voice(struct core *core, struct session *s, struct leg *from, 
                              (is_noise ? to->noise_type : to->voice_type));
     uint32_t samples = is_noise ? to->out.clock / 50 : by_table ? (uint32_t)count : 0;
     if (!stream_forward(&to->out, packet, kind, samples, false, now)) return;
+    to->play.alone = false; /* a mixed prompt that went on alone gives way */
     if (!is_noise) {
         if (s->record && !s->paused) {
             record_add(core, s, to->name == AGENT ? 0 : 1, from->codec, get32(packet + 4),
@@ -664,7 +664,8 @@ struct session *session_open(struct core *core, const uint8_t id[CALL_ID]) {
         if (core->session[slot]) continue;
         struct session *s = calloc(1, sizeof *s);
         if (!s) return NULL;
-        /* The generation makes a late packet's handle miss the slot's next call. */
+        /* The generation makes a late packet's handle miss the slot's next call; no handle is 0. */
+        if (core->generation[slot] == UINT16_MAX) core->generation[slot] = 0;
         s->handle = (uint32_t)(++core->generation[slot]) * MAX_SESSIONS + (uint32_t)slot;
         memcpy(s->id, id, CALL_ID);
         for (int i = 0; i < LEGS; i++) {
