@@ -611,5 +611,7 @@ class Calls(RuleBasedStateMachine):
         assert {play_id for _, play_id in self.playing} == ended
 
 
-Calls.TestCase.settings = settings(max_examples=50 if SANITIZED else 150, stateful_step_count=40, deadline=None)
+Calls.TestCase.settings = settings(
+    max_examples=50 if SANITIZED else 150, stateful_step_count=40, deadline=None
+)
 TestCallsInAnyOrder = Calls.TestCase
