@@ -200,6 +200,7 @@ static void become_urgent(struct engine *e, int priority) {
 }
 
 int engine_start(struct engine *e, int priority) {
+    if (e->running) return EALREADY;
     int error = pthread_create(&e->thread, NULL, serve, e);
     e->running = error == 0;
     if (!error) become_urgent(e, priority);
@@ -212,6 +213,8 @@ void engine_stop(struct engine *e) {
     while (write(e->stop_fd, &one, sizeof one) < 0 && errno == EINTR) {}
     pthread_join(e->thread, NULL);
     e->running = false;
+    /* Another start must not find it. */
+    while (read(e->stop_fd, &one, sizeof one) < 0 && errno == EINTR) {}
 }
 
 void engine_free(struct engine *e) {
