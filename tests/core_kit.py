@@ -208,7 +208,7 @@ class CallInCore:
         self,
         leg: int,
         address: tuple[str, int] | None = None,
-        srtp: tuple[int, bytes, bytes] | bool | None = None,
+        srtp: tuple[int, bytes | None, bytes | None] | None = None,
     ) -> None:
         """(Re-)negotiate a leg with what the tables above say."""
         codec = self.types.get(leg, PCMU)

@@ -153,6 +153,13 @@ def test_another_source_begins_anew() -> None:
     assert keys.event(2, 5, 800, end=True, ssrc=2) == "2"
 
 
+def test_another_key_under_the_timestamp_of_the_first_is_no_press() -> None:
+    keys = Keys()
+    assert keys.event(16, 1000, 160) + keys.event(5, 1000, 320) == ""
+    assert keys.event(5, 1000, 480, end=True) == ""
+    assert {one.payload[0] for one in keys.call.sent(CALLER)} == {16}
+
+
 def test_a_hook_flash_is_no_digit_and_is_passed_on() -> None:
     keys = Keys()
     assert keys.press(16, 1000) == ""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from callshield import g711
 from callshield.tap import TapKind
+from sipbridge.relay_core import Core
 from tests.core_kit import (
     ADDRESSES,
     AGENT,
@@ -154,6 +155,18 @@ def test_a_leg_of_a_closed_call_is_gone() -> None:
     with pytest.raises(KeyError):
         call.core.stats(handle)
     assert call.core.open(CALL_ID, [], []) != handle
+
+
+def test_there_is_room_for_4096_calls_and_a_closed_one_makes_room() -> None:
+    core = Core("", [], 5.0, manual=True)
+    handles = [core.open(CALL_ID, [], []) for _ in range(4096)]
+    assert len(set(handles)) == 4096
+    with pytest.raises(MemoryError):
+        core.open(CALL_ID, [], [])
+    core.close_call(handles[17])
+    again = core.open(CALL_ID, [], [])
+    assert again not in handles
+    assert core.totals()["sessions"] == 4096
 
 
 # -------------------------------------------------------------------- only the caller is tapped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 import socket
@@ -306,6 +307,14 @@ def test_random_bytes_on_the_real_socket_reach_no_detector(path: Path, node: Nod
         if len(data) > 1 and data[1] & 0x7F == 0:
             data[1] = 0x83
         node.caller.sendto(bytes(data), node.target)
-    node.speak(77)
-    assert sequences(reader, 1) == [77]
+    # The kernel drops what does not fit into the socket's queue, perhaps a good one too.
+    reader.settimeout(0.1)
+    heard: list[int] = []
+    for sequence in range(1000, 1200):
+        node.speak(sequence)
+        with contextlib.suppress(TimeoutError):
+            heard += sequences(reader, 1)
+            break
+    assert heard
+    assert set(heard) <= set(range(1000, 1200))
     reader.close()

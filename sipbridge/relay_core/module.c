@@ -580,9 +580,12 @@ static PyObject *core_negotiate(Core *self, PyObject *args, PyObject *keywords) 
     }
     struct session *s;
     struct leg *leg;
+    bool keyless = false;
     LOCK(self);
     leg = find_leg(self->core, handle, name, &s);
-    if (leg) {
+    /* Nothing to keep: the leg would be plain where SRTP was agreed. */
+    if (leg) keyless = (keep_in && !leg->srtp_in) || (keep_out && !leg->srtp_out);
+    if (leg && !keyless) {
         leg_negotiate(s, leg, &update, NOW(self));
         if (!keep_in) {
             srtp_t old = leg->srtp_in;
@@ -599,6 +602,10 @@ static PyObject *core_negotiate(Core *self, PyObject *args, PyObject *keywords) 
     if (in) srtp_dealloc(in);
     if (out) srtp_dealloc(out);
     if (!leg) return no_session();
+    if (keyless) {
+        PyErr_SetString(PyExc_ValueError, "there is no SRTP key of before to keep");
+        return NULL;
+    }
     Py_RETURN_NONE;
 }
 

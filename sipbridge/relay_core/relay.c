@@ -324,8 +324,10 @@ static void relay_event(struct core *core, struct session *s, struct leg *leg, u
     if (leg->name == CALLER && s->paused) leg->press_held = true;
     bool held = leg->press_held;
     if (heard.ended) press_ended(core, s, leg, heard.ended, held, now);
-    if (held) stream_skip(&to->out, get16(packet + 2), get32(packet + 8));
-    if (held || get32(packet + 4) != leg->events.timestamp) return;
+    if (held || to->event_type < 0) stream_skip(&to->out, get16(packet + 2), get32(packet + 8));
+    if (held || get32(packet + 4) != leg->events.timestamp ||
+        packet[RTP_HEADER] != leg->events.code)
+        return;
     if (to->event_type < 0 || !gate_open(s, to) || !can_hear(to) || sender_busy(&to->digits)) return;
     /* A digit is heard through a prompt too: it is not sound. Following its source from packet to
      * packet would tear the event in pieces there. */
@@ -483,7 +485,10 @@ void relay_receive(struct core *core, struct session *s, struct leg *leg, uint8_
     }
     /* A packet without payload keeps a NAT binding open (RFC 6263 section 4.1): the far end's
      * business with us, not with the other leg. */
-    if (size == RTP_HEADER) return;
+    if (size == RTP_HEADER) {
+        if (leg->name != HELPER) stream_skip(&other(s, leg)->out, sequence, get32(packet + 8));
+        return;
+    }
     if (leg->name == CALLER && s->tap && !s->paused && !is_noise) {
         /* Before it is relayed: the tap wants the caller's own numbers and codec. Events are
          * digits, perhaps of a card number: never tapped. */
@@ -758,6 +763,7 @@ void leg_negotiate(struct session *s, struct leg *leg, const struct leg_update *
     (void)s;
     latch_arm(&leg->latch, &u->sdp, &u->signalling, now);
     leg->rtcp_to = u->rtcp;
+    if (!endpoint_known(&u->sdp)) stream_release(&leg->out); /* a hold is no loss */
     if (leg->codec != u->codec && leg->codec != CODEC_NONE) {
         /* Another clock perhaps: the next packet begins anew. */
         stream_release(&leg->out);
