@@ -202,7 +202,10 @@ static void become_urgent(struct engine *e, int priority) {
 int engine_start(struct engine *e, int priority) {
     int error = pthread_create(&e->thread, NULL, serve, e);
     e->running = error == 0;
-    if (!error) become_urgent(e, priority);
+    if (!error) {
+        become_urgent(e, priority);
+        pthread_setname_np(e->thread, "relay"); /* for top -H and the benchmark */
+    }
     return error;
 }
 
