@@ -203,7 +203,10 @@ int engine_start(struct engine *e, int priority) {
     if (e->running) return EALREADY;
     int error = pthread_create(&e->thread, NULL, serve, e);
     e->running = error == 0;
-    if (!error) become_urgent(e, priority);
+    if (!error) {
+        become_urgent(e, priority);
+        pthread_setname_np(e->thread, "relay"); /* for top -H and the benchmark */
+    }
     return error;
 }
 

@@ -99,6 +99,8 @@ class Node:
         pbx_rtp, phone_rtp = free_range(PBX_SIDE, 4 * calls), free_range(PHONE_SIDE, 4 * calls)
         self.config = folder / "callshield.toml"
         tables = "".join(f'[agents.{name}]\nuri = "{uri}"\n' for name, uri in agents.items())
+        # A test's steady tones are noise to the levelling of the agent's ear.
+        plain_ear = "" if "[ear]" in extra else "[ear]\nlevelling = false\n"
         self.config.write_text(
             f"""
 [node]
@@ -126,7 +128,7 @@ networks = ["{peer}"]
 {tables}
 [web]
 port = {self.web_port}
-{extra}
+{plain_ear}{extra}
 """,
             encoding="utf-8",
         )
