@@ -517,11 +517,12 @@ def test_a_pause_takes_back_what_waits_for_the_agent_and_the_next_digit_is_whole
 
 
 @pytest.mark.parametrize("how", ["relayed", "info"])
-@pytest.mark.parametrize("sounds", ["prompt", "conference"])
+@pytest.mark.parametrize("sounds", ["prompt", "mixed tone", "conference"])
 def test_a_digit_beside_our_own_sounds_is_one_digit(how: str, sounds: str) -> None:
     call = gate(legs=(CALLER, AGENT, HELPER))
-    if sounds == "prompt":
-        call.core.play(call.handle, CALLER, 1, [clip(160 * 100)], False, False)
+    if sounds != "conference":
+        mix = sounds == "mixed tone"
+        call.core.play(call.handle, CALLER, 1, [clip(160 * 100)], False, mix)
     else:
         call.allow(conference=True)
     call.run(0.105)

@@ -87,7 +87,7 @@ static void receive(struct engine *e, uint64_t what, ns_t now) {
     struct leg *leg = &s->leg[(what >> 1) & 3];
     bool rtcp = what & 1;
     if (!leg->open) return;
-    uint8_t packet[PACKET_ROOM];
+    PACKET_BUFFER(packet);
     struct endpoint from = {.size = sizeof from.at};
     ssize_t size = recvfrom(rtcp ? leg->rtcp_fd : leg->rtp_fd, packet, sizeof packet, MSG_DONTWAIT,
                             &from.at.any, &from.size);
