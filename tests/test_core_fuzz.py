@@ -218,9 +218,9 @@ def seed_of(text: str) -> int:
 def test_the_memory_of_calls_that_are_over_is_given_back() -> None:
     core = Core("", ["**9"], 5.0, manual=True)
     key = bytes(range(30))
-    made = clip(8000)
 
     def one_call(number: int) -> None:
+        made = clip(2000)
         handle = core.open(number.to_bytes(16, "big"), [], [])
         for leg in range(3):
             core.add_leg(handle, leg, -1, -1)
