@@ -6,6 +6,8 @@ What each side heard is read from its own recording, what went over the wire fro
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 import wave
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -171,6 +173,140 @@ async def test_every_codec_with_and_without_keys_at_the_same_time(tmp_path: Path
             tone = min(purity(block, hertz) for block in blocks(plain.astype(np.float32)))
             # Only who has the keys hears the tone in it.
             assert (tone < 0.2) if keys else (tone > 0.95), (name, side, tone)
+
+
+async def test_an_ordinary_call_is_one_clean_stream_on_each_leg(tmp_path: Path) -> None:
+    """Notice, talk, digits, help by code, a warning, hold and resume, the closing: one call."""
+    prompts = Prompts(tmp_path / "prompts")
+    caller_tone = write_tone(tmp_path / "caller.wav", CALLER_HZ, 60, QUIET)
+    agent_tone = write_tone(tmp_path / "agent.wav", AGENT_HZ, 60)
+    async with (
+        running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
+        running_baresip(tmp_path / "caller", CALLER, "01000000000", caller_tone) as caller,
+        running_node(
+            tmp_path / "node",
+            {"1001": agent.uri},
+            peer=CALLER,
+            sides=SIDES,
+            extra=prompts.toml,
+        ) as node,
+        node.watch("1001") as console,
+        capturing(tmp_path / "pbx.pcap", SIDES[0]) as pbx_side,
+        capturing(tmp_path / "phone.pcap", SIDES[1]) as phone_side,
+    ):
+        await caller.command("dial", node.uri("1001"))
+        started = await console.wait("call.started")
+        actions = f"/calls/{started['call_id']}/actions"
+        await console.wait("tap.started")
+        await asyncio.sleep(0.8)
+        await agent.press("5")
+        await asyncio.sleep(0.5)  # a press of its own
+        await agent.press("*1")
+        await asyncio.sleep(0.8)  # what was held is let go: two digits of 160 ms
+        before_code = time.time()
+        await agent.press("*8#")
+        await console.wait("alert.raised", lambda event: event["kind"] == "help")
+        after_code = time.time()
+        assert (await node.post(actions, "1001", {"action": "warn"})).status_code == 200
+        await console.wait("warning.played")
+        await asyncio.sleep(0.5)
+        held_at = time.time()
+        await agent.command("hold")
+        await asyncio.sleep(2)  # the hold itself
+        await agent.command("resume")
+        resumed_at = time.time()
+        await asyncio.sleep(2.5)  # past a second report by RTCP
+        assert (await node.post(actions, "1001", {"action": "end"})).status_code == 200
+        await agent.wait("CALL_CLOSED")
+        await caller.wait("CALL_CLOSED")
+        await console.wait("call.ended")
+        await console.wait("media.quality", count=2)
+
+        for capture, side in ((pbx_side, SIDES[0]), (phone_side, SIDES[1])):
+            (port,) = await capture.media_ports()
+            streams = [s for s in await capture.streams(port) if s.source == (side, port)]
+            assert len({stream.ssrc for stream in streams}) == 1
+            assert [(stream.lost, stream.problems) for stream in streams] == [(0, False)] * len(
+                streams
+            )
+            # A digit of ours takes the voice's place; tshark takes the voice after it for late.
+            assert max(stream.mean_jitter_ms for stream in streams) < 2
+            assert max(stream.max_jitter_ms for stream in streams) < (20 if side == SIDES[0] else 8)
+            packets = await capture.packets(sent_by=port)
+            for one, two in itertools.pairwise(packets):
+                gap_s = two.at_s - one.at_s
+                if gap_s > 0.06 and not (is_event(one) and is_event(two)):
+                    # Nothing was said on hold; before and after it there is no hole.
+                    assert held_at - 0.1 < one.at_s < two.at_s < resumed_at + 0.3, (side, gap_s)
+            for one, two in itertools.pairwise(p for p in packets if not is_event(p)):
+                gap_s = two.at_s - one.at_s
+                step_s = ((two.timestamp - one.timestamp) & 0xFFFFFFFF) / 8000
+                assert abs(step_s - gap_s) < 0.03, (side, step_s, gap_s)
+            await check_reports(capture, port, int(streams[0].ssrc, 16))
+
+        # The digits: one at once, two as events of our own, a code not at all.
+        (caller_port,), (phone_port,) = await pbx_side.media_ports(), await phone_side.media_ports()
+        to_caller = await pbx_side.packets(sent_by=caller_port)
+        by_agent = [p for p in await phone_side.packets(sent_to=phone_port) if is_event(p)]
+        events = [packet for packet in to_caller if is_event(packet)]
+        assert "".join(DIGITS[p.payload[0]] for p in first_of_each(events)) == "5*1"
+        assert "".join(DIGITS[p.payload[0]] for p in first_of_each(by_agent)) == "5*1*8#"
+        assert 0 <= events[0].at_s - by_agent[0].at_s < 0.01
+        assert [p.at_s for p in events if p.at_s >= before_code] == []
+        meanwhile = [p for p in to_caller if before_code - 0.1 < p.at_s < after_code + 0.1]
+        assert len(meanwhile) > 15
+        gaps = [two.at_s - one.at_s for one, two in itertools.pairwise(meanwhile)]
+        assert max(gaps) < 0.04
+        for number in range(3):
+            start = first_of_each(events)[number].timestamp
+            press = [p for p in events if p.timestamp == start]
+            assert press[0].marker
+            assert [bool(p.payload[1] & 0x80) for p in press[-3:]] == [True] * 3
+            lengths = [int.from_bytes(p.payload[2:4], "big") for p in press]
+            assert lengths == sorted(lengths)
+
+    heard = caller.heard()
+    position = 0.0
+    for name in ("recording", "warning_1", "closing"):
+        found = find(prompts.samples(name), heard, after_s=position)
+        assert found is not None, name
+        assert found.whole, (name, found)
+        position = found.end_s - 0.1
+
+
+DIGITS = "0123456789*#ABCD"
+
+
+def is_event(packet: Packet) -> bool:
+    """A telephone-event: four bytes, of a dynamic type."""
+    return packet.payload_type >= 96 and len(packet.payload) == 4
+
+
+def first_of_each(events: list[Packet]) -> list[Packet]:
+    """The first packet of each press."""
+    seen: dict[int, Packet] = {}
+    for packet in events:
+        seen.setdefault(packet.timestamp, packet)
+    return list(seen.values())
+
+
+async def check_reports(capture: Capture, port: int, ssrc: int) -> None:
+    """Our RTCP of one leg, as tshark reads it: a sender report and a name in each packet."""
+    lines = await capture.fields(
+        f"udp.srcport=={port + 1}",
+        *("rtcp.pt", "rtcp.senderssrc", "rtcp.sdes.type", "rtcp.length_check"),
+        *("_ws.malformed", "_ws.expert.severity", "udp.dstport"),
+        options=("-d", f"udp.port=={port + 1},rtcp"),
+    )
+    assert len(lines) >= 2
+    for line in lines:
+        kinds, sender, names, whole, malformed, complaints, to = line.split("\t")
+        assert kinds in ("200,202", "201,202"), line
+        assert int(sender.split(",")[0], 16) == ssrc, line
+        assert (names.split(",")[0], whole) == ("1", "1"), line
+        assert (malformed, complaints) == ("", ""), line
+        assert int(to) & 1, line
+    assert [line[:3] for line in lines].count("200") >= 2
 
 
 LAWS = {A_LAW: PCMA, MU_LAW: PCMU}

@@ -40,7 +40,10 @@ class Prompts:
         for name, source in _FROM.items():
             whole = read_wav(SHIPPED / "ko" / f"{source}.wav")
             begin = int(np.argmax(np.abs(whole) > 0.05))  # behind the silence in front
-            part = whole[begin : begin + int(SECONDS * RATE)].astype(np.float64)
+            part = np.zeros(int(SECONDS * RATE))
+            # Silence at the end, as the shipped ones have: a phone's jitter buffer dies with BYE.
+            speech = int((SECONDS - 0.4) * RATE)
+            part[:speech] = whole[begin : begin + speech]
             write_wav(self._folder / f"{name}.wav", part)
 
     def samples(self, name: str) -> NDArray[np.float32]:
