@@ -238,10 +238,13 @@ async def test_an_ordinary_call_is_one_clean_stream_on_each_leg(tmp_path: Path) 
                 if gap_s > 0.06 and not (is_event(one) and is_event(two)):
                     # Nothing was said on hold; before and after it there is no hole.
                     assert held_at - 0.1 < one.at_s < two.at_s < resumed_at + 0.3, (side, gap_s)
-            for one, two in itertools.pairwise(p for p in packets if not is_event(p)):
-                gap_s = two.at_s - one.at_s
-                step_s = ((two.timestamp - one.timestamp) & 0xFFFFFFFF) / 8000
-                assert abs(step_s - gap_s) < 0.03, (side, step_s, gap_s)
+            # Timestamps keep to the clock over all seams: a phone must not hold back more and more.
+            voice = [packet for packet in packets if not is_event(packet)]
+            ahead_s = [
+                ((p.timestamp - voice[0].timestamp) & 0xFFFFFFFF) / 8000 - (p.at_s - voice[0].at_s)
+                for p in voice
+            ]
+            assert -0.05 < min(ahead_s) <= max(ahead_s) < 0.05, (side, min(ahead_s), max(ahead_s))
             await check_reports(capture, port, int(streams[0].ssrc, 16))
 
         # The digits: one at once, two as events of our own, a code not at all.

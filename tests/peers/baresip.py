@@ -190,14 +190,16 @@ class Baresip:
         self._process.send_signal(signal.SIGSTOP if paused else signal.SIGCONT)
 
     def heard(self) -> NDArray[np.float32]:
-        """What it heard, at 8 kHz, mono, full scale ±1, whatever its codec was."""
+        """What it heard, at 8 kHz, mono, full scale ±1, whatever its codec was; then 0.1 s of
+        silence, because the last frames die with its jitter buffer."""
         raw = self.recording().read_bytes()
         at = raw.find(b"fmt ") + 8
         channels, rate = struct.unpack_from("<HI", raw, at + 2)
         body = raw[raw.find(b"data") + 8 :]
         samples = np.frombuffer(body[: len(body) // (2 * channels) * 2 * channels], "<i2")
         mono = samples.reshape(-1, channels).mean(axis=1) / 32768
-        return np.asarray(soxr.resample(mono, rate, 8000), dtype=np.float32)
+        narrow = soxr.resample(mono, rate, 8000)
+        return np.asarray(np.concatenate([narrow, np.zeros(800)]), dtype=np.float32)
 
     def recording(self) -> Path:
         """What it heard (decoded), newest call."""
