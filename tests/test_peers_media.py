@@ -210,11 +210,9 @@ async def test_an_ordinary_call_is_one_clean_stream_on_each_leg(tmp_path: Path) 
         assert (await node.post(actions, "1001", {"action": "warn"})).status_code == 200
         await console.wait("warning.played")
         await asyncio.sleep(0.5)
-        held_at = time.time()
         await agent.command("hold")
         await asyncio.sleep(2)  # the hold itself
         await agent.command("resume")
-        resumed_at = time.time()
         await asyncio.sleep(2.5)  # past a second report by RTCP
         assert (await node.post(actions, "1001", {"action": "end"})).status_code == 200
         await agent.wait("CALL_CLOSED")
@@ -222,22 +220,26 @@ async def test_an_ordinary_call_is_one_clean_stream_on_each_leg(tmp_path: Path) 
         await console.wait("call.ended")
         await console.wait("media.quality", count=2)
 
-        for capture, side in ((pbx_side, SIDES[0]), (phone_side, SIDES[1])):
-            (port,) = await capture.media_ports()
+        for capture, other, side in (
+            (pbx_side, phone_side, SIDES[0]),
+            (phone_side, pbx_side, SIDES[1]),
+        ):
+            (port,), (other_port,) = await capture.media_ports(), await other.media_ports()
             streams = [s for s in await capture.streams(port) if s.source == (side, port)]
             assert len({stream.ssrc for stream in streams}) == 1
-            assert [(stream.lost, stream.problems) for stream in streams] == [(0, False)] * len(
-                streams
+            assert all((s.lost, s.problems) == (0, False) for s in streams), (
+                streams,
+                await other.streams(other_port),
             )
             # A digit of ours takes the voice's place; tshark takes the voice after it for late.
             assert max(stream.mean_jitter_ms for stream in streams) < 2
             assert max(stream.max_jitter_ms for stream in streams) < (20 if side == SIDES[0] else 8)
+            # No hole in what we send while anything comes from the other side (not so on hold).
             packets = await capture.packets(sent_by=port)
+            came = np.array([packet.at_s for packet in await other.packets(sent_to=other_port)])
             for one, two in itertools.pairwise(packets):
-                gap_s = two.at_s - one.at_s
-                if gap_s > 0.06 and not (is_event(one) and is_event(two)):
-                    # Nothing was said on hold; before and after it there is no hole.
-                    assert held_at - 0.1 < one.at_s < two.at_s < resumed_at + 0.3, (side, gap_s)
+                if two.at_s - one.at_s > 0.07:
+                    assert not ((one.at_s + 0.03 < came) & (came < two.at_s - 0.03)).any(), side
             # Timestamps keep to the clock over all seams: a phone must not hold back more and more.
             voice = [packet for packet in packets if not is_event(packet)]
             ahead_s = [
