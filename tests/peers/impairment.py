@@ -40,8 +40,22 @@ class Done:
     lost: list[int] = field(default_factory=list)
     doubled: list[int] = field(default_factory=list)
     swapped: list[int] = field(default_factory=list)
-    delays_ms: list[float] = field(default_factory=list)
-    """Of each passed packet."""
+    arrivals: list[tuple[int, int, float]] = field(default_factory=list)
+    """Sequence number, timestamp and time (s) of each packet that went on, doubles too."""
+
+    def jitter_ms(self, clock: int = 8000) -> float:
+        """What a receiver must find at the end (RFC 3550 section 6.4.1)."""
+        jitter, before = 0.0, None
+        seen: set[int] = set()
+        for sequence, timestamp, at_s in self.arrivals:
+            if sequence in seen:
+                continue
+            seen.add(sequence)
+            transit = at_s - timestamp / clock
+            if before is not None:
+                jitter += (abs(transit - before) - jitter) / 16
+            before = transit
+        return jitter * 1000
 
 
 class _Socket(asyncio.DatagramProtocol):
@@ -113,9 +127,9 @@ class Network:
             self.done.lost.append(sequence)
             return
         self.done.passed.append(sequence)
-        if self._held is not None:
+        held, self._held = self._held, None
+        if held is not None:
             # This one overtakes it.
-            held, self._held = self._held, None
             self._later([data, held], delay_ms)
         elif swapped:
             self.done.swapped.append(sequence)
@@ -130,10 +144,11 @@ class Network:
         loop = asyncio.get_running_loop()
         # A queue, as in a router: nobody overtakes but where the plan says so.
         self._free_at = max(self._free_at, loop.time() + delay_ms / 1000)
-        self.done.delays_ms.append((self._free_at - loop.time()) * 1000)
 
         def deliver() -> None:
             for datagram in datagrams:
+                numbers = int.from_bytes(datagram[2:4], "big"), int.from_bytes(datagram[4:8], "big")
+                self.done.arrivals.append((*numbers, loop.time()))
                 self._send(datagram, self.far_end, inner=False)
 
         self._timers.add(loop.call_at(self._free_at, deliver))
