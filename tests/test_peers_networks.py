@@ -4,81 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sipbridge.quality import mean_opinion_score
-from tests.peers.baresip import Baresip, running_baresip
-from tests.peers.capture import Capture, capturing
+from tests.peers.conversation import AGENT_HZ, scene
 from tests.peers.impairment import Plan, impaired
-from tests.peers.node import Node, Watch, running_node
-from tests.peers.prompts import Prompts
-from tests.peers.sip_ua import Dialog, Ua, running_ua
-from tests.peers.sound import RATE, blocks, purity, tone_db, write_tone
-from tests.peers.talker import FIRST, Talker, talking
+from tests.peers.sound import RATE, blocks, purity, tone_db
+from tests.peers.talker import FIRST, talking
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(120)]
 
 CALLER, PHONE, STRANGER = "127.0.3.14", "127.0.3.15", "127.0.3.66"
 SIDES = ("127.0.3.12", "127.0.3.13")
-CALLER_HZ, AGENT_HZ, STRANGER_HZ = 1000.0, 1600.0, 2300.0
+CALLER_HZ, STRANGER_HZ = 1000.0, 2300.0
 
 
-@dataclass
-class Talk:
-    """A conversation between a caller who talks by hand and a real telephone."""
-
-    node: Node
-    agent: Baresip
-    pbx: Ua
-    dialog: Dialog
-    talker: Talker
-    console: Watch
-    capture: Capture
-    """Of the phone's side."""
-    caller_leg: tuple[str, int]
-    """Where the caller's RTP goes."""
-
-    async def finish(self) -> dict[str, object]:
-        """Hang up; the log line with both legs' figures."""
-        assert (await self.dialog.ask("BYE")).status == 200
-        await self.console.wait("call.ended")
-        (closed,) = await self.node.wait_for_log("media_closed")
-        return closed
-
-
-@asynccontextmanager
-async def conversation(folder: Path, media_port: int = 0) -> AsyncIterator[Talk]:
-    """Up to the moment at which both sides may talk; the caller says nothing yet."""
-    prompts = Prompts(folder / "prompts")
-    agent_tone = write_tone(folder / "agent.wav", AGENT_HZ, 60)
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        agent = await enter(running_baresip(folder / "agent", PHONE, "1001", agent_tone))
-        node = await enter(
-            running_node(
-                folder / "node",
-                {"1001": agent.uri},
-                peer=CALLER,
-                sides=SIDES,
-                extra=f"{prompts.toml}[ear]\nlevelling = false\n",
-            )
-        )
-        console = await enter(node.watch("1001"))
-        capture = await enter(capturing(folder / "phone.pcap", SIDES[1]))
-        pbx = await enter(running_ua(CALLER, "pbx"))
-        talker = await enter(talking(CALLER))
-        dialog = pbx.begin(node.uri("1001"), SIDES[0], node.pbx_port)
-        answer = await dialog.invite(body=pbx.sdp(port=media_port or talker.port))
-        assert answer.status == 200, answer.text
-        talker.to = caller_leg = (answer.media_address, answer.media_port)
-        await console.wait("notice.finished")
-        yield Talk(node, agent, pbx, dialog, talker, console, capture, caller_leg)
+PLAIN = "[ear]\nlevelling = false\n"
 
 
 def bound_ports(address: str, among: tuple[int, int]) -> list[int]:
@@ -94,9 +38,11 @@ async def test_figures_of_a_bad_network_are_what_the_network_did(tmp_path: Path)
     plan = Plan(loss=0.05, duplicates=0.03, swaps=0.03, jitter_ms=60, seed=20260301)
     async with (
         impaired(CALLER, plan) as network,
-        conversation(tmp_path, media_port=network.outer_port) as talk,
+        scene(tmp_path, caller=CALLER, phone=PHONE, sides=SIDES, extra=PLAIN) as talk,
     ):
-        network.far_end, talk.talker.to = talk.caller_leg, (CALLER, network.inner_port)
+        call = await talk.dial(network.outer_port)
+        await call.wait("notice.finished")
+        network.far_end, talk.talker.to = call.media, (CALLER, network.inner_port)
         talk.talker.talking = True
         await asyncio.sleep(10)  # the sample
         # Nobody can know what was lost behind the last packet that came.
@@ -104,16 +50,15 @@ async def test_figures_of_a_bad_network_are_what_the_network_did(tmp_path: Path)
         await asyncio.sleep(0.6)  # in order again
         talk.talker.talking = False
         await asyncio.sleep(0.2)  # what is still under way
-        closed = await talk.finish()
+        closed = await call.hang_up()
         done = network.done
-        quality = await talk.console.wait("media.quality", lambda event: event["leg"] == "caller")
+        quality = await call.wait("media.quality", leg="caller")
         (port,) = await talk.capture.media_ports()
         to_phone = [s for s in await talk.capture.streams(port) if s.source == (SIDES[1], port)]
         packets = [p for p in await talk.capture.packets(sent_by=port) if p.payload_type == 8]
 
     assert min(len(done.lost), len(done.doubled), len(done.swapped)) >= 5, done  # a bad one indeed
     figures = closed["caller_leg"]
-    assert isinstance(figures, dict)
     assert figures["received"] == len(done.passed)
     assert figures["lost"] == len(done.lost)
     assert figures["duplicates"] == len(done.doubled)
@@ -126,7 +71,6 @@ async def test_figures_of_a_bad_network_are_what_the_network_did(tmp_path: Path)
         mean_opinion_score("PCMA", loss_pct=loss_pct, jitter_ms=figures["jitter_ms"]), abs=0.02
     )
     agent_figures = closed["agent_leg"]
-    assert isinstance(agent_figures, dict)
     assert agent_figures["lost"] == 0  # the other leg had a good network
     assert agent_figures["mos"] > quality["mos"] + 0.3
 
@@ -144,11 +88,13 @@ async def test_figures_of_a_bad_network_are_what_the_network_did(tmp_path: Path)
 
 async def test_silence_strangers_and_a_caller_who_moves(tmp_path: Path) -> None:
     async with (
-        conversation(tmp_path) as talk,
+        scene(tmp_path, caller=CALLER, phone=PHONE, sides=SIDES, extra=PLAIN) as talk,
         talking(STRANGER, ssrc=0x1234) as stranger,
         talking(CALLER, ssrc=0x1234) as neighbour,
         talking(CALLER, ssrc=0x99) as moved,
     ):
+        call = await talk.dial()
+        await call.wait("notice.finished")
         talker, console, agent = talk.talker, talk.console, talk.agent
         for one in (talker, moved):
             one.hertz = CALLER_HZ
@@ -158,7 +104,7 @@ async def test_silence_strangers_and_a_caller_who_moves(tmp_path: Path) -> None:
         # Two strangers: at an address that nobody knows, and behind the caller's own address.
         (agent_port,) = bound_ports(SIDES[1], talk.node.settings.sip.phone.rtp_ports)
         for one in (stranger, neighbour):
-            one.hertz, one.level, one.to = STRANGER_HZ, 0.05, talk.caller_leg
+            one.hertz, one.level, one.to = STRANGER_HZ, 0.05, call.media
             one.sequence, one.timestamp, one.talking = talker.sequence, talker.timestamp, True
         await asyncio.sleep(0.6)  # both spray
         stranger.to = (SIDES[1], agent_port)
@@ -169,7 +115,7 @@ async def test_silence_strangers_and_a_caller_who_moves(tmp_path: Path) -> None:
         talker.ssrc, talker.sequence, talker.timestamp = 0x77, 40000, 3_000_000_000
         await asyncio.sleep(0.6)  # heard under its new name
         talker.talking = False
-        answer = await talk.dialog.invite(body=talk.pbx.sdp(port=moved.port))
+        answer = await call.dialog.invite(body=talk.pbx.sdp(port=moved.port))
         assert answer.status == 200
         moved.to, moved.talking = (answer.media_address, answer.media_port), True
         await asyncio.sleep(1)  # heard from its new port
@@ -198,15 +144,13 @@ async def test_silence_strangers_and_a_caller_who_moves(tmp_path: Path) -> None:
         again = await console.wait("media.silent", count=4)
         assert (again["leg"], again["silent"]) == ("caller", False)
 
-        closed = await talk.finish()
+        closed = await call.hang_up()
         await agent.wait("CALL_CLOSED")
         figures = closed["caller_leg"], closed["agent_leg"]
         (port,) = await talk.capture.media_ports()
         to_phone = [s for s in await talk.capture.streams(port) if s.source == (SIDES[1], port)]
 
     caller_leg, agent_leg = figures
-    assert isinstance(caller_leg, dict)
-    assert isinstance(agent_leg, dict)
     assert stranger.sent + neighbour.sent > 100
     refused = caller_leg["wrong_source"] + agent_leg["wrong_source"]
     assert refused >= stranger.sent + neighbour.sent
