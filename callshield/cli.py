@@ -148,12 +148,36 @@ def bench_relay(
     calls: Annotated[int, typer.Option(min=1, max=1000)] = 100,
     seconds: Annotated[float, typer.Option(min=1, max=3600)] = 20,
     tap: Annotated[bool, typer.Option("--tap/--no-tap", help="With a real tap reader.")] = True,
+    record: Annotated[bool, typer.Option("--record", help="With the recorder on.")] = False,
+    srtp: Annotated[bool, typer.Option("--srtp", help="SRTP on the agents' legs.")] = False,
+    ear: Annotated[
+        bool, typer.Option("--ear", help="Softening and levelling, besides the limiter.")
+    ] = False,
+    histogram: Annotated[
+        Path | None, typer.Option(help="Draw the latencies (.png), or write them (.json).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure the media worker, and rtpengine beside it where that is installed."""
-    from sipbridge.bench_relay import run
+    from sipbridge.bench_relay import Load
+    from sipbridge.bench_show import run
 
-    raise typer.Exit(run(calls=calls, seconds=seconds, tap=tap, as_json=as_json))
+    load = Load(calls, seconds, tap, record, srtp, ear, histogram is not None)
+    raise typer.Exit(run(load, as_json=as_json, histogram=histogram))
+
+
+@bench_app.command("table")
+def bench_table(
+    calls: Annotated[
+        list[int] | None, typer.Option(min=1, max=1000, help="Several; 100, 300, 600 if none.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=3600)] = 10,
+    out: Annotated[Path | None, typer.Option(help="A file for the table.")] = None,
+) -> None:
+    """Measure with tap and recorder on and off, as a table in Markdown; about six minutes."""
+    from sipbridge.bench_show import run_table
+
+    raise typer.Exit(run_table(calls or [100, 300, 600], seconds, out))
 
 
 @token_app.command("create")

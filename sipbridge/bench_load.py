@@ -8,7 +8,8 @@ flows go straight from socket to socket: what they take is the path without a re
 ``python -m sipbridge.bench_load tap SOCKET`` is the detector's stand-in: it takes and decodes
 every tapped frame.
 
-Both speak JSON lines on standard input and output with :mod:`sipbridge.bench_relay`.
+Both speak JSON lines on standard input and output with :mod:`sipbridge.bench_relay`. After its
+report the load process answers questions about its arrivals until its standard input ends.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import struct
 import sys
 import time
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,13 +34,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from callshield.errors import SetupError
 from callshield.tap import TapKind, decode_batch
 from sipbridge import g711
+from sipbridge.bench_arrivals import FRAME_SAMPLES, HEADER, Arrivals, Prompt, Results
 
-#: The fixed RTP header (RFC 3550 section 5.1) and the first byte of a plain one.
-HEADER = struct.Struct(">BBHII")
+#: The first byte of a plain RTP header (RFC 3550 section 5.1).
 PLAIN = 0x80
-FRAME_SAMPLES = 160
 CALLER_ADDRESS = "127.0.0.1"
 AGENT_ADDRESS = "127.0.0.2"
 _PERIOD_NS = 20_000_000
@@ -59,7 +61,9 @@ class _Flow:
     number: int
     sender: socket.socket
     target: tuple[str, int]
-    direct: bool
+    ssrc: int
+    protected: list[bytes] | None
+    """SRTP: every packet of the flow, made before the load begins."""
 
 
 def loud_speech(seconds: float) -> bytes:
@@ -95,6 +99,68 @@ def _hear() -> dict[str, Any]:
     return body
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the far ends are to do."""
+
+    targets: list[tuple[str, int]]
+    """Of the callers, then of the agents."""
+    warm_up_rounds: int
+    rounds: int
+    prompted: int
+    """The last so many callers are to hear a prompt of the relay's instead of their agents."""
+    srtp: list[tuple[bytes, bytes]]
+    """Of each agent's leg: master key and salt of what the agent sends and of what it hears."""
+
+    @classmethod
+    def read(cls, order: dict[str, Any]) -> _Plan:
+        warm_up_rounds = int(float(order["warm_up_s"]) * 50)
+        return cls(
+            targets=[(one[0], one[1]) for one in order["caller_targets"] + order["agent_targets"]],
+            warm_up_rounds=warm_up_rounds,
+            rounds=warm_up_rounds + int(float(order["seconds"]) * 50),
+            prompted=int(order.get("prompted", 0)),
+            srtp=[(bytes.fromhex(one), bytes.fromhex(two)) for one, two in order.get("srtp", [])],
+        )
+
+
+def _packet(number: int, ssrc: int, frame: bytes) -> bytes:
+    return HEADER.pack(PLAIN, 0, number & 0xFFFF, number * FRAME_SAMPLES & 0xFFFFFFFF, ssrc) + frame
+
+
+def _speech_frames() -> list[bytes]:
+    speech = loud_speech(5.0)
+    return [speech[at : at + FRAME_SAMPLES] for at in range(0, len(speech), FRAME_SAMPLES)]
+
+
+def srtp_session(key: bytes, *, outbound: bool) -> Any:
+    """A pylibsrtp session of suite AES_CM_128_HMAC_SHA1_80.
+
+    Raises:
+        SetupError: pylibsrtp is not installed.
+    """
+    try:
+        from pylibsrtp import Policy, Session
+    except ImportError:
+        raise SetupError(
+            "--srtp needs pylibsrtp to make its load, and that is not installed: "
+            "pip install pylibsrtp"
+        ) from None
+    ssrc_type = Policy.SSRC_ANY_OUTBOUND if outbound else Policy.SSRC_ANY_INBOUND
+    policy = Policy(
+        key=key, ssrc_type=ssrc_type, srtp_profile=Policy.SRTP_PROFILE_AES128_CM_SHA1_80
+    )
+    return Session(policy=policy)
+
+
+def _protected(key: bytes, ssrc: int, rounds: int) -> list[bytes]:
+    session, frames = srtp_session(key, outbound=True), _speech_frames()
+    return [
+        session.protect(_packet(number, ssrc, frames[number % len(frames)]))
+        for number in range(rounds)
+    ]
+
+
 def _send_all(
     flows: list[_Flow], sent_ns: NDArray[np.int64], warm_up_rounds: int, report: int
 ) -> None:
@@ -102,18 +168,16 @@ def _send_all(
 
     Args:
         flows: in the order of their turns.
-        sent_ns: wall clock of every send, by flow number and round; shared with the receiver.
+        sent_ns: wall clock of every send, by flow number and round; 0: refused by the machine.
+            Shared with the receiver.
         warm_up_rounds: that do not count.
         report: where the result is written.
     """
-    speech = loud_speech(5.0)
-    frames = [speech[at : at + FRAME_SAMPLES] for at in range(0, len(speech), FRAME_SAMPLES)]
-    ssrcs = [random.getrandbits(32) for _ in flows]
+    frames = _speech_frames()
     gap_ns = _PERIOD_NS / len(flows)
     rounds = sent_ns.shape[1]
     late = array("q")
-    sent = [0, 0]
-    refused = 0
+    counted = refused = 0
     clock, wall = time.monotonic_ns, time.time_ns
     start_ns = clock() + _PERIOD_NS
     for number in range(rounds):
@@ -128,62 +192,29 @@ def _send_all(
                 time.sleep((due_ns - now_ns) / 1e9)
             elif counts:
                 late.append(now_ns - due_ns)
-            header = HEADER.pack(PLAIN, 0, sequence, timestamp, ssrcs[position])
+            if flow.protected is None:
+                packet = HEADER.pack(PLAIN, 0, sequence, timestamp, flow.ssrc) + frame
+            else:
+                packet = flow.protected[number]
+            counted += counts
             sent_ns[flow.number, number] = wall()
             try:
-                flow.sender.sendto(header + frame, flow.target)
+                flow.sender.sendto(packet, flow.target)
             except OSError:
+                sent_ns[flow.number, number] = 0
                 refused += 1
-            else:
-                sent[flow.direct] += counts
     late_ms = np.array(late or [0]) / 1e6
-    share_late = len(late) / max(sent[0] + sent[1], 1)
+    share_late = len(late) / max(counted, 1)
     p99 = float(np.quantile(late_ms, max(0.0, 1 - 0.01 / share_late))) if share_late > 0.01 else 0.0
-    result = {"sent": sent[0], "direct_sent": sent[1], "refused": refused, "late_p99_ms": p99}
-    os.write(report, json.dumps(result).encode())
-
-
-class _Arrivals:
-    """What arrives in one socket: how long each packet took.
-
-    A relay may change all of a packet (numbers, and what is too loud for an ear) but the steps of
-    its sequence numbers; the first packet says where they stand.
-    """
-
-    def __init__(self, sent_ns: NDArray[np.int64], warm_up_rounds: int) -> None:
-        self._sent_ns = sent_ns
-        self._warm_up_rounds = warm_up_rounds
-        self._ssrc = -1
-        # The newest packet's number, and the sender's round in which it was sent.
-        self._sequence = 0
-        self._round = 0
-        self.durations_ns = array("q")
-
-    def take(self, packet: bytes, arrived_ns: int) -> None:
-        """One datagram; RTCP and the like are not counted."""
-        if len(packet) < HEADER.size + FRAME_SAMPLES:
-            return
-        _, _, sequence, _, ssrc = HEADER.unpack_from(packet)
-        if ssrc != self._ssrc:
-            # The newest round sent before it arrived: no packet takes 20 ms here.
-            sent = np.flatnonzero((self._sent_ns > 0) & (self._sent_ns <= arrived_ns))
-            if not len(sent):
-                return
-            self._ssrc, number = ssrc, int(sent[-1])
-        else:
-            number = self._round + ((sequence - self._sequence + 0x8000) & 0xFFFF) - 0x8000
-        self._sequence, self._round = sequence, number
-        rounds = len(self._sent_ns)
-        if self._warm_up_rounds <= number < rounds and self._sent_ns[number] > 0:
-            self.durations_ns.append(arrived_ns - int(self._sent_ns[number]))
+    os.write(report, json.dumps({"refused": refused, "late_p99_ms": p99}).encode())
 
 
 class _Receiver:
     """Take what arrives in all sockets."""
 
-    def __init__(self, arrivals: list[tuple[socket.socket, _Arrivals]]) -> None:
+    def __init__(self, arrivals: list[tuple[socket.socket, Arrivals | Prompt]]) -> None:
         self._epoll = select.epoll()
-        self._by_descriptor: dict[int, tuple[socket.socket, _Arrivals]] = {}
+        self._by_descriptor: dict[int, tuple[socket.socket, Arrivals | Prompt]] = {}
         for one, taken in arrivals:
             self._epoll.register(one.fileno(), select.EPOLLIN)
             self._by_descriptor[one.fileno()] = (one, taken)
@@ -198,6 +229,25 @@ class _Receiver:
                     if ancillary:
                         seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
                         taken.take(data, seconds * 1_000_000_000 + nanoseconds)
+
+    def take_for(self, done: Callable[[], bool]) -> None:
+        """Everything that arrives until ``done``."""
+        while not done():
+            self.take()
+            time.sleep(_RECEIVE_EVERY_S)
+
+
+def _unreadable(plan: _Plan, taken: list[Arrivals | Prompt]) -> int:
+    """SRTP: of each agent's first packets, those that its key does not open."""
+    refused = 0
+    for (_, key), arrivals in zip(plan.srtp, taken, strict=False):
+        session = srtp_session(key, outbound=False)
+        for packet in arrivals.first:
+            try:
+                session.unprotect(packet)
+            except Exception:
+                refused += 1
+    return refused
 
 
 def run_load() -> None:
@@ -214,77 +264,70 @@ def run_load() -> None:
         caller_ports=[one.getsockname()[1] for one in callers],
         agent_ports=[one.getsockname()[1] for one in agents],
     )
-    order = _hear()
-    warm_up_s, seconds = float(order["warm_up_s"]), float(order["seconds"])
+    plan = _Plan.read(_hear())
     senders = [*callers, *agents, *sources]
-    targets = [
-        *((target[0], target[1]) for target in order["caller_targets"] + order["agent_targets"]),
-        *(sink.getsockname() for sink in sinks),
-    ]
+    targets = [*plan.targets, *(sink.getsockname() for sink in sinks)]
     # What flow number n sends arrives in hearers[n].
     hearers = [*agents, *callers, *sinks]
-    flows = [
-        _Flow(number, sender, target, number >= 2 * count)
-        for number, (sender, target) in enumerate(zip(senders, targets, strict=True))
+    flows = []
+    for number, (sender, target) in enumerate(zip(senders, targets, strict=True)):
+        ssrc, protected = random.getrandbits(32), None
+        if plan.srtp and count <= number < 2 * count:
+            protected = _protected(plan.srtp[number - count][0], ssrc, plan.rounds)
+        flows.append(_Flow(number, sender, target, ssrc, protected))
+    shape = (len(flows), plan.rounds)
+    shared = mmap.mmap(-1, shape[0] * shape[1] * 8)
+    sent_ns = np.frombuffer(shared, np.int64).reshape(shape)
+    arrived_ns = np.zeros(shape, np.int64)
+    taken: list[Arrivals | Prompt] = [
+        Prompt()
+        if 2 * count - plan.prompted <= number < 2 * count
+        else Arrivals(sent_ns[number], arrived_ns[number])
+        for number in range(len(flows))
     ]
-    warm_up_rounds = int(warm_up_s * 50)
-    rounds = warm_up_rounds + int(seconds * 50)
-    shared = mmap.mmap(-1, len(flows) * rounds * 8)
-    sent_ns = np.frombuffer(shared, np.int64).reshape(len(flows), rounds)
-    arrivals = [_Arrivals(sent_ns[number], warm_up_rounds) for number in range(len(flows))]
     random.Random(1).shuffle(flows)
     report, write_end = os.pipe()
-    sender = os.fork()
-    if sender == 0:
+    sender_pid = os.fork()
+    if sender_pid == 0:
         try:
-            _send_all(flows, sent_ns, warm_up_rounds, write_end)
+            _send_all(flows, sent_ns, plan.warm_up_rounds, write_end)
         finally:
             os._exit(0)
     os.close(write_end)
-    receiver = _Receiver(list(zip(hearers, arrivals, strict=True)))
-    begin_s = time.monotonic()
-    for event, end_s in (
-        ("measuring", begin_s + warm_up_s),
-        ("measured", begin_s + warm_up_s + seconds),
-    ):
-        while time.monotonic() < end_s:
-            receiver.take()
-            time.sleep(_RECEIVE_EVERY_S)
-        _say(event=event)
+    receiver = _Receiver(list(zip(hearers, taken, strict=True)))
+    ends_s = time.monotonic() + plan.warm_up_rounds / 50
+    receiver.take_for(lambda: time.monotonic() >= ends_s)
+    _say(event="measuring")
+    ends_s += (plan.rounds - plan.warm_up_rounds) / 50
+    receiver.take_for(lambda: time.monotonic() >= ends_s)
+    _say(event="measured")
     # The sender may be behind its own schedule: wait for its report, then for the relay.
-    while not select.select([report], [], [], 0)[0]:
-        receiver.take()
-        time.sleep(_RECEIVE_EVERY_S)
+    poll = select.poll()
+    poll.register(report, select.POLLIN)
+    receiver.take_for(lambda: bool(poll.poll(0)))
     sent = json.loads(os.read(report, 4096) or b"{}")
-    os.waitpid(sender, 0)
-    drained_s = time.monotonic() + _DRAIN_S
-    while time.monotonic() < drained_s:
-        receiver.take()
-        time.sleep(_RECEIVE_EVERY_S)
-    relayed_ms = _milliseconds(arrivals[: 2 * count])
-    direct_ms = _milliseconds(arrivals[2 * count :])
-    # What a packet would have taken anyway; the direct flows' own spread stays in the figures.
-    added_ms = relayed_ms - (np.median(direct_ms) if len(direct_ms) else 0.0)
+    os.waitpid(sender_pid, 0)
+    ends_s = time.monotonic() + _DRAIN_S
+    receiver.take_for(lambda: time.monotonic() >= ends_s)
+    results = Results(
+        sent_ns,
+        arrived_ns,
+        relayed=slice(0, 2 * count - plan.prompted),
+        direct=slice(2 * count, None),
+        warm_up_rounds=plan.warm_up_rounds,
+    )
     _say(
         **sent,
-        received=len(relayed_ms),
-        added_ms=_quantiles(added_ms),
-        direct_ms=_quantiles(direct_ms),
+        **results.whole(),
+        prompts=[one.report() for one in taken if isinstance(one, Prompt)],
+        unreadable=_unreadable(plan, taken),
     )
-
-
-def _milliseconds(arrivals: list[_Arrivals]) -> NDArray[np.float64]:
-    return np.concatenate([np.array(one.durations_ns, np.int64) for one in arrivals]) / 1e6
-
-
-def _quantiles(values: NDArray[np.float64]) -> dict[str, float]:
-    if not len(values):
-        return {"p50": float("nan"), "p99": float("nan"), "max": float("nan")}
-    return {
-        "p50": round(float(np.quantile(values, 0.5)), 3),
-        "p99": round(float(np.quantile(values, 0.99)), 3),
-        "max": round(float(np.max(values)), 3),
-    }
+    for line in sys.stdin:
+        question = json.loads(line)
+        if "between" in question:
+            _say(**results.between(*question["between"]))
+        else:
+            _say(counts=results.histogram(*question["histogram"]))
 
 
 def run_tap(path: Path) -> None:

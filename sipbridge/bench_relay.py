@@ -15,44 +15,55 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import json
-import math
 import os
-import random
 import sys
 import tempfile
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from callshield.bus import BusClient
 from callshield.errors import CallshieldError, SetupError
-from callshield.messages import (
-    CloseSession,
-    FlowUpdate,
-    LegName,
-    LegUpdate,
-    MediaMessage,
-    OpenSession,
-    SessionClosed,
-    SessionOpened,
+from sipbridge.bench_worker import (
+    PBX_SIDE,
+    PHONE_SIDE,
+    Ends,
+    FarEnds,
+    Helper,
+    StandIn,
+    WorkerProcess,
+    cpu_s,
+    rss_mib,
 )
-from sipbridge.bench_load import AGENT_ADDRESS, CALLER_ADDRESS
 from sipbridge.rtpengine_ng import Rtpengine
 
-#: The worker's own addresses: apart from the far ends' and from a node that runs here.
-_PBX_SIDE = "127.0.0.11"
-_PHONE_SIDE = "127.0.0.12"
 _WARM_UP_S = 2.0
-_READY_S = 30.0
-_DIRECT_FLOWS = 10
+#: The name of the relay's thread (engine.c).
+RELAY_THREAD = "relay"
+#: Of the histogram: 10 µs a step, up to 5 ms.
+HISTOGRAM_STEP_MS, HISTOGRAM_STEPS = 0.01, 500
 
 #: Called with what is being measured and how far it is, 0..1.
 Progress = Callable[[str, float], None]
-_Ends = list[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is measured: calls of two directions, G.711, 20 ms."""
+
+    calls: int
+    seconds: float
+    """Of measuring, after two of warming up; as long again for rtpengine."""
+    tap: bool = True
+    """Copy the callers' audio to a reader."""
+    record: bool = False
+    """Record both sides, encrypted, to a temporary folder."""
+    srtp: bool = False
+    """SRTP on the agents' legs (not for rtpengine)."""
+    ear: bool = False
+    """Softening and levelling, too; the limiter is always on."""
+    histogram: bool = False
+    """Count packets by added latency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,19 @@ class Measurement:
     """The generator's direct flows: the quiet machine's own latency."""
     sender_late_p99_ms: float
     """How far behind its schedule the sender was: large on an overloaded machine."""
+    load_average: float
+    """Of the last minute, before the load began."""
+    rss_idle_mib: float
+    """Resident memory before the first call."""
+    relay_us_per_packet: float | None
+    """CPU of the relay's thread alone: without Python, without the recorder's threads."""
+    histogram: list[int]
+    """Packets by added latency; empty when not asked for."""
+
+    @property
+    def mib_per_call(self) -> float:
+        """What a call adds to the resident memory."""
+        return (self.rss_mib - self.rss_idle_mib) / self.calls
 
     def as_json(self) -> dict[str, Any]:
         """The stable black-box interface (docs/performance.md)."""
@@ -83,6 +107,12 @@ class Measurement:
             "sent": self.sent,
             "rss_mib": self.rss_mib,
             "tap_delivered_pct": self.tap_delivered_pct,
+            "direct_ms": self.direct_ms,
+            "sender_late_p99_ms": self.sender_late_p99_ms,
+            "load_average": self.load_average,
+            "rss_idle_mib": self.rss_idle_mib,
+            "mib_per_call": round(self.mib_per_call, 4),
+            "relay_us_per_packet": self.relay_us_per_packet,
         }
 
 
@@ -101,209 +131,6 @@ class RelayBench:
         return body
 
 
-def _cpu_s(pid: int) -> float:
-    """User and system seconds of a process, all threads (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _rss_mib(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return math.nan
-
-
-class _Helper:
-    """A process of :mod:`sipbridge.bench_load`."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    @classmethod
-    async def start(cls, *arguments: str) -> _Helper:
-        return cls(
-            await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "sipbridge.bench_load",
-                *arguments,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=1 << 24,
-            )
-        )
-
-    async def say(self, **fields: Any) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(fields).encode() + b"\n")
-        await self._process.stdin.drain()
-
-    async def hear(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
-        if not line:
-            raise SetupError(
-                "the load generator of the benchmark died: its message is on standard error"
-            )
-        body: dict[str, Any] = json.loads(line)
-        return body
-
-    def end_input(self) -> None:
-        """Close its standard input: the sign to come to an end."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-
-    async def finish(self) -> None:
-        self.end_input()
-        with contextlib.suppress(ProcessLookupError, TimeoutError):
-            await asyncio.wait_for(self._process.wait(), 5.0)
-        if self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
-
-
-class _Worker:
-    """The media worker under test, and the bridge's part of the conversation."""
-
-    def __init__(self, folder: Path, calls: int) -> None:
-        self._folder = folder
-        self._calls = calls
-        self._opened: asyncio.Queue[SessionOpened] = asyncio.Queue()
-        self._closed: asyncio.Queue[SessionClosed] = asyncio.Queue()
-        self._call_ids: list[str] = []
-        self._process: asyncio.subprocess.Process | None = None
-        self._client: BusClient[MediaMessage] | None = None
-        self.tap_path = folder / "run" / "tap.sock"
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    async def _on_message(self, message: MediaMessage) -> None:
-        if isinstance(message, SessionOpened) and message.request_id:
-            self._opened.put_nowait(message)
-        elif isinstance(message, SessionClosed):
-            self._closed.put_nowait(message)
-
-    async def start(self) -> None:
-        pairs = self._calls + 100
-        first = random.randrange(10000, 32000 - pairs) * 2
-        config = self._folder / "bench.toml"
-        config.write_text(
-            f'[node]\nstate_dir = "{self._folder}"\nruntime_dir = "{self._folder / "run"}"\n'
-            'log_level = "warning"\n'
-            f'[sip.pbx]\nbind = "{_PBX_SIDE}"\nrtp_ports = [{first}, {first + 2 * pairs - 1}]\n'
-            f'[sip.phone]\nbind = "{_PHONE_SIDE}"\nrtp_ports = [{first}, {first + 2 * pairs - 1}]\n'
-        )
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sipbridge.media_worker", "--config", str(config)
-        )
-        self._client = BusClient(
-            self._folder / "run" / "media.sock", MediaMessage, self._on_message, list
-        )
-        self._client.start()
-        try:
-            await asyncio.wait_for(self._client.connected.wait(), _READY_S)
-        except TimeoutError:
-            raise SetupError("the media worker does not listen: see its log above") from None
-
-    async def set_up(self, callers: _Ends, agents: _Ends, *, tap: bool) -> tuple[_Ends, _Ends]:
-        """Open, negotiate and let flow; where callers and agents have to send to."""
-        assert self._client is not None
-        targets: tuple[_Ends, _Ends] = ([], [])
-        for number, ends in enumerate(zip(callers, agents, strict=True), 1):
-            call_id = uuid.uuid4().hex
-            self._client.send(OpenSession(request_id=number, call_id=call_id))
-            opened = await asyncio.wait_for(self._opened.get(), _READY_S)
-            if opened.error:
-                raise SetupError(opened.error)
-            self._call_ids.append(call_id)
-            for leg, (address, port) in zip((LegName.CALLER, LegName.AGENT), ends, strict=True):
-                self._client.send(
-                    LegUpdate(
-                        call_id=call_id,
-                        leg=leg,
-                        address=address,
-                        port=port,
-                        payload_type=0,
-                        event_payload_type=101,
-                    )
-                )
-            self._client.send(
-                FlowUpdate(call_id=call_id, caller_to_agent=True, agent_to_caller=True, tap=tap)
-            )
-            targets[0].append((_PBX_SIDE, opened.caller_port))
-            targets[1].append((_PHONE_SIDE, opened.agent_port))
-        return targets
-
-    async def close_calls(self) -> int:
-        """Close all; how many of the callers' packets the worker accepted."""
-        assert self._client is not None
-        accepted = 0
-        for call_id in self._call_ids:
-            self._client.send(CloseSession(call_id=call_id))
-        for _ in self._call_ids:
-            accepted += (await asyncio.wait_for(self._closed.get(), _READY_S)).caller.received
-        return accepted
-
-    async def stop(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-            await self._process.wait()
-
-
-async def _load(
-    name: str,
-    load: _Helper,
-    targets: tuple[_Ends, _Ends],
-    pid: int,
-    calls: int,
-    seconds: float,
-    progress: Progress,
-) -> Measurement:
-    """Send through one relay and measure it."""
-    await load.say(
-        caller_targets=targets[0],
-        agent_targets=targets[1],
-        warm_up_s=_WARM_UP_S,
-        seconds=seconds,
-    )
-    relay_died = SetupError(f"the {name} died under load: its log is on standard error")
-    ticker = asyncio.create_task(_tick(name, _WARM_UP_S + seconds + 1.0, progress))
-    try:
-        await load.hear()
-        cpu_begin_s = _cpu_s(pid)
-        began_s = asyncio.get_running_loop().time()
-        await load.hear()
-        cpu_s = _cpu_s(pid) - cpu_begin_s
-        took_s = asyncio.get_running_loop().time() - began_s
-        rss_mib = _rss_mib(pid)
-        report = await load.hear()
-    except FileNotFoundError:
-        raise relay_died from None
-    finally:
-        ticker.cancel()
-    if not report["received"]:
-        raise relay_died
-    progress(name, 1.0)
-    return Measurement(
-        calls=calls,
-        cpu_core_pct=round(100 * cpu_s / took_s, 1),
-        us_per_packet=round(1e6 * cpu_s / max(report["received"], 1), 2),
-        added_latency_ms=report["added_ms"],
-        lost=report["sent"] - report["received"],
-        sent=report["sent"],
-        rss_mib=round(rss_mib, 1),
-        tap_delivered_pct=None,
-        direct_ms=report["direct_ms"],
-        sender_late_p99_ms=round(report["late_p99_ms"], 3),
-    )
-
-
 async def _tick(name: str, expected_s: float, progress: Progress) -> None:
     loop = asyncio.get_running_loop()
     began_s = loop.time()
@@ -312,157 +139,158 @@ async def _tick(name: str, expected_s: float, progress: Progress) -> None:
         await asyncio.sleep(0.5)
 
 
-async def _far_ends(calls: int) -> tuple[_Helper, _Ends, _Ends]:
-    load = await _Helper.start("load")
-    await load.say(calls=calls, direct=_DIRECT_FLOWS)
-    ports = await load.hear()
-    return (
-        load,
-        [(CALLER_ADDRESS, port) for port in ports["caller_ports"]],
-        [(AGENT_ADDRESS, port) for port in ports["agent_ports"]],
+async def _under_load(
+    name: str,
+    far_ends: FarEnds,
+    targets: tuple[Ends, Ends],
+    pid: int,
+    load: Load,
+    progress: Progress,
+    srtp: list[tuple[str, str]],
+) -> Measurement:
+    """Send through one relay and measure it."""
+    load_average = os.getloadavg()[0]
+    await far_ends.talk(targets, warm_up_s=_WARM_UP_S, seconds=load.seconds, srtp=srtp)
+    relay_died = SetupError(f"the {name} died under load: its log is on standard error")
+    ticker = asyncio.create_task(_tick(name, _WARM_UP_S + load.seconds + 1.0, progress))
+    clock = asyncio.get_running_loop().time
+    try:
+        await far_ends.hear()
+        began = cpu_s(pid), cpu_s(pid, RELAY_THREAD), clock()
+        await far_ends.hear()
+        took = [
+            end - begin
+            for begin, end in zip(
+                began, (cpu_s(pid), cpu_s(pid, RELAY_THREAD), clock()), strict=True
+            )
+        ]
+        memory_mib = rss_mib(pid)
+        report = await far_ends.hear()
+    except FileNotFoundError:
+        raise relay_died from None
+    finally:
+        ticker.cancel()
+    if not report["received"]:
+        raise relay_died
+    if report["unreadable"]:
+        raise SetupError(f"{report['unreadable']} SRTP packets could not be deciphered: a bug")
+    histogram = []
+    if load.histogram:
+        histogram = await far_ends.histogram(HISTOGRAM_STEP_MS, HISTOGRAM_STEPS)
+    progress(name, 1.0)
+    return Measurement(
+        calls=load.calls,
+        cpu_core_pct=round(100 * took[0] / took[2], 1),
+        us_per_packet=round(1e6 * took[0] / report["received"], 2),
+        added_latency_ms=report["added_ms"],
+        lost=report["sent"] - report["received"],
+        sent=report["sent"],
+        rss_mib=round(memory_mib, 1),
+        tap_delivered_pct=None,
+        direct_ms=report["direct_ms"],
+        sender_late_p99_ms=round(report["late_p99_ms"], 3),
+        load_average=round(load_average, 2),
+        rss_idle_mib=0.0,
+        relay_us_per_packet=round(1e6 * took[1] / report["received"], 2) if took[1] else None,
+        histogram=histogram,
     )
 
 
-async def _measure_worker(calls: int, seconds: float, tap: bool, progress: Progress) -> Measurement:
+async def _measure_worker(load: Load, progress: Progress) -> Measurement:
     with tempfile.TemporaryDirectory(prefix="callshield-bench-") as name:
         folder = Path(name)
         (folder / "run").mkdir(mode=0o700)
-        worker = _Worker(folder, calls)
-        reader: _Helper | None = None
-        load: _Helper | None = None
+        worker = WorkerProcess(folder, load.calls, record=load.record)
+        bridge = StandIn(worker.media_path, PBX_SIDE, PHONE_SIDE)
+        helpers: list[Helper] = []
         try:
             await worker.start()
-            if tap:
-                reader = await _Helper.start("tap", str(worker.tap_path))
-                await reader.hear()
-            load, callers, agents = await _far_ends(calls)
-            targets = await worker.set_up(callers, agents, tap=tap)
-            measured = await _load(
-                "media worker", load, targets, worker.pid, calls, seconds, progress
+            await bridge.connect()
+            idle_mib = rss_mib(worker.pid)
+            if load.tap:
+                helpers.append(
+                    await Helper.start("sipbridge.bench_load", "tap", str(worker.tap_path))
+                )
+                await helpers[0].hear()
+            far_ends = await FarEnds.open(load.calls)
+            helpers.append(far_ends)
+            targets = await bridge.set_up(
+                far_ends.callers,
+                far_ends.agents,
+                tap=load.tap,
+                record=load.record,
+                srtp=load.srtp,
+                ear=(load.ear, load.ear),
             )
-            accepted = await worker.close_calls()
-            if reader is None:
+            measured = await _under_load(
+                "media worker", far_ends, targets, worker.pid, load, progress, bridge.srtp
+            )
+            measured = replace(measured, rss_idle_mib=round(idle_mib, 1))
+            accepted = await bridge.close_calls()
+            if not load.tap:
                 return measured
-            reader.end_input()
-            frames = int((await reader.hear())["frames"])
+            helpers[0].end_input()
+            frames = int((await helpers[0].hear())["frames"])
             delivered = round(100.0 * frames / max(accepted, 1), 3)
             return replace(measured, tap_delivered_pct=delivered)
         finally:
-            for helper in (load, reader):
-                if helper is not None:
-                    await helper.finish()
+            for helper in helpers:
+                await helper.finish()
+            await bridge.close()
             await worker.stop()
 
 
-async def _measure_rtpengine(
-    binary: str, calls: int, seconds: float, progress: Progress
-) -> Measurement:
-    load, callers, agents = await _far_ends(calls)
+async def _measure_rtpengine(binary: str, load: Load, progress: Progress) -> Measurement:
+    far_ends = await FarEnds.open(load.calls)
     try:
-        async with Rtpengine(binary, calls=calls) as engine:
+        async with Rtpengine(binary, calls=load.calls) as engine:
+            idle_mib = rss_mib(engine.pid)
             pairs = [
                 await engine.relay(caller, agent)
-                for caller, agent in zip(callers, agents, strict=True)
+                for caller, agent in zip(far_ends.callers, far_ends.agents, strict=True)
             ]
             targets = ([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-            return await _load("rtpengine", load, targets, engine.pid, calls, seconds, progress)
+            measured = await _under_load(
+                "rtpengine", far_ends, targets, engine.pid, load, progress, []
+            )
+            return replace(measured, rss_idle_mib=round(idle_mib, 1))
     finally:
-        await load.finish()
+        await far_ends.finish()
 
 
 async def measure(
-    calls: int, seconds: float, *, tap: bool, progress: Progress = lambda _name, _done: None
+    load: Load, *, reference: bool = True, progress: Progress = lambda _name, _done: None
 ) -> RelayBench:
     """Run the benchmark.
 
     Args:
-        calls: two directions each, G.711, 20 ms.
-        seconds: of measuring, after two of warming up; as long again for rtpengine.
-        tap: copy the callers' audio to a reader.
+        load: what to measure.
+        reference: let rtpengine carry it afterwards where it is installed.
         progress: told now and then.
 
     Raises:
         SetupError: a process of the benchmark did not start.
     """
-    worker = await _measure_worker(calls, seconds, tap, progress)
-    binary = Rtpengine.installed()
-    reference = (
-        None if binary is None else await _measure_rtpengine(binary, calls, seconds, progress)
+    worker = await _measure_worker(load, progress)
+    binary = Rtpengine.installed() if reference else None
+    return RelayBench(
+        worker, None if binary is None else await _measure_rtpengine(binary, load, progress)
     )
-    return RelayBench(worker, reference)
-
-
-def run(*, calls: int, seconds: float, tap: bool, as_json: bool) -> int:
-    """The command `callshield bench relay`; prints, and returns the exit status.
-
-    Raises:
-        SetupError: a process of the benchmark did not start.
-    """
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    if as_json:
-        result = asyncio.run(measure(calls, seconds, tap=tap))
-        sys.stdout.write(json.dumps(result.as_json()) + "\n")
-        return 0
-    console = Console()
-    with Bar(console=console, transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def progress(name: str, done: float) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=1.0)
-            bar.update(tasks[name], completed=done)
-
-        result = asyncio.run(measure(calls, seconds, tap=tap, progress=progress))
-    console.print(_table(result))
-    return 0
-
-
-def _table(result: RelayBench) -> Any:
-    from rich.table import Table
-
-    first = result.worker
-    named = [("media worker", first)]
-    if result.reference is not None:
-        named.append(("rtpengine", result.reference))
-    table = Table(
-        title=f"{first.calls} calls, both ways, G.711, 20 ms",
-        caption="Added latency: less the median of direct loopback flows "
-        f"({first.direct_ms['p50']:.3f} ms; their p99 {first.direct_ms['p99']:.3f} ms). "
-        f"The sender was {first.sender_late_p99_ms:.2f} ms (p99) behind its schedule.",
-    )
-    table.add_column("")
-    for name, _ in named:
-        table.add_column(name, justify="right")
-    rows: list[tuple[str, Callable[[Measurement], str]]] = [
-        ("CPU, % of one core", lambda one: f"{one.cpu_core_pct:.1f}"),
-        ("CPU a packet, µs", lambda one: f"{one.us_per_packet:.1f}"),
-        ("added latency p50, ms", lambda one: f"{one.added_latency_ms['p50']:.3f}"),
-        ("added latency p99, ms", lambda one: f"{one.added_latency_ms['p99']:.3f}"),
-        ("added latency max, ms", lambda one: f"{one.added_latency_ms['max']:.3f}"),
-        ("packets lost", lambda one: f"{one.lost} of {one.sent}"),
-        ("resident memory, MiB", lambda one: f"{one.rss_mib:.0f}"),
-        (
-            "tapped frames delivered",
-            lambda one: "-" if one.tap_delivered_pct is None else f"{one.tap_delivered_pct:.2f} %",
-        ),
-    ]
-    for label, show in rows:
-        table.add_row(label, *(show(one) for _, one in named))
-    return table
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The same without the command line's front door: ``python -m sipbridge.bench_relay``."""
+    from sipbridge.bench_show import run
+
     parser = argparse.ArgumentParser(prog="sipbridge.bench_relay", description=__doc__)
     parser.add_argument("--calls", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--tap", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    parsed = parser.parse_args(arguments)
+    for flag in ("tap", "record", "srtp", "ear", "json"):
+        parser.add_argument(f"--{flag}", action="store_true")
+    given = parser.parse_args(arguments)
+    load = Load(given.calls, given.seconds, given.tap, given.record, given.srtp, given.ear)
     try:
-        return run(calls=parsed.calls, seconds=parsed.seconds, tap=parsed.tap, as_json=parsed.json)
+        return run(load, as_json=given.json)
     except CallshieldError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -51,7 +51,7 @@ struct heard event_hear(struct event_receiver *e, uint32_t ssrc, uint32_t timest
             begin(e, code, ssrc, timestamp);
             heard.began = true;
         }
-    } else if (!e->running) {
+    } else if (!e->running || code != e->code) {
         heard.stale = true;
         return heard;
     }

@@ -580,9 +580,12 @@ static PyObject *core_negotiate(Core *self, PyObject *args, PyObject *keywords) 
     }
     struct session *s;
     struct leg *leg;
+    bool keyless = false;
     LOCK(self);
     leg = find_leg(self->core, handle, name, &s);
-    if (leg) {
+    /* Nothing to keep: the leg would be plain where SRTP was agreed. */
+    if (leg) keyless = (keep_in && !leg->srtp_in) || (keep_out && !leg->srtp_out);
+    if (leg && !keyless) {
         leg_negotiate(s, leg, &update, NOW(self));
         if (!keep_in) {
             srtp_t old = leg->srtp_in;
@@ -599,6 +602,10 @@ static PyObject *core_negotiate(Core *self, PyObject *args, PyObject *keywords) 
     if (in) srtp_dealloc(in);
     if (out) srtp_dealloc(out);
     if (!leg) return no_session();
+    if (keyless) {
+        PyErr_SetString(PyExc_ValueError, "there is no SRTP key of before to keep");
+        return NULL;
+    }
     Py_RETURN_NONE;
 }
 
@@ -674,7 +681,8 @@ static PyObject *core_play(Core *self, PyObject *args) {
         clips[i] = ((Clip *)clip)->clip;
     }
     bool begun = false;
-    Py_INCREF(list); /* keeps the clips alive while Python's lock is let go */
+    /* Python's lock is let go, and the list is not ours: somebody may empty it. */
+    for (Py_ssize_t i = 0; i < count; i++) atomic_fetch_add(&clips[i]->users, 1);
     struct session *s;
     struct leg *leg;
     LOCK(self);
@@ -684,7 +692,7 @@ static PyObject *core_play(Core *self, PyObject *args) {
                            NOW(self));
     }
     UNLOCK(self);
-    Py_DECREF(list);
+    for (Py_ssize_t i = 0; i < count; i++) clip_release(clips[i]);
     if (!leg) return no_session();
     return PyBool_FromLong(begun);
 }
@@ -932,7 +940,7 @@ static PyObject *core_inject(Core *self, PyObject *args) {
     double now_s;
     if (!PyArg_ParseTuple(args, "IIy*(si)dp", &handle, &name, &data, &host, &port, &now_s, &rtcp))
         return NULL;
-    uint8_t packet[PACKET_ROOM];
+    PACKET_BUFFER(packet);
     size_t size = (size_t)data.len < sizeof packet ? (size_t)data.len : sizeof packet;
     memcpy(packet, data.buf, size);
     PyBuffer_Release(&data);

@@ -137,7 +137,7 @@ bool play_stop(struct core *core, struct session *s, struct leg *leg, ns_t realt
 static bool emit_prompt(struct core *core, struct session *s, struct leg *leg, ns_t now,
                         ns_t realtime) {
     struct play *p = &leg->play;
-    uint8_t packet[PACKET_ROOM];
+    PACKET_BUFFER(packet);
     const struct clip *clip = p->clip[p->file];
     ns_t length;
     bool begins = !p->continues;
@@ -267,9 +267,9 @@ static void relay_voice(struct core *core, struct session *s, struct leg *from, 
     send_packet(core, s, to, packet, size);
 }
 
-/* What a leg hears is made here: a prompt, a conference. */
+/* What a leg hears is made here: a prompt, a tone that nobody speaks over, a conference. */
 static bool sounds_of_ours(const struct session *s, const struct leg *to) {
-    return s->conference || (to->play.active && !to->play.mix);
+    return s->conference || (to->play.active && (!to->play.mix || to->play.alone));
 }
 
 /* Digits that the gate let go, or that came by INFO, to the other side. */
@@ -324,8 +324,10 @@ static void relay_event(struct core *core, struct session *s, struct leg *leg, u
     if (leg->name == CALLER && s->paused) leg->press_held = true;
     bool held = leg->press_held;
     if (heard.ended) press_ended(core, s, leg, heard.ended, held, now);
-    if (held) stream_skip(&to->out, get16(packet + 2), get32(packet + 8));
-    if (held || get32(packet + 4) != leg->events.timestamp) return;
+    if (held || to->event_type < 0) stream_skip(&to->out, get16(packet + 2), get32(packet + 8));
+    if (held || get32(packet + 4) != leg->events.timestamp ||
+        packet[RTP_HEADER] != leg->events.code)
+        return;
     if (to->event_type < 0 || !gate_open(s, to) || !can_hear(to) || sender_busy(&to->digits)) return;
     /* A digit is heard through a prompt too: it is not sound. Following its source from packet to
      * packet would tear the event in pieces there. */
@@ -406,7 +408,7 @@ static void tick_conference(struct core *core, struct session *s, ns_t now, ns_t
         if (!can_hear(to) || !is_g711(to->codec) || sender_busy(&to->digits)) continue;
         if (to->play.active && !to->play.mix) continue;
         int16_t mixed[FRAME];
-        uint8_t packet[PACKET_ROOM];
+        PACKET_BUFFER(packet);
         for (int k = 0; k < FRAME; k++) {
             int sum = 0;
             for (int from = 0; from < LEGS; from++) sum += from == i ? 0 : said[from][k];
@@ -483,7 +485,10 @@ void relay_receive(struct core *core, struct session *s, struct leg *leg, uint8_
     }
     /* A packet without payload keeps a NAT binding open (RFC 6263 section 4.1): the far end's
      * business with us, not with the other leg. */
-    if (size == RTP_HEADER) return;
+    if (size == RTP_HEADER) {
+        if (leg->name != HELPER) stream_skip(&other(s, leg)->out, sequence, get32(packet + 8));
+        return;
+    }
     if (leg->name == CALLER && s->tap && !s->paused && !is_noise) {
         /* Before it is relayed: the tap wants the caller's own numbers and codec. Events are
          * digits, perhaps of a card number: never tapped. */
@@ -517,7 +522,7 @@ void relay_receive_rtcp(struct core *core, struct session *s, struct leg *leg, u
 /* ---------------------------------------------------------------------------------- ticks */
 
 static void report(struct core *core, struct session *s, struct leg *leg, ns_t now, ns_t realtime) {
-    uint8_t packet[PACKET_ROOM];
+    PACKET_BUFFER(packet);
     bool sent_lately = leg->out.sent != leg->reported_sent;
     leg->reported_sent = leg->out.sent;
     leg->rtcp.due = now + RTCP_INTERVAL;
@@ -565,7 +570,7 @@ static void tick_session(struct core *core, struct session *s, ns_t now, ns_t re
         if (lost) press_ended(core, s, leg, lost, leg->press_held, now);
         if (leg->play.active) tick_play(core, s, leg, now, realtime);
         if (sender_busy(&leg->digits)) {
-            uint8_t packet[PACKET_ROOM];
+            PACKET_BUFFER(packet);
             size_t size;
             if (leg->event_type < 0 || !can_hear(leg)) sender_clear(&leg->digits);
             while ((size = sender_packet(&leg->digits, &leg->out, (uint8_t)leg->event_type, packet,
@@ -758,6 +763,7 @@ void leg_negotiate(struct session *s, struct leg *leg, const struct leg_update *
     (void)s;
     latch_arm(&leg->latch, &u->sdp, &u->signalling, now);
     leg->rtcp_to = u->rtcp;
+    if (!endpoint_known(&u->sdp)) stream_release(&leg->out); /* a hold is no loss */
     if (leg->codec != u->codec && leg->codec != CODEC_NONE) {
         /* Another clock perhaps: the next packet begins anew. */
         stream_release(&leg->out);

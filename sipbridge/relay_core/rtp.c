@@ -227,6 +227,9 @@ void stream_skip(struct out_stream *s, uint16_t sequence, uint32_t ssrc) {
     if (!s->following || ssrc != s->in_ssrc || ahead == 0 || ahead >= MAX_DROPOUT) return;
     s->in_sequence = sequence;
     s->sequence_offset--;
+    /* What is older and comes late would get a number that was used. */
+    s->anchor_sequence = sequence;
+    s->anchor_sent = s->sent;
 }
 
 static void write_header(struct out_stream *s, uint8_t *packet, uint8_t kind, uint32_t timestamp) {

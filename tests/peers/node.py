@@ -111,6 +111,8 @@ class Node:
         tables = "".join(
             f'[agents.{name}]\nuri = "{uri}"\n{agent_options}\n' for name, uri in agents.items()
         )
+        # A test's steady tones are noise to the levelling of the agent's ear.
+        plain_ear = "" if "[ear]" in extra else "[ear]\nlevelling = false\n"
         self.config.write_text(
             f"""
 [node]
@@ -140,7 +142,7 @@ networks = ["{peer}"]
 {tables}
 [web]
 port = {self.web_port}
-{extra}
+{plain_ear}{extra}
 """,
             encoding="utf-8",
         )
