@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from tests.core_kit import AGENT, CALLER, EVENTS, CallInCore, Packet, clip, gate
+from tests.core_kit import AGENT, CALLER, EVENTS, CallInCore, Packet, clip, gate, rtp
 
 #: Ticks of a real machine: always a little late, never by the same (seconds).
 LATE = [0.0001, 0.0009, 0.0004, 0.0017, 0.0002, 0.0006]
@@ -61,3 +61,33 @@ def test_timestamps_stay_with_the_clock_over_many_digits_and_prompts() -> None:
     sequences = [packet.sequence for _, packet in sent]
     steps = {(two - one) & 0xFFFF for one, two in itertools.pairwise(sequences)}
     assert steps == {1}
+
+
+@pytest.mark.parametrize("what", ["prompt", "digit"])
+def test_a_held_digit_just_before_our_own_sound_leaves_no_hole(what: str) -> None:
+    """Found with real telephones: voice gave way, the next packet was held, then came the tick."""
+    call = gate()
+    call.say(AGENT)
+    source = call.source[AGENT]
+    began = source.timestamp
+
+    def hold(duration: int) -> None:
+        """A packet of "*", as baresip sends it: between the packets of its voice."""
+        payload = bytes([10, 10, *duration.to_bytes(2, "big")])
+        call.inject(AGENT, rtp(payload, EVENTS[AGENT], source.sequence, began, source.ssrc))
+        source.sequence += 1
+
+    for number in range(4):
+        hold(160 * number + 160)
+        call.say(AGENT)
+    if what == "prompt":
+        assert call.core.play(call.handle, CALLER, 1, [clip(1600)], False, False)
+    else:
+        call.core.digit(call.handle, AGENT, "5")
+    call.say(AGENT)
+    hold(800)
+    call.run(0.3)
+    call.say(AGENT)
+    got = call.sent(CALLER)
+    assert len(got) > 10
+    assert {(b.sequence - a.sequence) & 0xFFFF for a, b in itertools.pairwise(got)} == {1}

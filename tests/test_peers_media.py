@@ -238,7 +238,7 @@ async def test_an_ordinary_call_is_one_clean_stream_on_each_leg(tmp_path: Path) 
             packets = await capture.packets(sent_by=port)
             came = np.array([packet.at_s for packet in await other.packets(sent_to=other_port)])
             for one, two in itertools.pairwise(packets):
-                if two.at_s - one.at_s > 0.07:
+                if two.at_s - one.at_s > 0.08:  # between two digits of ours there are 70 ms
                     assert not ((one.at_s + 0.03 < came) & (came < two.at_s - 0.03)).any(), side
             # Timestamps keep to the clock over all seams: a phone must not hold back more and more.
             voice = [packet for packet in packets if not is_event(packet)]

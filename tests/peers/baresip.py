@@ -61,7 +61,8 @@ def _media_ports() -> tuple[int, int]:
     """A range of RTP ports that no other baresip of this process has: it binds to no address."""
     while True:
         first, last = free_range("0.0.0.0", 20)
-        if all(last < other[0] or other[1] < first for other in _given):
+        # Below the product's own default ranges, which a node or a benchmark may fill.
+        if last < 20000 and all(last < other[0] or other[1] < first for other in _given):
             _given.append((first, last))
             return first, last
 
