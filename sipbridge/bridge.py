@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import pjsip_guard
 import pjsua2 as pj
 import structlog
@@ -539,6 +540,8 @@ class Bridge:
                     tap_dropped=message.tap_dropped,
                     wrong_source=message.caller.wrong_source + message.agent.wrong_source,
                     malformed=message.caller.malformed + message.agent.malformed,
+                    caller_leg=msgspec.to_builtins(message.caller),
+                    agent_leg=msgspec.to_builtins(message.agent),
                 )
             case _:
                 pass

@@ -244,7 +244,12 @@ static void treat(struct leg *from, struct leg *to, uint8_t *payload, size_t cou
 static void relay_voice(struct core *core, struct session *s, struct leg *from, struct leg *to,
                         uint8_t *packet, size_t size, bool is_noise, ns_t now) {
     if (s->conference || !gate_open(s, to) || !can_hear(to)) return;
-    if ((to->play.active && !to->play.mix) || sender_busy(&to->digits)) return;
+    if ((to->play.active && !to->play.mix) || sender_busy(&to->digits)) {
+        /* What gives way is no loss: a held digit behind it, before our first packet at the next
+         * tick, must not count it. */
+        stream_release(&to->out);
+        return;
+    }
     bool by_table = is_g711(from->codec) && is_g711(to->codec);
     if (from->codec != to->codec && !by_table) return;
     if (is_noise && to->noise_type < 0) {
