@@ -1,8 +1,8 @@
 """The bridge: INVITEs of the PBX in, protected calls out.
 
 It binds the pure call (:mod:`sipbridge.call`) to pjsua2 (:mod:`sipbridge.legs`), to the media
-worker (:mod:`sipbridge.media_link`) and to the notifier (:mod:`sipbridge.notifier_link`). One thread, one
-event loop; nothing here waits for anything but a socket.
+worker (:mod:`sipbridge.media_link`) and to the notifier (:mod:`sipbridge.notifier_link`). One
+thread, one event loop; nothing here waits for anything but a socket.
 """
 
 from __future__ import annotations
