@@ -64,7 +64,18 @@ def test_a_report_comes_every_five_seconds_to_the_port_above_media() -> None:
         steps = [b - a for a, b in itertools.pairwise(moments)]
         assert len(steps) >= 4
         assert all(4.9 <= step <= 5.2 for step in steps)
-    assert at[CALLER] != at[AGENT]
+
+
+def test_first_reports_come_at_no_common_moment() -> None:
+    first = set()
+    for _ in range(20):
+        call = CallInCore()
+        begin = call.now
+        call.say(CALLER)
+        report_to(call, AGENT)
+        first.add(round(call.now - begin, 1))
+    assert len(first) > 4
+    assert max(first) - min(first) > 0.8
 
 
 def test_nobody_who_neither_heard_nor_said_anything_is_written_to() -> None:
@@ -82,12 +93,13 @@ def test_a_sender_report_says_what_was_sent() -> None:
     call.core.sent()
     begin = time.time()
     report = report_to(call, AGENT)
+    over = time.time()
     assert report.kind == 200
     assert report.ssrc == sent[0].ssrc
     assert (report.packets, report.octets) == (11, 10 * 160 + 80)
     # The wall clock, and the RTP timestamp of the same moment: the newest packet's, and what has
     # gone by since.
-    assert begin - 0.1 <= report.at_s <= time.time() + 0.1
+    assert begin - 0.001 <= report.at_s <= over + 0.001
     gone = (report.timestamp - sent[-1].timestamp) & 0xFFFFFFFF
     assert gone == pytest.approx((call.now - stream_began) * 8000, abs=200)
     assert report.blocks == []
@@ -281,10 +293,12 @@ def test_round_trip_and_loss_come_from_the_far_ends_block_about_us() -> None:
         delay=2 * 65536,
     )
     call.inject(AGENT, receiver_report(5, told) + description(5), source=RTCP[AGENT], rtcp=True)
-    assert figures(call) == {
+    told_us = figures(call)
+    # And what the machine took between the two lines.
+    assert 249 < told_us.pop("rtt_ms") < 1000
+    assert told_us == {
         "reports": 1,
         "rtcp_malformed": 0,
-        "rtt_ms": pytest.approx(250, abs=30),
         "reported_loss_pct": 25.0,
         "wrong_source": 0,
     }

@@ -240,6 +240,20 @@ def test_lost_and_reordered_packets_and_the_wrap_of_sequence_numbers(suite: int)
     assert call.stats(AGENT)["srtp_refused"] == 0
 
 
+def test_what_comes_as_late_as_the_relay_takes_it_is_within_the_replay_window() -> None:
+    caller, agent = Peer(0, 1), Peer(2, 2)
+    call = CallInCore(srtp={CALLER: caller.keys, AGENT: agent.keys})
+    packets = [caller.protect(call.source[CALLER].packet()) for _ in range(200)]
+    late = packets.pop(100)
+    for data in packets[:190]:
+        call.inject(CALLER, data, after=0.02)
+    call.inject(CALLER, late)
+    assert call.stats(CALLER)["srtp_refused"] == 0
+    assert call.stats(AGENT)["unsent"] == 0
+    raw = [data for _, leg, rtcp, _, data in call.core.sent() if leg == AGENT and not rtcp]
+    assert len(raw) == 191
+
+
 def test_our_own_numbers_wrap_twice_and_the_far_end_can_still_read_them() -> None:
     call, peer = secured(0)
     # Twice around: the rollover counter reaches 2 (RFC 3711 section 3.3.1).

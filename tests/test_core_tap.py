@@ -171,6 +171,18 @@ def test_a_short_stall_costs_nothing_a_long_one_the_oldest() -> None:
     assert (totals["tapped"], totals["tap_dropped"]) == (stats["tapped"], stats["tap_dropped"])
 
 
+def test_what_waits_goes_first_even_when_a_datagram_is_full_meanwhile() -> None:
+    call = CallInCore()
+    call.core.refuse(errno.EAGAIN)
+    call.say(CALLER, after=0.0)
+    call.run(0.03)
+    call.core.refuse(0)
+    # More than one datagram holds, before the next tick.
+    for _ in range(500):
+        call.say(CALLER, after=0.0)
+    assert [frame.sequence for frame in call.tapped()] == list(range(1000, 1501))
+
+
 def test_what_waits_for_a_detector_that_goes_away_is_counted_as_dropped() -> None:
     call = CallInCore()
     call.core.refuse(errno.EAGAIN)

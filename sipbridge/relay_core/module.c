@@ -681,7 +681,8 @@ static PyObject *core_play(Core *self, PyObject *args) {
         clips[i] = ((Clip *)clip)->clip;
     }
     bool begun = false;
-    Py_INCREF(list); /* keeps the clips alive while Python's lock is let go */
+    /* Python's lock is let go, and the list is not ours: somebody may empty it. */
+    for (Py_ssize_t i = 0; i < count; i++) atomic_fetch_add(&clips[i]->users, 1);
     struct session *s;
     struct leg *leg;
     LOCK(self);
@@ -691,7 +692,7 @@ static PyObject *core_play(Core *self, PyObject *args) {
                            NOW(self));
     }
     UNLOCK(self);
-    Py_DECREF(list);
+    for (Py_ssize_t i = 0; i < count; i++) clip_release(clips[i]);
     if (!leg) return no_session();
     return PyBool_FromLong(begun);
 }
@@ -939,7 +940,7 @@ static PyObject *core_inject(Core *self, PyObject *args) {
     double now_s;
     if (!PyArg_ParseTuple(args, "IIy*(si)dp", &handle, &name, &data, &host, &port, &now_s, &rtcp))
         return NULL;
-    uint8_t packet[PACKET_ROOM];
+    PACKET_BUFFER(packet);
     size_t size = (size_t)data.len < sizeof packet ? (size_t)data.len : sizeof packet;
     memcpy(packet, data.buf, size);
     PyBuffer_Release(&data);

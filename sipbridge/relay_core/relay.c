@@ -137,7 +137,7 @@ bool play_stop(struct core *core, struct session *s, struct leg *leg, ns_t realt
 static bool emit_prompt(struct core *core, struct session *s, struct leg *leg, ns_t now,
                         ns_t realtime) {
     struct play *p = &leg->play;
-    uint8_t packet[PACKET_ROOM];
+    PACKET_BUFFER(packet);
     const struct clip *clip = p->clip[p->file];
     ns_t length;
     bool begins = !p->continues;
@@ -267,9 +267,9 @@ static void relay_voice(struct core *core, struct session *s, struct leg *from, 
     send_packet(core, s, to, packet, size);
 }
 
-/* What a leg hears is made here: a prompt, a conference. */
+/* What a leg hears is made here: a prompt, a tone that nobody speaks over, a conference. */
 static bool sounds_of_ours(const struct session *s, const struct leg *to) {
-    return s->conference || (to->play.active && !to->play.mix);
+    return s->conference || (to->play.active && (!to->play.mix || to->play.alone));
 }
 
 /* Digits that the gate let go, or that came by INFO, to the other side. */
@@ -408,7 +408,7 @@ static void tick_conference(struct core *core, struct session *s, ns_t now, ns_t
         if (!can_hear(to) || !is_g711(to->codec) || sender_busy(&to->digits)) continue;
         if (to->play.active && !to->play.mix) continue;
         int16_t mixed[FRAME];
-        uint8_t packet[PACKET_ROOM];
+        PACKET_BUFFER(packet);
         for (int k = 0; k < FRAME; k++) {
             int sum = 0;
             for (int from = 0; from < LEGS; from++) sum += from == i ? 0 : said[from][k];
@@ -522,7 +522,7 @@ void relay_receive_rtcp(struct core *core, struct session *s, struct leg *leg, u
 /* ---------------------------------------------------------------------------------- ticks */
 
 static void report(struct core *core, struct session *s, struct leg *leg, ns_t now, ns_t realtime) {
-    uint8_t packet[PACKET_ROOM];
+    PACKET_BUFFER(packet);
     bool sent_lately = leg->out.sent != leg->reported_sent;
     leg->reported_sent = leg->out.sent;
     leg->rtcp.due = now + RTCP_INTERVAL;
@@ -570,7 +570,7 @@ static void tick_session(struct core *core, struct session *s, ns_t now, ns_t re
         if (lost) press_ended(core, s, leg, lost, leg->press_held, now);
         if (leg->play.active) tick_play(core, s, leg, now, realtime);
         if (sender_busy(&leg->digits)) {
-            uint8_t packet[PACKET_ROOM];
+            PACKET_BUFFER(packet);
             size_t size;
             if (leg->event_type < 0 || !can_hear(leg)) sender_clear(&leg->digits);
             while ((size = sender_packet(&leg->digits, &leg->out, (uint8_t)leg->event_type, packet,

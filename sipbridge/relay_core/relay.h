@@ -37,6 +37,8 @@ enum {
     MAX_EVENTS = 65536,    /* for Python; more are dropped and counted */
 };
 #define TICK (10 * MS)
+/* libsrtp reads headers as 32-bit words. */
+#define PACKET_BUFFER(name) _Alignas(uint32_t) uint8_t name[PACKET_ROOM]
 
 /* ------------------------------------------------------------------------------- prompts */
 
