@@ -138,8 +138,7 @@ static void pass_by(struct play *p, ns_t now) {
     if (p->offset >= (law ? clip->samples : clip->packets)) next_file(p);
 }
 
-void play_tick(struct core *core, struct session *s, struct leg *leg, ns_t now,
-               ns_t realtime) {
+void play_tick(struct core *core, struct session *s, struct leg *leg, ns_t now, ns_t realtime) {
     struct play *p = &leg->play;
     if (!can_hear(leg)) {
         play_finish(core, s, leg, PLAY_NO_ADDRESS, realtime);

@@ -15,8 +15,7 @@ static bool gate_open(const struct session *s, const struct leg *to) {
     return to->name == AGENT ? s->caller_to_agent : to->name == CALLER && s->agent_to_caller;
 }
 
-void leg_send(struct core *core, struct session *s, struct leg *to, uint8_t *packet,
-              size_t size) {
+void leg_send(struct core *core, struct session *s, struct leg *to, uint8_t *packet, size_t size) {
     to->out.octets += size - RTP_HEADER;
     if (to->srtp_out) {
         int length = (int)size;
