@@ -136,6 +136,8 @@ class Call(CallSetup):
 
     def flow(self) -> ToMedia:
         """What may pass now; the tap is open only where the notice opened it."""
+        if self.state in (CallState.OPENING, CallState.RINGING, CallState.ANSWERING):
+            return super().flow()
         if self.state is CallState.TRANSFERRED:
             return self.gate.transferred(on_hold=self.on_hold)
         talks = self.state is CallState.CONNECTED and not self._phone_gone

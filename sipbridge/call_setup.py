@@ -145,7 +145,7 @@ class CallSetup:
         steps.append(
             ToMedia(self.leg_update(LegName.CALLER, self.caller_sdp, self.caller_negotiated, ""))
         )
-        return [*steps, AnswerCaller(183, answer), self.gate.ringing()]
+        return [*steps, AnswerCaller(183, answer), self.flow()]
 
     def _describe_to_caller(
         self, sdp: SessionDescription, phone: Negotiated, session_id: int
@@ -200,7 +200,7 @@ class CallSetup:
         return [
             StopTimer("ring"),
             ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address)),
-            *([self._nothing_passes()] if self._early else []),  # the early audio ends here
+            *([self.flow()] if self._early else []),  # the early audio ends here
             AnswerCaller(200, answer),
             self.events.answered(self.answered_ts, user_agent=user_agent, codec=caller.voice.name),
         ]
@@ -240,7 +240,10 @@ class CallSetup:
             srtp=negotiated.srtp,
         )
 
-    def _nothing_passes(self) -> ToMedia:
+    def flow(self) -> ToMedia:
+        """What may pass before the caller's ACK: early media, or nothing."""
+        if self.state is CallState.RINGING and self._early:
+            return self.gate.ringing()
         return self.gate.flow(
             hears=False, talks=False, on_hold=self.on_hold, paused=False, conference=False
         )
