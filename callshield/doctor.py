@@ -29,6 +29,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Run every check, in the order in which an operator would mend things."""
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("pjsua2", _pjsua2),
+        ("media relay", _relay),
+        ("codecs", _codecs),
         ("prompts", _prompts),
         ("acoustic model", _model),
         ("folders", _folders),
@@ -74,6 +76,27 @@ def _pjsua2(settings: Settings) -> str:
         f"{info['pjsip_version']}, {limit} call legs ({limit // 2} calls), {info['tls']}, "
         f"{info['srtp']}, {info['ioqueue']}"
     )
+
+
+def _relay(settings: Settings) -> str:
+    try:
+        from sipbridge.relay_core import SRTP_VERSION
+    except ImportError as error:
+        raise _Failed(f"the relay cannot be loaded ({error}): run ./run setup") from None
+    return SRTP_VERSION
+
+
+def _codecs(settings: Settings) -> str:
+    from callshield.audio_codecs import decoder
+    from callshield.tap import TapCodec
+
+    wanted = {codec for side in (settings.sip.pbx, settings.sip.phone) for codec in side.codecs}
+    found = []
+    for codec in TapCodec:
+        if codec.name in wanted:
+            decoder(codec)
+            found.append(codec.name)
+    return "can be decoded for analysis: " + ", ".join(found)
 
 
 def _prompts(settings: Settings) -> str:

@@ -208,7 +208,7 @@ class CallInCore:
         self,
         leg: int,
         address: tuple[str, int] | None = None,
-        srtp: tuple[int, bytes, bytes] | bool | None = None,
+        srtp: tuple[int, bytes | None, bytes | None] | None = None,
     ) -> None:
         """(Re-)negotiate a leg with what the tables above say."""
         codec = self.types.get(leg, PCMU)
@@ -300,6 +300,33 @@ class CallInCore:
 
     def call_stats(self) -> dict[str, int]:
         return self.core.stats(self.handle)[1]
+
+
+FEATURE_CODES = ("**9", "*12")
+
+
+def heard(packets: list[Packet], leg: int = CALLER) -> str:
+    """The digits that a phone makes of the telephone-events it got: one for each timestamp that
+    has an end, and ``?`` for one that has none."""
+    presses: dict[int, tuple[int, bool]] = {}
+    for one in packets:
+        if one.payload_type != EVENTS[leg]:
+            continue
+        code, ended = one.payload[0], bool(one.payload[1] & 0x80)
+        before = presses.get(one.timestamp)
+        assert before is None or before[0] == code, "two digits under one timestamp"
+        presses[one.timestamp] = (code, ended or bool(before and before[1]))
+    return "".join(
+        DIGITS[code] if ended else "?" for code, ended in presses.values() if code < len(DIGITS)
+    )
+
+
+def gate(**how: object) -> CallInCore:
+    return CallInCore(codes=FEATURE_CODES, **how)  # type: ignore[arg-type]
+
+
+def codes_told(call: CallInCore) -> list[tuple[int, int]]:
+    return [(event[2], event[3]) for event in call.events() if event[0] == "code"]
 
 
 def steps(packets: Sequence[Packet]) -> list[tuple[int, int]]:

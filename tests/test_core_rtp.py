@@ -1,4 +1,4 @@
-"""The one stream that a leg hears: lengths that lie, gaps, restarts, prompts; no seam in it."""
+"""The one stream that a leg hears: gaps, restarts, prompts; no seam in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from tests.core_kit import (
     CALLER,
     EVENTS,
     FRAME,
-    HEADER,
     CallInCore,
     Packet,
     clip,
@@ -20,93 +19,6 @@ from tests.core_kit import (
     rtp,
     steps,
 )
-
-PAYLOAD = bytes(range(160))
-
-
-def packet(first: int = 0x80, *, middle: bytes = b"", tail: bytes = b"") -> bytes:
-    return HEADER.pack(first, 0, 1, 160, 7) + middle + PAYLOAD + tail
-
-
-# ------------------------------------------------------------------------------- plain packets
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        packet(),
-        packet(0x82, middle=b"csrccsrc"),
-        packet(0x90, middle=b"\xbe\xde\x00\x02extextex"),
-        packet(0x90, middle=b"\xbe\xde\x00\x00"),
-        packet(0xA0, tail=b"\x00\x00\x00\x04"),
-        packet(0xA0, tail=b"\x01"),
-        packet(0xB1, middle=b"csrc\xbe\xde\x00\x01exte", tail=b"\x00\x02"),
-    ],
-)
-def test_csrcs_extension_and_padding_are_taken_off(data: bytes) -> None:
-    call = CallInCore()
-    call.inject(CALLER, data)
-    (out,) = call.sent()
-    assert (out.leg, out.payload) == (AGENT, PAYLOAD)
-    assert len(out.raw) == 172
-    assert call.tapped_audio()[0].payload == PAYLOAD
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        packet()[:11],
-        packet(0x00),
-        packet(0xC0),
-        HEADER.pack(0x8F, 0, 1, 1, 1) + b"c" * 59,
-        HEADER.pack(0x90, 0, 1, 1, 1) + b"\xbe\xde\x00",
-        HEADER.pack(0x90, 0, 1, 1, 1) + b"\xbe\xde\xff\xff" + PAYLOAD,
-        packet(0xA0, tail=b"\x00"),
-        packet(0xA0, tail=b"\xff"),
-        packet() + bytes(1500),
-    ],
-    ids=[
-        "empty",
-        "eleven bytes",
-        "version 0",
-        "version 3",
-        "CSRCs past the end",
-        "extension past the end",
-        "extension too long",
-        "padding of zero bytes",
-        "padding too long",
-        "longer than any voice packet",
-    ],
-)
-def test_lengths_that_lie_are_refused_and_counted(data: bytes) -> None:
-    call = CallInCore()
-    call.inject(CALLER, data)
-    assert call.sent() == []
-    assert call.tapped() == []
-    stats = call.stats(CALLER)
-    assert (stats["malformed"], stats["received"]) == (1, 0)
-
-
-@given(st.integers(0, 15), st.binary(min_size=1, max_size=400), st.data())
-def test_only_the_payload_of_a_decorated_packet_goes_on(
-    csrcs: int, payload: bytes, data: st.DataObject
-) -> None:
-    extension = data.draw(
-        st.one_of(st.none(), st.binary(max_size=40).map(lambda b: b[: len(b) // 4 * 4]))
-    )
-    padding = data.draw(st.integers(0, 20))
-    first = 0x80 | csrcs | (0x10 if extension is not None else 0) | (0x20 if padding else 0)
-    raw = HEADER.pack(first, 0, 5, 800, 9) + b"\xee" * 4 * csrcs
-    if extension is not None:
-        raw += b"\xbe\xde" + (len(extension) // 4).to_bytes(2, "big") + extension
-    raw += payload
-    if padding:
-        raw += bytes(padding - 1) + bytes([padding])
-    call = CallInCore()
-    call.inject(CALLER, raw)
-    assert [out.payload for out in call.sent()] == [payload]
-
 
 # ---------------------------------------------------------------------------------- one stream
 
@@ -442,7 +354,79 @@ def test_after_comfort_noise_a_prompt_begins_without_a_hole() -> None:
     assert steps(got)[2] == (1, 160)
 
 
+# ------------------------------------------------------ what ends here is no loss to the far end
+
+
+@pytest.mark.parametrize("what", ["keep-alive", "comfort noise", "digits without a type", "codes"])
+def test_what_is_not_for_the_other_side_leaves_no_gap_in_its_numbers(what: str) -> None:
+    call = CallInCore(codes=["**9"], noise={CALLER: 13, AGENT: 13})
+    call.noise[AGENT] = call.noise[CALLER] = 13
+    call.events_types[AGENT if what == "codes" else CALLER] = 101
+    call.events_types[CALLER if what == "codes" else AGENT] = 101 if what == "codes" else -1
+    talker, to = (AGENT, CALLER) if what == "codes" else (CALLER, AGENT)
+    call.negotiate(talker)
+    call.noise[to] = -1
+    call.negotiate(to)
+    call.say(talker)
+    call.say(talker)
+    if what == "keep-alive":
+        for _ in range(3):
+            call.say(talker, b"")
+    elif what == "comfort noise":
+        call.say(talker, b"\x40", kind=13, samples=480)
+    elif what == "codes":
+        call.press(talker, "**9")
+    else:
+        call.press(talker, "12")
+    late = call.source[talker].sequence - 4
+    call.say(talker)
+    got = call.sent(to)
+    assert {step[0] for step in steps(got)} == {1}
+    assert markers(got) == [0]
+    # The control: what is lost after it is a gap.
+    call.source[talker].sequence += 2
+    call.source[talker].timestamp += 320
+    call.say(talker)
+    got += call.sent(to)
+    assert steps(got)[-1] == (3, 480)
+    # What is older than what ended here has no number any more.
+    call.inject(talker, rtp(FRAME, 0, late, 0, call.source[talker].ssrc))
+    assert call.sent(to) == []
+
+
+def test_a_hold_leaves_no_gap_in_the_numbers() -> None:
+    phone = Phone()
+    phone.relay(0, 0)
+    phone.call.negotiate(AGENT, ("", 0))
+    for number in range(1, 1000):
+        assert not phone.relay(number, 160 * number)
+    phone.call.negotiate(AGENT)
+    phone.relay(1000, 160_000)
+    assert phone.steps() == [(1, 160_000)]
+
+
 # ------------------------------------------------------------------------------------ anything
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-3, 3), st.sampled_from(["voice", "keep-alive", "event", "release"])),
+        max_size=60,
+    )
+)
+def test_in_disorder_too_no_number_is_used_for_two_packets(steps_: list[tuple[int, str]]) -> None:
+    phone = Phone()
+    number = 1000
+    for step, what in steps_:
+        number += step + 1
+        if what == "release":
+            phone.call.allow(caller_to_agent=False)
+            phone.call.allow(caller_to_agent=True)
+        else:
+            payload = b"" if what == "keep-alive" else FRAME
+            event = 160 if what == "event" else None
+            phone.relay(number, 160 * number, event=event, payload=payload)
+    assert len({one.sequence for one in phone.got}) == len(phone.got)
 
 
 @given(
@@ -451,9 +435,10 @@ def test_after_comfort_noise_a_prompt_begins_without_a_hole() -> None:
             st.integers(0, 65535),
             st.integers(0, 2**32 - 1),
             st.integers(0, 3),
-            st.sampled_from(["voice", "event", "prompt", "release"]),
+            st.sampled_from(["voice", "event", "prompt", "release", "keep-alive"]),
         ),
         max_size=60,
+        unique_by=lambda row: (row[0], row[2]),
     )
 )
 def test_whatever_comes_the_stream_stays_one_and_no_number_is_used_for_two_packets(
@@ -466,6 +451,8 @@ def test_whatever_comes_the_stream_stays_one_and_no_number_is_used_for_two_packe
         elif what == "release":
             phone.call.allow(caller_to_agent=False)
             phone.call.allow(caller_to_agent=True)
+        elif what == "keep-alive":
+            assert not phone.relay(sequence, timestamp, ssrc, payload=b"")
         else:
             phone.relay(sequence, timestamp, ssrc, event=160 if what == "event" else None)
     stats = phone.call.stats(AGENT)

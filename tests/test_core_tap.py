@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 import socket
@@ -170,6 +171,18 @@ def test_a_short_stall_costs_nothing_a_long_one_the_oldest() -> None:
     assert (totals["tapped"], totals["tap_dropped"]) == (stats["tapped"], stats["tap_dropped"])
 
 
+def test_what_waits_goes_first_even_when_a_datagram_is_full_meanwhile() -> None:
+    call = CallInCore()
+    call.core.refuse(errno.EAGAIN)
+    call.say(CALLER, after=0.0)
+    call.run(0.03)
+    call.core.refuse(0)
+    # More than one datagram holds, before the next tick.
+    for _ in range(500):
+        call.say(CALLER, after=0.0)
+    assert [frame.sequence for frame in call.tapped()] == list(range(1000, 1501))
+
+
 def test_what_waits_for_a_detector_that_goes_away_is_counted_as_dropped() -> None:
     call = CallInCore()
     call.core.refuse(errno.EAGAIN)
@@ -306,6 +319,14 @@ def test_random_bytes_on_the_real_socket_reach_no_detector(path: Path, node: Nod
         if len(data) > 1 and data[1] & 0x7F == 0:
             data[1] = 0x83
         node.caller.sendto(bytes(data), node.target)
-    node.speak(77)
-    assert sequences(reader, 1) == [77]
+    # The kernel drops what does not fit into the socket's queue, perhaps a good one too.
+    reader.settimeout(0.1)
+    heard: list[int] = []
+    for sequence in range(1000, 1200):
+        node.speak(sequence)
+        with contextlib.suppress(TimeoutError):
+            heard += sequences(reader, 1)
+            break
+    assert heard
+    assert set(heard) <= set(range(1000, 1200))
     reader.close()

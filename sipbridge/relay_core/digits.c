@@ -51,7 +51,7 @@ struct heard event_hear(struct event_receiver *e, uint32_t ssrc, uint32_t timest
             begin(e, code, ssrc, timestamp);
             heard.began = true;
         }
-    } else if (!e->running) {
+    } else if (!e->running || code != e->code) {
         heard.stale = true;
         return heard;
     }
@@ -147,8 +147,10 @@ size_t sender_packet(struct digit_sender *s, struct out_stream *out, uint8_t pay
     packet[12] = (uint8_t)event_code(s->queue[0]);
     packet[13] = (uint8_t)((end ? 0x80 : 0) | VOLUME);
     put16(packet + 14, (uint16_t)duration);
-    /* The three ends leave together: they repeat one moment (RFC 4733 section 2.5.1.4). */
-    s->due = now + (end ? 0 : PACE);
+    /* Paced from the first packet on: counted from now, each one would slip by a tick. The three
+     * ends leave together: they repeat one moment (RFC 4733 section 2.5.1.4). */
+    if (!s->step || now - s->due > PACE) s->due = now;
+    s->due += end ? 0 : PACE;
     if (++s->step == UPDATES - 1 + ENDS) {
         stream_event_over(out, frame * UPDATES);
         memmove(s->queue, s->queue + 1, (size_t)--s->count);

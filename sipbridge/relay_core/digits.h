@@ -39,7 +39,7 @@ struct heard {
     bool began;     /* this packet began a new press */
     char before;    /* digit of an earlier press whose end was lost; 0: none */
     char ended;     /* digit that ended with this packet; 0: none */
-    bool stale;     /* of a press that is over, or before the newest */
+    bool stale;     /* of a press that is over or before the newest, or of no press at all */
 };
 
 /* payload: EVENT_BYTES at least. */

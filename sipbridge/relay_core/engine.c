@@ -87,7 +87,7 @@ static void receive(struct engine *e, uint64_t what, ns_t now) {
     struct leg *leg = &s->leg[(what >> 1) & 3];
     bool rtcp = what & 1;
     if (!leg->open) return;
-    uint8_t packet[PACKET_ROOM];
+    PACKET_BUFFER(packet);
     struct endpoint from = {.size = sizeof from.at};
     ssize_t size = recvfrom(rtcp ? leg->rtcp_fd : leg->rtp_fd, packet, sizeof packet, MSG_DONTWAIT,
                             &from.at.any, &from.size);
@@ -200,6 +200,7 @@ static void become_urgent(struct engine *e, int priority) {
 }
 
 int engine_start(struct engine *e, int priority) {
+    if (e->running) return EALREADY;
     int error = pthread_create(&e->thread, NULL, serve, e);
     e->running = error == 0;
     if (!error) {
@@ -215,6 +216,8 @@ void engine_stop(struct engine *e) {
     while (write(e->stop_fd, &one, sizeof one) < 0 && errno == EINTR) {}
     pthread_join(e->thread, NULL);
     e->running = false;
+    /* Another start must not find it. */
+    while (read(e->stop_fd, &one, sizeof one) < 0 && errno == EINTR) {}
 }
 
 void engine_free(struct engine *e) {

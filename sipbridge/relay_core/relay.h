@@ -2,6 +2,9 @@
  *
  * The relay: what comes in on a leg of a call, and what goes out on the others.
  *
+ * relay.c has voice and digits from leg to leg, play.c prompts, conference.c the mixing of three
+ * legs, session.c how calls and legs are set up and closed, tap.c what detector and recorder get.
+ *
  * Sans I/O: datagrams, their sources and the time come in as arguments; what is to be sent goes
  * to core->output. Who owns sockets and threads is engine.c. Everything here is called with the
  * core's mutex held.
@@ -37,6 +40,8 @@ enum {
     MAX_EVENTS = 65536,    /* for Python; more are dropped and counted */
 };
 #define TICK (10 * MS)
+/* libsrtp reads headers as 32-bit words. */
+#define PACKET_BUFFER(name) _Alignas(uint32_t) uint8_t name[PACKET_ROOM]
 
 /* ------------------------------------------------------------------------------- prompts */
 

@@ -116,14 +116,19 @@ void stream_init(struct out_stream *s, uint32_t ssrc, uint16_t sequence, uint32_
 }
 
 /* Samples from the newest packet's timestamp to that of one sent now: at least one frame and the
- * newest packet's own length; whole frames of the time gone by otherwise. */
-static uint32_t advance_of(const struct out_stream *s, ns_t now) {
+ * newest packet's own length; whole frames of the time gone by otherwise. What that is too much by
+ * is taken back at the next occasion: a phone would hold everything back for longer and longer. */
+static uint32_t advance_of(struct out_stream *s, ns_t now) {
     uint32_t frame = frame_of(s);
-    uint64_t frames = s->sent ? (uint64_t)(now - s->at + 10 * MS) / (20 * MS) : 1;
-    uint64_t gone = frames * frame;
-    uint32_t advance = gone > UINT32_MAX ? frame : (uint32_t)gone;
+    ns_t gone = s->sent ? now - s->at : 20 * MS;
+    uint64_t frames = gone > s->lead ? (uint64_t)(gone - s->lead + 10 * MS) / (20 * MS) : 0;
+    uint64_t whole = frames * frame;
+    uint32_t advance = whole > UINT32_MAX ? frame : (uint32_t)whole;
     if (advance < s->samples) advance = s->samples;
-    return advance < frame ? frame : advance;
+    if (advance < frame) advance = frame;
+    ns_t lead = s->lead + (ns_t)((uint64_t)advance * 1000 / s->clock) * MS - gone;
+    s->lead = lead < 0 ? 0 : lead > SECOND ? SECOND : lead;
+    return advance;
 }
 
 void stream_release(struct out_stream *s) {
@@ -222,6 +227,9 @@ void stream_skip(struct out_stream *s, uint16_t sequence, uint32_t ssrc) {
     if (!s->following || ssrc != s->in_ssrc || ahead == 0 || ahead >= MAX_DROPOUT) return;
     s->in_sequence = sequence;
     s->sequence_offset--;
+    /* What is older and comes late would get a number that was used. */
+    s->anchor_sequence = sequence;
+    s->anchor_sent = s->sent;
 }
 
 static void write_header(struct out_stream *s, uint8_t *packet, uint8_t kind, uint32_t timestamp) {

@@ -74,6 +74,7 @@ struct out_stream {
     uint32_t timestamp;
     uint32_t samples;     /* of the newest packet, clock units */
     ns_t at;              /* when it was sent */
+    ns_t lead;            /* how far timestamps are ahead of the clock by what was inserted */
     bool following;
     uint32_t in_ssrc;
     uint16_t in_sequence;

@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
+import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
 
 from callshield.free_ports import free_port, free_range
 
@@ -48,6 +54,19 @@ snd_path {folder}/rec
 """
 
 
+_given: list[tuple[int, int]] = []
+
+
+def _media_ports() -> tuple[int, int]:
+    """A range of RTP ports that no other baresip of this process has: it binds to no address."""
+    while True:
+        first, last = free_range("0.0.0.0", 20)
+        # Below the product's own default ranges, which a node or a benchmark may fill.
+        if last < 20000 and all(last < other[0] or other[1] < first for other in _given):
+            _given.append((first, last))
+            return first, last
+
+
 class Baresip:
     """One baresip process with one account.
 
@@ -75,7 +94,7 @@ class Baresip:
         self.folder, self.address, self.user = folder, address, user
         self.port = free_port(address)
         self.control = free_port(address)
-        first, last = free_range(address, 20)
+        first, last = self.media_ports = _media_ports()
         (folder / "rec").mkdir(parents=True)
         (folder / "config").write_text(
             _CONFIG.format(
@@ -166,6 +185,23 @@ class Baresip:
             await self.command("sndcode", "\x04")
         return time.time()
 
+    def pause(self, *, paused: bool) -> None:
+        """``kill -STOP`` it, or let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP if paused else signal.SIGCONT)
+
+    def heard(self) -> NDArray[np.float32]:
+        """What it heard, at 8 kHz, mono, full scale ±1, whatever its codec was; then 0.1 s of
+        silence, because the last frames die with its jitter buffer."""
+        raw = self.recording().read_bytes()
+        at = raw.find(b"fmt ") + 8
+        channels, rate = struct.unpack_from("<HI", raw, at + 2)
+        body = raw[raw.find(b"data") + 8 :]
+        samples = np.frombuffer(body[: len(body) // (2 * channels) * 2 * channels], "<i2")
+        mono = samples.reshape(-1, channels).mean(axis=1) / 32768
+        narrow = soxr.resample(mono, rate, 8000)
+        return np.asarray(np.concatenate([narrow, np.zeros(800)]), dtype=np.float32)
+
     def recording(self) -> Path:
         """What it heard (decoded), newest call."""
         found = sorted((self.folder / "rec").glob("dump-*-dec.wav"))
@@ -176,6 +212,7 @@ class Baresip:
         if self._writer is not None:
             self._writer.close()
         if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
             try:
                 async with asyncio.timeout(10):

@@ -73,6 +73,10 @@ class Node:
         peer: address from which calls may come.
         peer_options: more keys of that peer.
         sip: more keys of ``[sip]``.
+        sides: our addresses towards the PBX and the phones. Tests that capture, or run beside
+            others, take a pair of their own.
+        pbx_side, phone_side: more keys of ``[sip.pbx]`` and ``[sip.phone]``.
+        agent_options: more keys of each agent's table.
         calls: admission limit.
         media_networks: networks of both sides. baresip binds its RTP sockets to no address, so
             its packets to 127.0.0.2 come from 127.0.0.1 and not from the address in its SDP: to
@@ -88,6 +92,10 @@ class Node:
         peer: str = "127.0.0.4",
         peer_options: str = "",
         sip: str = "",
+        sides: tuple[str, str] = (PBX_SIDE, PHONE_SIDE),
+        pbx_side: str = "",
+        phone_side: str = "",
+        agent_options: str = "",
         calls: int = 10,
         media_networks: tuple[str, ...] = ("127.0.0.1",),
     ) -> None:
@@ -95,10 +103,16 @@ class Node:
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self.web_port = free_port("127.0.0.1")
-        self.pbx_port, self.phone_port = free_port(PBX_SIDE), free_port(PHONE_SIDE)
-        pbx_rtp, phone_rtp = free_range(PBX_SIDE, 4 * calls), free_range(PHONE_SIDE, 4 * calls)
+        self.pbx_address, phone_address = sides
+        self.pbx_port, self.phone_port = free_port(self.pbx_address), free_port(phone_address)
+        pbx_rtp = free_range(self.pbx_address, 4 * calls)
+        phone_rtp = free_range(phone_address, 4 * calls)
         self.config = folder / "callshield.toml"
-        tables = "".join(f'[agents.{name}]\nuri = "{uri}"\n' for name, uri in agents.items())
+        tables = "".join(
+            f'[agents.{name}]\nuri = "{uri}"\n{agent_options}\n' for name, uri in agents.items()
+        )
+        # A test's steady tones are noise to the levelling of the agent's ear.
+        plain_ear = "" if "[ear]" in extra else "[ear]\nlevelling = false\n"
         self.config.write_text(
             f"""
 [node]
@@ -110,15 +124,17 @@ stop_timeout_s = 1
 admission_limit = {calls}
 {sip}
 [sip.pbx]
-bind = "{PBX_SIDE}"
+bind = "{self.pbx_address}"
 port = {self.pbx_port}
 rtp_ports = [{pbx_rtp[0]}, {pbx_rtp[1]}]
 networks = {media_from}
+{pbx_side}
 [sip.phone]
-bind = "{PHONE_SIDE}"
+bind = "{phone_address}"
 port = {self.phone_port}
 rtp_ports = [{phone_rtp[0]}, {phone_rtp[1]}]
 networks = {media_from}
+{phone_side}
 [[peers]]
 name = "pbx"
 networks = ["{peer}"]
@@ -126,7 +142,7 @@ networks = ["{peer}"]
 {tables}
 [web]
 port = {self.web_port}
-{extra}
+{plain_ear}{extra}
 """,
             encoding="utf-8",
         )
@@ -138,7 +154,7 @@ port = {self.web_port}
 
     def uri(self, agent: str) -> str:
         """Where the PBX sends a call for an agent."""
-        return f"sip:{agent}@{PBX_SIDE}:{self.pbx_port}"
+        return f"sip:{agent}@{self.pbx_address}:{self.pbx_port}"
 
     def make_tokens(self) -> None:
         """A token for every agent, and one for a supervisor."""
