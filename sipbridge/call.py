@@ -7,6 +7,10 @@
                  └────────────┴── refused, cancelled, no answer ─────┴── end ────┘
                                                                      └──► TRANSFERRED ──► ENDED
 
+Everything up to ANSWERING is in :mod:`sipbridge.call_setup`, what comes after it is here; the
+helper's leg is :mod:`sipbridge.help_request`'s, what plays is :mod:`sipbridge.announcer`'s, and
+what may pass is :mod:`sipbridge.media_gate`'s.
+
 The machine knows no socket, no clock and no pjsua2: its methods take what happened and return
 steps (:mod:`sipbridge.call_steps`) that the shell (:mod:`sipbridge.bridged`) carries out in order.
 The promises of the house live here and are tested here:
@@ -20,35 +24,20 @@ The promises of the house live here and are tested here:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Literal, cast
+from typing import Literal
 
 from callshield.messages import (
     Action,
-    CallAnswered,
-    CallEnded,
-    CallEnding,
-    CallStarted,
     CloseSession,
-    FlowUpdate,
     LegName,
     LegOpened,
-    LegUpdate,
-    NodeDegraded,
-    NoticeFinished,
-    NoticeStarted,
-    OpenSession,
     PlayFinished,
-    PlayPrompts,
     PromptStamp,
-    StopPlay,
-    WarningPlayed,
 )
+from sipbridge.announcer import Announcer
 from sipbridge.call_plan import CallPlan
+from sipbridge.call_setup import CallSetup, CallState
 from sipbridge.call_steps import (
-    AnswerCaller,
-    CallPhone,
     CallSupervisor,
     Emit,
     Forget,
@@ -61,296 +50,48 @@ from sipbridge.call_steps import (
 )
 from sipbridge.ear_choice import EarChoice
 from sipbridge.help_request import HelpRequest, Stage
-from sipbridge.notice_stamps import attested_stamps, played_stamps
-from sipbridge.offer_answer import (
-    LegMedia,
-    offered_to_late_caller,
-    offered_to_phone,
-    require_same_or_g711,
-)
-from sipbridge.phone_status import map_phone_status
+from sipbridge.notice_stamps import played_stamps
+from sipbridge.phone_status import refusal_for_pbx
 from sipbridge.prompt_catalogue import Prompt
-from sipbridge.sdp import USUAL_PTIME_MS, Negotiated, SessionDescription
+from sipbridge.sdp import Negotiated, SessionDescription
+
+__all__ = ["Call", "CallState"]
 
 #: Silence after the closing prompt so that the caller's jitter buffer plays out before BYE.
 CLOSING_TAIL_S = 0.2
 #: The closing prompt never keeps a call longer than this beyond its own length.
 CLOSING_GRACE_S = 5.0
-#: How loud the agent hears what is played to the caller (``notice.agent_hears = "prompt"``).
-AGENT_PROMPT_DB = -18.0
 #: Who asked for a transfer that came about should hang up within this time (RFC 5589).
 TRANSFER_BYE_S = 5.0
 
 
-class CallState(StrEnum):
-    """Where a call stands."""
-
-    OPENING = "opening"
-    RINGING = "ringing"
-    ANSWERING = "answering"
-    NOTICE = "notice"
-    CONNECTED = "connected"
-    TRANSFERRED = "transferred"
-    """The agent is out; the caller speaks with somebody else through us, unanalysed."""
-    ENDING = "ending"
-    ENDED = "ended"
-
-
-@dataclass(slots=True)
-class Call:
-    """The state of one call.
+class Call(CallSetup):
+    """The state of one call, from its first INVITE to its last BYE.
 
     Args:
         plan: what the INVITE fixed.
         now: wall clock, seconds since the epoch; stamps events only.
     """
 
-    plan: CallPlan
-    now: Callable[[], float]
-    state: CallState = CallState.OPENING
-    media: dict[LegName, LegMedia] = field(default_factory=dict)
-    """Offer and answer of each leg."""
-    started_ts: float = 0.0
-    answered_ts: float = 0.0
-    warnings_played: int = 0
-    on_hold: bool = False
-    caller_negotiated: Negotiated | None = None
-    """What is agreed with the caller, once the phone had chosen."""
-    caller_sdp: SessionDescription | None = None
-    """The caller's offer, or its answer to ours."""
-    help: HelpRequest = field(init=False)
-    ear: EarChoice = field(init=False)
-    paused: bool = False
-    """Card data: no tap, no recording, and the caller's digits go nowhere."""
-    _play_id: int = 0
-    _caller_play: int = 0
-    _agent_play: int = 0
-    _playing: Literal["", "notice", "closing", "warning", "help", "hold_on"] = ""
-    _notice_begun: bool = False
-    _tap_open: bool = False
-    _record_open: bool = False
-    _relay_open: bool = False
-    _end_reason: str = ""
-    _caller_gone: bool = False
-    _phone_gone: bool = False
-    _caller_held: bool = False
-    _agent_held: bool = False
-    _ringing_sent: bool = False
-    _early: SessionDescription | None = None
-    """What the phone says in its provisional responses: its early media is relayed."""
-    _transferring: bool = False
-    """A transfer that the agent asked for is under way: the phone may hang up meanwhile."""
-    _transferred: bool = False
-    """It came about: the caller's leg is the PBX's to end."""
-
-    def __post_init__(self) -> None:
-        plan = self.plan
-        self.media = {
-            LegName.CALLER: LegMedia(plan.caller_policy, plan.pbx_address),
-            LegName.AGENT: LegMedia(plan.phone_policy, plan.phone_address),
-        }
+    def __init__(self, plan: CallPlan, now: Callable[[], float]) -> None:
+        super().__init__(plan, now)
+        self.warnings_played = 0
+        self.paused = False
+        """Card data: no tap, no recording, and the caller's digits go nowhere."""
         self.help = HelpRequest(self)
         self.ear = EarChoice(
-            self.plan.call_id,
-            self.now,
-            levelling=self.plan.levelling,
-            soften_level=self.plan.soften_level,
+            plan.call_id, now, levelling=plan.levelling, soften_level=plan.soften_level
         )
-
-    # -------------------------------------------------------------------------------- set-up
-
-    def begin(self, request_id: int) -> list[Step]:
-        """The INVITE was accepted: reserve media."""
-        self.started_ts = self.now()
-        return [
-            Emit(self.started_event()),
-            ToMedia(OpenSession(request_id=request_id, call_id=self.plan.call_id)),
-        ]
-
-    def started_event(self) -> CallStarted:
-        """The call as it is announced, at its start and in every snapshot."""
-        plan = self.plan
-        return CallStarted(
-            ts=self.started_ts,
-            call_id=plan.call_id,
-            agent_id=plan.agent_id,
-            pbx_call_id=plan.pbx_call_id,
-            pbx=plan.pbx,
-        )
-
-    def on_media_open(self, caller_port: int, agent_port: int, session_id: int) -> list[Step]:
-        """Ports are reserved: call the phone with the caller's voice codecs."""
-        if self.state is not CallState.OPENING:
-            return []
-        self.state = CallState.RINGING
-        for leg, port in ((LegName.CALLER, caller_port), (LegName.AGENT, agent_port)):
-            self.media[leg].port, self.media[leg].session_id = port, session_id
-        audio = self.plan.offer.audio if self.plan.offer else None
-        # Events always: the agent's feature codes need them, whatever the caller has.
-        offer = self.media[LegName.AGENT].offer(
-            offered_to_phone(self.plan.offer, self.plan.phone_policy, self.plan.caller_policy),
-            comfort_noise=audio is not None and audio.comfort_noise is not None,
-            ptime_ms=audio.ptime_ms if audio else USUAL_PTIME_MS,
-        )
-        return [CallPhone(offer), StartTimer("ring", self.plan.ring_timeout_s)]
-
-    def first_answer(self) -> str:
-        """What PJSIP has to be given before the phone chose: the answer to the offer by itself,
-        replaced in the 200; ``""`` for a late offer. Call it after :meth:`on_media_open`."""
-        if self.plan.offer is None:
-            return ""
-        return self.media[LegName.CALLER].answer(self.plan.offer, None)[0]
-
-    def on_media_refused(self) -> list[Step]:
-        """No ports: the PBX may try elsewhere."""
-        return self._finish("no_media_ports", caller_status=503)
-
-    def on_phone_ringing(self, status: int) -> list[Step]:
-        """180, or 183 without a session description, from the phone.
-
-        Both reach the PBX once, as 180: a 183 without a session description would leave the
-        caller in silence (RFC 3960).
-        """
-        if self.state is not CallState.RINGING or self._ringing_sent or status < 180:
-            return []
-        self._ringing_sent = True
-        return [AnswerCaller(180)]
-
-    def on_phone_early(
-        self,
-        sdp: SessionDescription,
-        negotiated: Negotiated,
-        *,
-        signalling_address: str,
-        session_id: int,
-    ) -> list[Step]:
-        """A provisional response with a session description: early media (RFC 3960).
-
-        The caller hears the phone's side (ring-back, an announcement of the network) and nothing
-        more: nothing of the caller goes to the phone, nothing is tapped, no notice plays. Our
-        answer goes out once, in a 183; it stays what it is when the phone changes its own, and in
-        the 200 (RFC 6337 section 2.3).
-        """
-        if self.plan.offer is None:
-            # Our offer goes in the 200 only: until the caller has answered it hears nothing.
-            return self.on_phone_ringing(183)
-        if self.state is not CallState.RINGING or sdp == self._early:
-            return []
-        first, self._early = self._early is None, sdp
-        steps: list[Step] = [
-            ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address))
-        ]
-        if not first:
-            return steps
-        answer = self._describe_to_caller(sdp, negotiated, session_id)
-        assert self.caller_negotiated is not None
-        assert self.caller_sdp is not None
-        steps.append(
-            ToMedia(self.leg_update(LegName.CALLER, self.caller_sdp, self.caller_negotiated, ""))
-        )
-        return [*steps, AnswerCaller(183, answer), self._flow()]
-
-    def _describe_to_caller(
-        self, sdp: SessionDescription, phone: Negotiated, session_id: int
-    ) -> str:
-        """Our session description for the caller, with the codec that the phone took: the answer
-        to its offer, or, where it made none, our offer.
-
-        Raises:
-            OfferRefused: the caller has not what the phone took.
-        """
-        caller = self.media[LegName.CALLER]
-        caller.session_id = session_id
-        noise = phone.comfort_noise is not None
-        if self.plan.offer is None:
-            return caller.offer(
-                offered_to_late_caller(phone.voice, self.plan.caller_policy),
-                comfort_noise=noise,
-                ptime_ms=sdp.audio.ptime_ms if sdp.audio else USUAL_PTIME_MS,
-            )
-        answer, self.caller_sdp, self.caller_negotiated = caller.answer(
-            self.plan.offer, phone.voice, comfort_noise=noise, voice_fmtp=phone.voice.fmtp
-        )
-        return answer
-
-    def on_phone_answered(
-        self,
-        sdp: SessionDescription,
-        negotiated: Negotiated,
-        *,
-        user_agent: str,
-        signalling_address: str,
-        session_id: int,
-    ) -> list[Step]:
-        """200 from the phone: answer the caller with the codec that the phone took.
-
-        A caller that made no offer gets ours, of that codec; its answer comes with the ACK.
-
-        Raises:
-            OfferRefused: the caller has not what the phone took.
-        """
-        if self.state is not CallState.RINGING:
-            return []
-        if self._early:
-            assert self.caller_negotiated is not None
-            answer = ""  # it went out in the 183, and stays
-            require_same_or_g711(negotiated.voice, self.caller_negotiated.voice)
-        else:
-            answer = self._describe_to_caller(sdp, negotiated, session_id)
-        caller = self.caller_negotiated or negotiated
-        self.state = CallState.ANSWERING
-        self.answered_ts = self.now()
-        return [
-            StopTimer("ring"),
-            ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address)),
-            *([self._flow()] if self._early else []),  # the early audio ends here
-            AnswerCaller(200, answer),
-            Emit(
-                CallAnswered(
-                    ts=self.answered_ts,
-                    call_id=self.plan.call_id,
-                    agent_id=self.plan.agent_id,
-                    pbx_call_id=self.plan.pbx_call_id,
-                    phone_user_agent=user_agent,
-                    codec=caller.voice.name,
-                )
-            ),
-        ]
-
-    def on_caller_answer(self, sdp: SessionDescription) -> None:
-        """The caller's answer to our offer came with its ACK.
-
-        Raises:
-            OfferRefused: it took nothing of our offer.
-        """
-        self.caller_negotiated = self.media[LegName.CALLER].take_answer(sdp)
-        self.caller_sdp = sdp
-
-    def leg_update(
-        self,
-        leg: LegName,
-        sdp: SessionDescription,
-        negotiated: Negotiated,
-        signalling_address: str,
-    ) -> LegUpdate:
-        """What the media worker must know of a leg."""
-        audio, voice = sdp.audio, negotiated.voice
-        assert audio is not None
-        noise = negotiated.comfort_noise
-        return LegUpdate(
-            call_id=self.plan.call_id,
-            leg=leg,
-            address=audio.address,
-            port=audio.port,
-            payload_type=voice.payload_type,
-            event_payload_type=negotiated.event.payload_type if negotiated.event else -1,
-            signalling_address=signalling_address,
-            ptime_ms=audio.ptime_ms,
-            codec=cast(Literal["PCMU", "PCMA", "G722", "OPUS"], voice.name),
-            comfort_noise_type=noise.payload_type if noise else -1,
-            rtcp_port=audio.rtcp_port,
-            srtp=negotiated.srtp,
-        )
+        self._plays = Announcer(plan)
+        self._end_reason = ""
+        self._caller_gone = False
+        self._phone_gone = False
+        self._caller_held = False
+        self._agent_held = False
+        self._transferring = False
+        """A transfer that the agent asked for is under way: the phone may hang up meanwhile."""
+        self._transferred = False
+        """It came about: the caller's leg is the PBX's to end."""
 
     # -------------------------------------------------------------------------------- notice
 
@@ -374,128 +115,45 @@ class Call:
         ]
         if not self.plan.notice:  # the PBX attested every one of them
             self.state = CallState.CONNECTED
-            self._relay_open = True
-            self._tap_open = self.plan.tap_allowed
-            self._record_open = self.plan.record_allowed
-            return [*steps, self._flow(), self._notice_finished("upstream", [])]
+            self.gate.open(tap=self.plan.tap_allowed, record=self.plan.record_allowed)
+            return [*steps, self.flow(), self._notice_finished("upstream", [])]
         self.state = CallState.NOTICE
         assert self.caller_sdp.audio is not None
         self._caller_held = self.on_hold = self.caller_sdp.audio.held
-        steps += [self._flow(), *self.murmur(() if self._caller_held else self.plan.notice)]
+        steps += [self.flow(), *self.murmur(() if self._caller_held else self.plan.notice)]
         if not self._caller_held:
-            steps.append(self._play_to_caller("notice", self.plan.notice))
-        steps += [
-            Emit(
-                NoticeStarted(
-                    ts=self.now(),
-                    call_id=self.plan.call_id,
-                    agent_id=self.plan.agent_id,
-                    pbx_call_id=self.plan.pbx_call_id,
-                )
-            ),
-        ]
-        return steps
+            steps.append(self._plays.to_caller("notice", self.plan.notice))
+        return [*steps, self.events.notice_started()]
 
     def _notice_finished(
         self,
         source: Literal["played", "upstream", "skipped", "failed"],
         stamps: list[PromptStamp],
     ) -> Emit:
-        return Emit(
-            NoticeFinished(
-                ts=self.now(),
-                call_id=self.plan.call_id,
-                agent_id=self.plan.agent_id,
-                source=source,
-                prompts=attested_stamps(self.plan.attested, self.started_ts) + stamps,
-                tapped=self._tap_open,
-                attested_by=self.plan.pbx if self.plan.attested else "",
-                pbx_call_id=self.plan.pbx_call_id,
-            )
+        return self.events.notice_finished(
+            source, stamps, started_ts=self.started_ts, tapped=self.gate.tapped
         )
 
-    def _flow(self) -> ToMedia:
-        """What may pass now; the tap is open only where the notice gate opened it."""
-        if self.state is CallState.RINGING and self._early:
-            # Nobody misses the caller's audio yet, and the ring timeout watches: no media timeout.
-            return ToMedia(
-                FlowUpdate(
-                    call_id=self.plan.call_id,
-                    caller_to_agent=False,
-                    agent_to_caller=True,
-                    tap=False,
-                    on_hold=True,
-                )
-            )
+    def flow(self) -> ToMedia:
+        """What may pass now; the tap is open only where the notice opened it."""
+        if self.state in (CallState.OPENING, CallState.RINGING, CallState.ANSWERING):
+            return super().flow()
         if self.state is CallState.TRANSFERRED:
-            return ToMedia(
-                FlowUpdate(
-                    call_id=self.plan.call_id,
-                    caller_to_agent=True,
-                    agent_to_caller=True,
-                    tap=False,
-                    on_hold=self.on_hold,
-                )
-            )
-        hears = self.state in (CallState.NOTICE, CallState.CONNECTED) and not self._phone_gone
+            return self.gate.transferred(on_hold=self.on_hold)
         talks = self.state is CallState.CONNECTED and not self._phone_gone
-        return ToMedia(
-            FlowUpdate(
-                call_id=self.plan.call_id,
-                caller_to_agent=hears,
-                agent_to_caller=self._relay_open and talks,
-                tap=self._tap_open and talks and not self.on_hold and not self.paused,
-                on_hold=self.on_hold,
-                record=self._record_open and talks and not self.on_hold,
-                paused=self.paused,
-                conference=self.help.conference and talks,
-            )
+        return self.gate.flow(
+            hears=talks or (self.state is CallState.NOTICE and not self._phone_gone),
+            talks=talks,
+            on_hold=self.on_hold,
+            paused=self.paused,
+            conference=self.help.conference,
         )
-
-    def _play_to_caller(
-        self,
-        what: Literal["notice", "closing", "warning", "help", "hold_on"],
-        prompts: Sequence[Prompt],
-    ) -> ToMedia:
-        self._play_id += 1
-        self._caller_play = self._play_id
-        self._playing = what
-        return ToMedia(
-            PlayPrompts(
-                call_id=self.plan.call_id,
-                play_id=self._play_id,
-                leg=LegName.CALLER,
-                files=[str(prompt.path) for prompt in prompts],
-                loop=what == "hold_on",
-            )
-        )
-
-    def _play_to_agent(self, prompts: Sequence[Prompt], *, gain_db: float | None) -> ToMedia:
-        """Instead of the caller, or under the caller's voice with ``gain_db``."""
-        self._play_id += 1
-        self._agent_play = self._play_id
-        return ToMedia(
-            PlayPrompts(
-                call_id=self.plan.call_id,
-                play_id=self._play_id,
-                leg=LegName.AGENT,
-                files=[str(prompt.path) for prompt in prompts],
-                loop=tuple(prompts) == (self.plan.notice_tone,),
-                mix=gain_db is not None,
-                gain_db=gain_db or 0.0,
-            )
-        )
-
-    def _stop_play(self, leg: LegName) -> ToMedia:
-        return ToMedia(StopPlay(call_id=self.plan.call_id, leg=leg))
 
     def on_play_finished(self, played: PlayFinished) -> list[Step]:
         """A prompt ended, was stopped, or could not be played."""
         if played.leg is LegName.AGENT:
             return self._after_help(self.help.on_played(played))
-        if played.leg is not LegName.CALLER or played.play_id != self._caller_play:
-            return []
-        what, self._playing = self._playing, ""
+        what = self._plays.ended(played)
         if what in ("help", "hold_on") and self.state is CallState.CONNECTED:
             return self._after_help(self.help.on_played(played))
         if what == "notice" and self.state is CallState.NOTICE:
@@ -505,54 +163,37 @@ class Call:
         if what == "closing" and self.state is CallState.ENDING:
             steps: list[Step] = [StartTimer("tail", CLOSING_TAIL_S)]
             if not played.complete:
-                steps.append(self._prompts_degraded(played.error or "the closing prompt stopped"))
+                steps.append(
+                    self.events.prompts_degraded(played.error or "the closing prompt stopped")
+                )
             return steps
         return []
 
     def _after_notice(self, played: PlayFinished) -> list[Step]:
         self.state = CallState.CONNECTED
-        self._relay_open = True
-        self._tap_open = played.complete and self.plan.tap_allowed
-        self._record_open = played.complete and self.plan.record_allowed
+        self.gate.open(
+            tap=played.complete and self.plan.tap_allowed,
+            record=played.complete and self.plan.record_allowed,
+        )
         stamps = played_stamps(self.plan.notice, played)
-        steps: list[Step] = [self._stop_play(LegName.AGENT), self._flow()]
+        steps: list[Step] = [self._plays.stop(LegName.AGENT), self.flow()]
         if played.complete:
             return [*steps, self._notice_finished("played", stamps)]
         # Principle 3: the call goes on, untapped, and an alarm is raised.
         return [
             *steps,
             self._notice_finished("failed", stamps),
-            self._prompts_degraded(played.error or "the notice stopped before its end"),
+            self.events.prompts_degraded(played.error or "the notice stopped before its end"),
         ]
 
     def _after_warning(self, played: PlayFinished) -> list[Step]:
         steps: list[Step] = [
-            self._stop_play(LegName.AGENT),
-            Emit(
-                WarningPlayed(
-                    ts=self.now(),
-                    call_id=self.plan.call_id,
-                    agent_id=self.plan.agent_id,
-                    grade=self.warnings_played,
-                    complete=played.complete,
-                    pbx_call_id=self.plan.pbx_call_id,
-                )
-            ),
+            self._plays.stop(LegName.AGENT),
+            self.events.warning_played(grade=self.warnings_played, complete=played.complete),
         ]
         if not played.complete and played.error:
-            steps.append(self._prompts_degraded(played.error))
+            steps.append(self.events.prompts_degraded(played.error))
         return [*steps, *self.help.tell()]
-
-    def _prompts_degraded(self, reason: str) -> Emit:
-        return Emit(
-            NodeDegraded(
-                ts=self.now(),
-                component="prompts",
-                degraded=True,
-                reason=reason,
-                call_id=self.plan.call_id,
-            )
-        )
 
     # --------------------------------------------------------------------------- what people do
 
@@ -600,7 +241,7 @@ class Call:
         if self.state is CallState.NOTICE:
             return "not_now", "The notice is still playing.", []
         if action is Action.WARN:
-            if self._playing or self.help.announcing:
+            if self._plays.announcing or self.help.announcing:
                 return "not_now", "An announcement is still playing.", []
             if self._caller_held:
                 return "not_now", "The caller is on hold and would not hear it.", []
@@ -629,23 +270,20 @@ class Call:
             detail = "Recording and analysis are paused; the caller's digits go nowhere."
         else:
             detail = "Recording and analysis go on."
-        return "done", detail, [self._flow()]
+        return "done", detail, [self.flow()]
 
     def _warn(self) -> list[Step]:
         prompt = self.plan.warnings[min(self.warnings_played, len(self.plan.warnings) - 1)]
         self.warnings_played += 1
-        return [*self.murmur([prompt]), self._play_to_caller("warning", [prompt])]
+        return [*self.murmur([prompt]), self._plays.to_caller("warning", [prompt])]
 
     def _skip_notice(self) -> list[Step]:
         self.state = CallState.CONNECTED
-        self._relay_open = True
-        self._tap_open = False
-        self._playing = ""
-        self._caller_play = 0
+        self.gate.open(tap=False, record=False)
         return [
-            self._stop_play(LegName.CALLER),
-            self._stop_play(LegName.AGENT),
-            self._flow(),
+            self._plays.hush(LegName.CALLER),
+            self._plays.stop(LegName.AGENT),
+            self.flow(),
             self._notice_finished("skipped", []),
         ]
 
@@ -656,18 +294,10 @@ class Call:
         return [
             HangUp(LegName.AGENT),  # first: the agent is free at once
             *self.help.drop(),
-            self._flow(),
-            self._stop_play(LegName.AGENT),
-            self._play_to_caller("closing", [self.plan.closing]),
-            Emit(
-                CallEnding(
-                    ts=self.now(),
-                    call_id=self.plan.call_id,
-                    agent_id=self.plan.agent_id,
-                    by=by,
-                    pbx_call_id=self.plan.pbx_call_id,
-                )
-            ),
+            self.flow(),
+            self._plays.stop(LegName.AGENT),
+            self._plays.to_caller("closing", [self.plan.closing]),
+            self.events.ending(by),
             StartTimer("closing", self.plan.closing.duration_s + CLOSING_GRACE_S),
         ]
 
@@ -719,7 +349,7 @@ class Call:
 
     @property
     def caller_free(self) -> bool:
-        return self._playing in ("", "hold_on")
+        return self._plays.announcing in ("", "hold_on")
 
     @property
     def agent_listens(self) -> bool:
@@ -729,34 +359,23 @@ class Call:
     def agent_left(self) -> bool:
         return self._phone_gone
 
-    def flow(self) -> ToMedia:
-        return self._flow()
-
     def say(self, leg: LegName, prompts: Sequence[Prompt], *, loop: bool = False) -> ToMedia:
         if leg is LegName.CALLER:
-            return self._play_to_caller("hold_on" if loop else "help", prompts)
-        return self._play_to_agent(prompts, gain_db=None)
+            return self._plays.to_caller("hold_on" if loop else "help", prompts)
+        return self._plays.to_agent(prompts, gain_db=None)
 
     def murmur(self, prompts: Sequence[Prompt]) -> list[Step]:
         """The agent's soft tone while the caller hears ``prompts``, or the prompts, quietly."""
-        if self._phone_gone:
-            return []
-        if self.plan.agent_hears == "tone":
-            return [self._play_to_agent([self.plan.notice_tone], gain_db=0.0)]
-        return [self._play_to_agent(prompts, gain_db=AGENT_PROMPT_DB)] if prompts else []
+        return [] if self._phone_gone else self._plays.murmur(prompts)
 
     def playing(self, leg: LegName) -> int:
-        return self._caller_play if leg is LegName.CALLER else self._agent_play
+        return self._plays.play_on(leg)
 
     def hush(self, leg: LegName) -> ToMedia:
-        if leg is LegName.CALLER:
-            self._playing, self._caller_play = "", 0
-        else:
-            self._agent_play = 0
-        return self._stop_play(leg)
+        return self._plays.hush(leg)
 
     def alarm(self, reason: str) -> Emit:
-        return self._prompts_degraded(reason)
+        return self.events.prompts_degraded(reason)
 
     def helper_took_over(self) -> list[Step]:
         """The helper's leg is the agent's from now on; its ear begins as the configuration says."""
@@ -764,7 +383,7 @@ class Call:
         self._phone_gone = False
         self._agent_held = self.help.held
         self.on_hold = self._caller_held or self._agent_held
-        return [self._flow(), *self.ear.on_new_agent()]
+        return [self.flow(), *self.ear.on_new_agent()]
 
     # ------------------------------------------------------------------------ changes and ends
 
@@ -781,15 +400,14 @@ class Call:
         if held != self.on_hold:
             self.on_hold = held
             if self.state in (CallState.NOTICE, CallState.CONNECTED, CallState.TRANSFERRED):
-                steps.append(self._flow())
+                steps.append(self.flow())
         if self.state is CallState.NOTICE and caller_held != before:
             if caller_held:
-                self._playing, self._caller_play = "", 0
-                steps.append(self._stop_play(LegName.CALLER))
+                steps.append(self._plays.hush(LegName.CALLER))
             else:
                 if self.plan.agent_hears == "prompt":
                     steps += self.murmur(self.plan.notice)
-                steps.append(self._play_to_caller("notice", self.plan.notice))
+                steps.append(self._plays.to_caller("notice", self.plan.notice))
         if self.state is CallState.CONNECTED:
             steps += self.help.on_hold_changed()
         return steps
@@ -814,22 +432,15 @@ class Call:
             return []
         if self.state is CallState.CONNECTED and self.help.handing_over:
             # The agent need not wait for the manager: the caller is asked to, and is not alone.
-            return [self._flow(), *self.help.tell()]
+            return [self.flow(), *self.help.tell()]
         if self._transferring and not self._transferred:
             return self._agent_left()
         if self.state is not CallState.RINGING:
             reason = "transferred" if self._transferred else "agent_hangup"
             return self._finish(reason, sip_status=status)
-        mapped = map_phone_status(status)
-        if mapped == 302 and not contact:
-            mapped = 480
-        headers = (("Contact", f"<{contact}>"),) if mapped == 302 else ()
-        reason = {302: "redirected", 486: "busy", 480: "no_answer"}.get(mapped, "refused")
+        answer, reason = refusal_for_pbx(status, contact)
         self._caller_gone = True
-        return [
-            AnswerCaller(mapped, headers=headers),
-            *self._finish(reason, sip_status=status),
-        ]
+        return [answer, *self._finish(reason, sip_status=status)]
 
     # ------------------------------------------------------------------------------- transfers
 
@@ -846,8 +457,8 @@ class Call:
 
     def _agent_left(self) -> list[Step]:
         """The phone hung up before the transfer came about, as many do: the caller must wait."""
-        self._tap_open = self._record_open = self._relay_open = False
-        return [self._stop_play(LegName.CALLER), self._flow()]
+        self.gate.close()
+        return [self._plays.stop(LegName.CALLER), self.flow()]
 
     def on_transfer_failed(self) -> list[Step]:
         """The target could not be had: agent and caller go on, if the agent is still there."""
@@ -878,12 +489,12 @@ class Call:
         self.state = CallState.TRANSFERRED
         self._transferring = self._transferred = False
         self._phone_gone = False  # the target's leg stands where the phone's was
-        self._tap_open = self._record_open = False
+        self.gate.unwatch()
         return [
-            self._stop_play(LegName.CALLER),
-            self._stop_play(LegName.AGENT),
+            self._plays.stop(LegName.CALLER),
+            self._plays.stop(LegName.AGENT),
             ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address)),
-            self._flow(),
+            self.flow(),
             self._ended("transferred", 0),
         ]
 
@@ -897,16 +508,19 @@ class Call:
         self.caller_negotiated = negotiated
         if self.state is not CallState.CONNECTED:
             return []
-        self._tap_open = self._record_open = False
-        self._playing, self._caller_play = "", 0
+        self.gate.unwatch()
         return [
-            self._stop_play(LegName.CALLER),
-            self._stop_play(LegName.AGENT),
-            self._flow(),  # first: not one frame of the new far end is tapped
+            self._plays.hush(LegName.CALLER),
+            self._plays.stop(LegName.AGENT),
+            self.flow(),  # first: not one frame of the new far end is tapped
             ToMedia(self.leg_update(LegName.CALLER, sdp, negotiated, signalling_address)),
         ]
 
     # ------------------------------------------------------------------------------------ ends
+
+    def on_media_refused(self) -> list[Step]:
+        """No ports: the PBX may try elsewhere."""
+        return self._finish("no_media_ports", caller_status=503)
 
     def on_media_timeout(self) -> list[Step]:
         """No RTP either way for the configured time."""
@@ -961,15 +575,4 @@ class Call:
         return steps
 
     def _ended(self, reason: str, sip_status: int) -> Emit:
-        now = self.now()
-        return Emit(
-            CallEnded(
-                ts=now,
-                call_id=self.plan.call_id,
-                agent_id=self.plan.agent_id,
-                reason=reason,
-                duration_s=round(now - self.answered_ts, 3) if self.answered_ts else 0.0,
-                sip_status=sip_status,
-                pbx_call_id=self.plan.pbx_call_id,
-            )
-        )
+        return self.events.ended(reason, answered_ts=self.answered_ts, sip_status=sip_status)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sipbridge.call_steps import AnswerCaller
+
 
 def map_phone_status(status: int) -> int:
     """The status for the PBX when the agent's phone refused with ``status``.
@@ -21,3 +23,18 @@ def map_phone_status(status: int) -> int:
     if status in (404, 408, 410, 480, 487, 503, 504):
         return 480
     return 500
+
+
+def refusal_for_pbx(status: int, contact: str) -> tuple[AnswerCaller, str]:
+    """Our answer to the caller's INVITE when the agent's phone refused, and the call's reason.
+
+    Args:
+        status: of the phone's response.
+        contact: where it redirects to; a 3xx without one counts as no answer.
+    """
+    mapped = map_phone_status(status)
+    if mapped == 302 and not contact:
+        mapped = 480
+    headers = (("Contact", f"<{contact}>"),) if mapped == 302 else ()
+    reason = {302: "redirected", 486: "busy", 480: "no_answer"}.get(mapped, "refused")
+    return AnswerCaller(mapped, headers=headers), reason

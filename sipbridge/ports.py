@@ -20,7 +20,7 @@ class PortPair:
 
     rtp: socket.socket
     rtcp: socket.socket
-    """Bound so that nobody else gets it; reports are not read yet, its buffer is tiny."""
+    """For reports (RFC 3550 section 6), a few a minute: its buffer is tiny."""
     port: int
     """Of the RTP socket; even."""
 

@@ -40,7 +40,7 @@ nice "${CC:-gcc}" $flags $memory -fPIC -shared -I"$include" $core/*.c \
     -o "$work/tree/sipbridge/relay_core$suffix" -lsrtp2 -lpthread -lm &
 compiling=$!
 
-sources=$(ls $core/*.c | grep -v -e /module.c -e /ear_type.c)
+sources=$(grep -L -e Python.h -e module_parts.h $core/*.c)
 build() { # name, flags...
     name=$1
     shift

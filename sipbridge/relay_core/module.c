@@ -6,192 +6,17 @@
  * Python's own lock is let go before the core's is taken, and taken again after that one is let
  * go: neither waits for the other.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "module_parts.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
-
-#include "engine.h"
 
 int ear_add_type(PyObject *module); /* ear_type.c */
 
-enum { CAPTURED = 65536 /* datagrams that a manual core keeps for its test */ };
-
-struct captured {
-    uint32_t handle;
-    uint8_t leg;
-    bool rtcp;
-    struct endpoint to;
-    size_t size;
-    uint8_t *data;
-};
-
-typedef struct {
-    PyObject_HEAD
-    struct core *core;
-    struct engine *engine; /* NULL: manual */
-    struct captured *sent;
-    int sent_count;
-    uint8_t **tapped;
-    size_t *tapped_size;
-    int tapped_count;
-    int refuse;  /* errno that a manual core's output gives */
-    ns_t now;    /* a manual core's clock */
-} Core;
-
-typedef struct {
-    PyObject_HEAD
-    struct clip *clip;
-} Clip;
-
-static PyTypeObject ClipType;
-
-static ns_t clock_ns(clockid_t clock) {
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (ns_t)t.tv_sec * SECOND + t.tv_nsec;
-}
-
-/* A manual core's time is what its test says. */
-#define NOW(self) ((self)->engine ? clock_ns(CLOCK_MONOTONIC) : (self)->now)
-
-#define LOCK(self)            \
-    Py_BEGIN_ALLOW_THREADS    \
-    pthread_mutex_lock(&(self)->core->lock)
-#define UNLOCK(self)                           \
-    pthread_mutex_unlock(&(self)->core->lock); \
-    Py_END_ALLOW_THREADS
-
-/* ---------------------------------------------------------------------------------- Clip */
-
-static PyObject *clip_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
-    static char *names[] = {"mulaw", "alaw", "codec", "packets", "packet_ms", NULL};
-    Py_buffer mulaw = {0}, alaw = {0};
-    int codec = CODEC_PCMU, packet_ms = 20;
-    PyObject *packets = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|y*y*$iO!i", names, &mulaw, &alaw, &codec,
-                                     &PyList_Type, &packets, &packet_ms))
-        return NULL;
-    Clip *self = NULL;
-    struct clip *clip = calloc(1, sizeof *clip);
-    if (!clip) {
-        PyErr_NoMemory();
-        goto done;
-    }
-    atomic_init(&clip->users, 1);
-    clip->codec = codec;
-    if (is_g711(codec)) {
-        clip->codec = CODEC_PCMU;
-        if (mulaw.len == 0 || mulaw.len != alaw.len) {
-            PyErr_SetString(PyExc_ValueError, "a G.711 clip needs as many bytes in both laws");
-            goto done;
-        }
-        clip->samples = (size_t)mulaw.len;
-        for (int i = 0; i < 2; i++) {
-            clip->law[i] = malloc(clip->samples);
-            if (!clip->law[i]) {
-                PyErr_NoMemory();
-                goto done;
-            }
-            memcpy(clip->law[i], i ? alaw.buf : mulaw.buf, clip->samples);
-        }
-    } else {
-        Py_ssize_t count = packets ? PyList_GET_SIZE(packets) : 0;
-        size_t size = 0;
-        if (count == 0 || packet_ms < 5 || packet_ms > 60) {
-            PyErr_SetString(PyExc_ValueError, "a clip needs packets of 5 to 60 ms");
-            goto done;
-        }
-        for (Py_ssize_t i = 0; i < count; i++) {
-            PyObject *packet = PyList_GET_ITEM(packets, i);
-            if (!PyBytes_Check(packet) || PyBytes_GET_SIZE(packet) > RTP_LONGEST - RTP_HEADER) {
-                PyErr_SetString(PyExc_ValueError, "a packet is bytes that fit a datagram");
-                goto done;
-            }
-            size += (size_t)PyBytes_GET_SIZE(packet);
-        }
-        clip->packet_ms = (uint32_t)packet_ms;
-        clip->packets = (size_t)count;
-        clip->offsets = malloc(((size_t)count + 1) * sizeof *clip->offsets);
-        clip->data = malloc(size ? size : 1);
-        if (!clip->offsets || !clip->data) {
-            PyErr_NoMemory();
-            goto done;
-        }
-        uint32_t at = 0;
-        for (Py_ssize_t i = 0; i < count; i++) {
-            PyObject *packet = PyList_GET_ITEM(packets, i);
-            clip->offsets[i] = at;
-            memcpy(clip->data + at, PyBytes_AS_STRING(packet), (size_t)PyBytes_GET_SIZE(packet));
-            at += (uint32_t)PyBytes_GET_SIZE(packet);
-        }
-        clip->offsets[count] = at;
-    }
-    self = (Clip *)type->tp_alloc(type, 0);
-    if (self) {
-        self->clip = clip;
-        clip = NULL;
-    }
-done:
-    if (clip) clip_release(clip);
-    if (mulaw.obj) PyBuffer_Release(&mulaw);
-    if (alaw.obj) PyBuffer_Release(&alaw);
-    return (PyObject *)self;
-}
-
-static void clip_dealloc(Clip *self) {
-    clip_release(self->clip);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
-
-static PyTypeObject ClipType = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "sipbridge.relay_core.Clip",
-    .tp_basicsize = sizeof(Clip),
-    .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "An encoded prompt.",
-    .tp_new = clip_new,
-    .tp_dealloc = (destructor)clip_dealloc,
-};
-
-/* ----------------------------------------------------------------------- a core without I/O */
-
-static int capture(struct core *core, struct session *s, struct leg *leg, bool rtcp,
-                   const uint8_t *packet, size_t size, const struct endpoint *to) {
-    Core *self = core->engine;
-    if (self->refuse) return self->refuse;
-    if (self->sent_count == CAPTURED) return ENOBUFS;
-    struct captured *c = &self->sent[self->sent_count];
-    c->data = malloc(size);
-    if (!c->data) return ENOMEM;
-    memcpy(c->data, packet, size);
-    c->handle = s->handle;
-    c->leg = (uint8_t)leg->name;
-    c->rtcp = rtcp;
-    c->to = *to;
-    c->size = size;
-    self->sent_count++;
-    return 0;
-}
-
-static int capture_tap(struct core *core, const uint8_t *datagram, size_t size) {
-    Core *self = core->engine;
-    if (self->refuse) return self->refuse == EAGAIN ? -1 : 0;
-    if (self->tapped_count == CAPTURED) return 0;
-    uint8_t *copy = malloc(size);
-    if (!copy) return 0;
-    memcpy(copy, datagram, size);
-    self->tapped[self->tapped_count] = copy;
-    self->tapped_size[self->tapped_count++] = size;
-    return 1;
-}
-
 /* ---------------------------------------------------------------------------------- Core */
 
-static bool endpoint_parse(struct endpoint *e, const char *host, int port) {
+bool endpoint_parse(struct endpoint *e, const char *host, int port) {
     memset(e, 0, sizeof *e);
     if (!host[0]) return true;
     if (inet_pton(AF_INET, host, &e->at.four.sin_addr) == 1) {
@@ -210,16 +35,6 @@ static bool endpoint_parse(struct endpoint *e, const char *host, int port) {
     }
     endpoint_set_port(e, (uint16_t)port);
     return true;
-}
-
-static PyObject *endpoint_object(const struct endpoint *e) {
-    char host[INET6_ADDRSTRLEN] = "";
-    if (e->size) {
-        const void *at = e->at.any.sa_family == AF_INET ? (const void *)&e->at.four.sin_addr
-                                                        : (const void *)&e->at.six.sin6_addr;
-        inet_ntop(e->at.any.sa_family, at, host, sizeof host);
-    }
-    return Py_BuildValue("(si)", host, e->size ? (int)endpoint_port(e) : 0);
 }
 
 static void core_dealloc(Core *self) {
@@ -316,8 +131,8 @@ static PyObject *core_new(PyTypeObject *type, PyObject *args, PyObject *keywords
         self->tapped_size = calloc(CAPTURED, sizeof *self->tapped_size);
         if (!self->sent || !self->tapped || !self->tapped_size) goto memory;
         self->core->engine = self;
-        self->core->output = capture;
-        self->core->tap_send = capture_tap;
+        self->core->output = manual_output;
+        self->core->tap_send = manual_tap;
     } else {
         if (strlen(tap_path) > 107) {
             PyErr_SetString(PyExc_ValueError, "the path of the tap's socket is too long");
@@ -391,7 +206,7 @@ static bool parse_networks(struct networks *networks, PyObject *list) {
     return true;
 }
 
-static PyObject *no_session(void) {
+PyObject *no_session(void) {
     PyErr_SetString(PyExc_KeyError, "no such session or leg");
     return NULL;
 }
@@ -449,8 +264,8 @@ static PyObject *core_add_leg(Core *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static struct leg *find_leg(struct core *core, unsigned int handle, unsigned int name,
-                            struct session **session) {
+struct leg *find_leg(struct core *core, unsigned int handle, unsigned int name,
+                     struct session **session) {
     struct session *s = *session = session_find(core, handle);
     return s && name < LEGS && s->leg[name].open ? &s->leg[name] : NULL;
 }
@@ -722,284 +537,6 @@ static PyObject *core_digit(Core *self, PyObject *args) {
     if (leg) leg_digit(self->core, s, leg, digit < 128 ? (char)digit : 0, NOW(self));
     UNLOCK(self);
     if (!leg) return no_session();
-    Py_RETURN_NONE;
-}
-
-/* ------------------------------------------------------------------------------ what it says */
-
-struct leg_figures {
-    uint64_t received, expected, duplicates, late, malformed, wrong_source, wrong_type, refused;
-    uint64_t sent, unsent, digits_dropped;
-    double jitter_ms, rtt_ms, reported_loss;
-    uint64_t reports, rtcp_malformed;
-    ns_t last_at;
-    bool open;
-};
-
-static struct leg_figures figures_of(const struct leg *leg) {
-    struct leg_figures f = {
-        .received = receiver_received(&leg->rx), .expected = receiver_expected(&leg->rx),
-        .duplicates = leg->rx.duplicates, .late = leg->rx.late, .malformed = leg->malformed,
-        .wrong_source = leg->wrong_source, .wrong_type = leg->wrong_type,
-        .refused = leg->srtp_refused, .sent = leg->out.sent, .unsent = leg->unsent,
-        .digits_dropped = leg->digits.dropped,
-        .jitter_ms = receiver_jitter_ms(&leg->rx, leg->codec == CODEC_OPUS ? 48000 : 8000),
-        .rtt_ms = leg->rtcp.rtt_ms,
-        .reported_loss = leg->rtcp.told ? leg->rtcp.fraction_lost * 100.0 / 256 : -1,
-        .reports = leg->rtcp.reports, .rtcp_malformed = leg->rtcp.malformed,
-        .last_at = leg->last_at, .open = leg->open,
-    };
-    return f;
-}
-
-static PyObject *core_stats(Core *self, PyObject *args) {
-    unsigned int handle;
-    if (!PyArg_ParseTuple(args, "I", &handle)) return NULL;
-    struct leg_figures legs[LEGS] = {{0}};
-    uint64_t tapped = 0, tap_dropped = 0, recorded = 0, record_dropped = 0;
-    struct session *s;
-    LOCK(self);
-    s = session_find(self->core, handle);
-    if (s) {
-        for (int i = 0; i < LEGS; i++) legs[i] = figures_of(&s->leg[i]);
-        tapped = s->tapped;
-        tap_dropped = s->tap_dropped;
-        recorded = s->recorded;
-        record_dropped = s->record_dropped;
-    }
-    UNLOCK(self);
-    if (!s) return no_session();
-    PyObject *list = PyList_New(LEGS);
-    for (int i = 0; list && i < LEGS; i++) {
-        const struct leg_figures *f = &legs[i];
-        PyObject *leg;
-        if (f->open) {
-            leg = Py_BuildValue(
-                "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:d,s:d,s:d,s:K,s:K,s:d}",
-                "received", f->received, "expected", f->expected, "duplicates", f->duplicates,
-                "late", f->late, "malformed", f->malformed, "wrong_source", f->wrong_source,
-                "wrong_payload_type", f->wrong_type, "srtp_refused", f->refused, "sent", f->sent,
-                "unsent", f->unsent, "digits_dropped", f->digits_dropped, "jitter_ms", f->jitter_ms,
-                "rtt_ms", f->rtt_ms, "reported_loss_pct", f->reported_loss, "reports", f->reports,
-                "rtcp_malformed", f->rtcp_malformed, "last_at", (double)f->last_at / 1e9);
-        } else {
-            leg = Py_NewRef(Py_None);
-        }
-        if (!leg) {
-            Py_CLEAR(list);
-            break;
-        }
-        PyList_SET_ITEM(list, i, leg);
-    }
-    if (!list) return NULL;
-    return Py_BuildValue("(N{s:K,s:K,s:K,s:K})", list, "tapped", tapped, "tap_dropped", tap_dropped,
-                         "recorded", recorded, "record_dropped", record_dropped);
-}
-
-/* Newest accepted packet of each leg, in seconds of the monotonic clock, for every session. */
-static PyObject *core_activity(Core *self, PyObject *unused) {
-    (void)unused;
-    struct { uint32_t handle; double last[LEGS]; } *rows = NULL;
-    int count = 0;
-    LOCK(self);
-    rows = malloc(sizeof *rows * (size_t)(self->core->sessions + 1));
-    for (int slot = 0; rows && slot < MAX_SESSIONS && count < self->core->sessions; slot++) {
-        const struct session *s = self->core->session[slot];
-        if (!s) continue;
-        rows[count].handle = s->handle;
-        for (int i = 0; i < LEGS; i++) rows[count].last[i] = (double)s->leg[i].last_at / 1e9;
-        count++;
-    }
-    UNLOCK(self);
-    if (!rows) return PyErr_NoMemory();
-    PyObject *result = PyDict_New();
-    for (int i = 0; result && i < count; i++) {
-        PyObject *key = PyLong_FromUnsignedLong(rows[i].handle);
-        PyObject *value = Py_BuildValue("(ddd)", rows[i].last[0], rows[i].last[1], rows[i].last[2]);
-        if (!key || !value || PyDict_SetItem(result, key, value) != 0) Py_CLEAR(result);
-        Py_XDECREF(key);
-        Py_XDECREF(value);
-    }
-    free(rows);
-    return result;
-}
-
-static PyObject *core_totals(Core *self, PyObject *unused) {
-    (void)unused;
-    const struct core *core = self->core;
-    uint64_t packets, malformed, wrong_source, tapped, tap_dropped, record_dropped, events_dropped,
-        late_ticks, backlog;
-    int sessions;
-    LOCK(self);
-    packets = core->packets;
-    malformed = core->past_malformed;
-    wrong_source = core->past_wrong_source;
-    for (int slot = 0, left = core->sessions; slot < MAX_SESSIONS && left; slot++) {
-        const struct session *s = core->session[slot];
-        if (!s) continue;
-        left--;
-        for (int i = 0; i < LEGS; i++) {
-            malformed += s->leg[i].malformed;
-            wrong_source += s->leg[i].wrong_source;
-        }
-    }
-    sessions = core->sessions;
-    tapped = core->tapped;
-    tap_dropped = core->tap_dropped;
-    record_dropped = core->record_dropped;
-    events_dropped = core->events_dropped;
-    late_ticks = core->late_ticks;
-    backlog = core->record_bytes;
-    UNLOCK(self);
-    return Py_BuildValue("{s:i,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "sessions", sessions, "packets",
-                         packets, "malformed", malformed, "wrong_source", wrong_source, "tapped",
-                         tapped, "tap_dropped", tap_dropped, "record_dropped", record_dropped,
-                         "events_dropped", events_dropped, "late_ticks", late_ticks, "record_backlog",
-                         backlog);
-}
-
-static PyObject *event_object(const struct event *e) {
-    PyObject *spans;
-    switch (e->kind) {
-        case EVENT_PLAYED:
-            spans = PyList_New(e->spans);
-            for (int i = 0; spans && i < e->spans; i++) {
-                PyList_SET_ITEM(spans, i, Py_BuildValue("(dd)", (double)e->span[i][0] / 1e9,
-                                                        (double)e->span[i][1] / 1e9));
-            }
-            if (!spans) return NULL;
-            return Py_BuildValue("(sIiKiKKN)", "played", e->handle, (int)e->leg,
-                                 (unsigned long long)e->play_id, (int)e->end, e->frames, e->failed,
-                                 spans);
-        case EVENT_CODE:
-            return Py_BuildValue("(sIii)", "code", e->handle, (int)e->leg, e->code);
-        case EVENT_UNDELIVERED:
-            return Py_BuildValue("(sIiC)", "undelivered", e->handle, (int)e->leg, e->digit);
-        default:
-            return Py_BuildValue("(sIi)", "tap_started", e->handle, (int)e->leg);
-    }
-}
-
-static PyObject *core_events(Core *self, PyObject *unused) {
-    (void)unused;
-    struct event *events;
-    int count;
-    LOCK(self);
-    events = self->core->events;
-    count = self->core->event_count;
-    self->core->events = NULL;
-    self->core->event_count = self->core->event_room = 0;
-    if (self->engine) engine_calm(self->engine);
-    UNLOCK(self);
-    PyObject *list = PyList_New(count);
-    for (int i = 0; list && i < count; i++) {
-        PyObject *event = event_object(&events[i]);
-        if (event) PyList_SET_ITEM(list, i, event);
-        else Py_CLEAR(list);
-    }
-    free(events);
-    return list;
-}
-
-static PyObject *core_recorded(Core *self, PyObject *unused) {
-    (void)unused;
-    struct record_block *first;
-    size_t size;
-    LOCK(self);
-    first = self->core->record_first;
-    size = self->core->record_bytes;
-    self->core->record_first = self->core->record_last = NULL;
-    self->core->record_bytes = 0;
-    UNLOCK(self);
-    PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
-    char *at = result ? PyBytes_AS_STRING(result) : NULL;
-    while (first) {
-        struct record_block *next = first->next;
-        if (at) {
-            memcpy(at, first->data, first->used);
-            at += first->used;
-        }
-        free(first);
-        first = next;
-    }
-    return result;
-}
-
-/* --------------------------------------------------------------------------- for tests only */
-
-static bool is_manual(const Core *self) {
-    if (self->engine) PyErr_SetString(PyExc_RuntimeError, "only a manual core is fed by hand");
-    return !self->engine;
-}
-
-static PyObject *core_inject(Core *self, PyObject *args) {
-    unsigned int handle, name;
-    Py_buffer data;
-    const char *host;
-    int port, rtcp;
-    double now_s;
-    if (!PyArg_ParseTuple(args, "IIy*(si)dp", &handle, &name, &data, &host, &port, &now_s, &rtcp))
-        return NULL;
-    PACKET_BUFFER(packet);
-    size_t size = (size_t)data.len < sizeof packet ? (size_t)data.len : sizeof packet;
-    memcpy(packet, data.buf, size);
-    PyBuffer_Release(&data);
-    struct endpoint from;
-    if (!is_manual(self) || !endpoint_parse(&from, host, port)) return NULL;
-    struct session *s;
-    struct leg *leg = find_leg(self->core, handle, name, &s);
-    if (!leg) return no_session();
-    ns_t now = self->now = (ns_t)(now_s * 1e9);
-    if (rtcp) {
-        relay_receive_rtcp(self->core, s, leg, packet, size, &from, now, clock_ns(CLOCK_REALTIME));
-    } else {
-        relay_receive(self->core, s, leg, packet, size, &from, now);
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *core_tick(Core *self, PyObject *args) {
-    double now_s;
-    if (!PyArg_ParseTuple(args, "d", &now_s) || !is_manual(self)) return NULL;
-    self->now = (ns_t)(now_s * 1e9);
-    relay_tick(self->core, self->now, clock_ns(CLOCK_REALTIME));
-    Py_RETURN_NONE;
-}
-
-static PyObject *core_sent(Core *self, PyObject *unused) {
-    (void)unused;
-    if (!is_manual(self)) return NULL;
-    PyObject *list = PyList_New(self->sent_count);
-    for (int i = 0; list && i < self->sent_count; i++) {
-        struct captured *c = &self->sent[i];
-        PyObject *row = Py_BuildValue("(IiNNy#)", c->handle, (int)c->leg, PyBool_FromLong(c->rtcp),
-                                      endpoint_object(&c->to), (const char *)c->data,
-                                      (Py_ssize_t)c->size);
-        if (row) PyList_SET_ITEM(list, i, row);
-        else Py_CLEAR(list);
-    }
-    for (int i = 0; i < self->sent_count; i++) free(self->sent[i].data);
-    self->sent_count = 0;
-    return list;
-}
-
-static PyObject *core_tapped(Core *self, PyObject *unused) {
-    (void)unused;
-    if (!is_manual(self)) return NULL;
-    PyObject *list = PyList_New(self->tapped_count);
-    for (int i = 0; i < self->tapped_count; i++) {
-        PyObject *row = PyBytes_FromStringAndSize((const char *)self->tapped[i],
-                                                  (Py_ssize_t)self->tapped_size[i]);
-        if (list && row) PyList_SET_ITEM(list, i, row);
-        else Py_CLEAR(list);
-        free(self->tapped[i]);
-    }
-    self->tapped_count = 0;
-    return list;
-}
-
-static PyObject *core_refuse(Core *self, PyObject *args) {
-    if (!PyArg_ParseTuple(args, "i", &self->refuse) || !is_manual(self)) return NULL;
     Py_RETURN_NONE;
 }
 

@@ -2,6 +2,9 @@
  *
  * The relay: what comes in on a leg of a call, and what goes out on the others.
  *
+ * relay.c has voice and digits from leg to leg, play.c prompts, conference.c the mixing of three
+ * legs, session.c how calls and legs are set up and closed, tap.c what detector and recorder get.
+ *
  * Sans I/O: datagrams, their sources and the time come in as arguments; what is to be sent goes
  * to core->output. Who owns sockets and threads is engine.c. Everything here is called with the
  * core's mutex held.

@@ -1,0 +1,144 @@
+"""What the notifier is told of one call: its plan's ids and the time, put to what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from callshield.messages import (
+    CallAnswered,
+    CallEnded,
+    CallEnding,
+    CallStarted,
+    NodeDegraded,
+    NoticeFinished,
+    NoticeStarted,
+    PromptStamp,
+    WarningPlayed,
+)
+from sipbridge.call_plan import CallPlan
+from sipbridge.call_steps import Emit
+from sipbridge.notice_stamps import attested_stamps
+
+
+class CallEvents:
+    """The events of one call.
+
+    Args:
+        plan: names the call, its agent and its PBX.
+        now: wall clock, seconds since the epoch.
+    """
+
+    def __init__(self, plan: CallPlan, now: Callable[[], float]) -> None:
+        self._plan = plan
+        self._now = now
+
+    def started(self, started_ts: float) -> CallStarted:
+        """The call as it is announced, at its start and in every snapshot."""
+        plan = self._plan
+        return CallStarted(
+            ts=started_ts,
+            call_id=plan.call_id,
+            agent_id=plan.agent_id,
+            pbx_call_id=plan.pbx_call_id,
+            pbx=plan.pbx,
+        )
+
+    def answered(self, answered_ts: float, *, user_agent: str, codec: str) -> Emit:
+        """The phone took the call."""
+        return Emit(
+            CallAnswered(
+                ts=answered_ts,
+                call_id=self._plan.call_id,
+                agent_id=self._plan.agent_id,
+                pbx_call_id=self._plan.pbx_call_id,
+                phone_user_agent=user_agent,
+                codec=codec,
+            )
+        )
+
+    def notice_started(self) -> Emit:
+        """The caller begins to hear the notice."""
+        return Emit(
+            NoticeStarted(
+                ts=self._now(),
+                call_id=self._plan.call_id,
+                agent_id=self._plan.agent_id,
+                pbx_call_id=self._plan.pbx_call_id,
+            )
+        )
+
+    def notice_finished(
+        self,
+        source: Literal["played", "upstream", "skipped", "failed"],
+        stamps: Sequence[PromptStamp],
+        *,
+        started_ts: float,
+        tapped: bool,
+    ) -> Emit:
+        """The notice is over; ``stamps`` prove what of it we played, the PBX's word the rest."""
+        plan = self._plan
+        return Emit(
+            NoticeFinished(
+                ts=self._now(),
+                call_id=plan.call_id,
+                agent_id=plan.agent_id,
+                source=source,
+                prompts=[*attested_stamps(plan.attested, started_ts), *stamps],
+                tapped=tapped,
+                attested_by=plan.pbx if plan.attested else "",
+                pbx_call_id=plan.pbx_call_id,
+            )
+        )
+
+    def warning_played(self, *, grade: int, complete: bool) -> Emit:
+        """The caller heard the warning of this grade, from 1, or a part of it."""
+        return Emit(
+            WarningPlayed(
+                ts=self._now(),
+                call_id=self._plan.call_id,
+                agent_id=self._plan.agent_id,
+                grade=grade,
+                complete=complete,
+                pbx_call_id=self._plan.pbx_call_id,
+            )
+        )
+
+    def prompts_degraded(self, reason: str) -> Emit:
+        """A prompt could not be played to its end."""
+        return Emit(
+            NodeDegraded(
+                ts=self._now(),
+                component="prompts",
+                degraded=True,
+                reason=reason,
+                call_id=self._plan.call_id,
+            )
+        )
+
+    def ending(self, by: str) -> Emit:
+        """The agent is out; the caller hears the closing announcement."""
+        return Emit(
+            CallEnding(
+                ts=self._now(),
+                call_id=self._plan.call_id,
+                agent_id=self._plan.agent_id,
+                by=by,
+                pbx_call_id=self._plan.pbx_call_id,
+            )
+        )
+
+    def ended(self, reason: str, *, answered_ts: float, sip_status: int) -> Emit:
+        """The call is over for its agent; ``answered_ts`` is 0 where nobody answered."""
+        now = self._now()
+        return Emit(
+            CallEnded(
+                ts=now,
+                call_id=self._plan.call_id,
+                agent_id=self._plan.agent_id,
+                reason=reason,
+                duration_s=round(now - answered_ts, 3) if answered_ts else 0.0,
+                sip_status=sip_status,
+                pbx_call_id=self._plan.pbx_call_id,
+            )
+        )

@@ -1,0 +1,126 @@
+"""The bridge's connection to the notifier: events out, commands and risk levels in."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+from callshield.bus import BusClient
+from callshield.messages import (
+    Action,
+    CallEnded,
+    CallSnapshot,
+    Command,
+    CommandResult,
+    Event,
+    Hello,
+    NodeMessage,
+    RiskChanged,
+)
+from sipbridge.bridged import Bridged
+from sipbridge.call import CallState
+
+#: Ended calls remembered so that a late second press is "already", not "unknown".
+REMEMBERED_ENDED = 1024
+
+
+class NotifierLink:
+    """What the notifier is told, and what it wants of the running calls.
+
+    Args:
+        path: the notifier's socket.
+        node: this node's name.
+        calls: the running calls by id; read only.
+    """
+
+    def __init__(self, path: Path, node: str, calls: Mapping[str, Bridged]) -> None:
+        self._node = node
+        self._calls = calls
+        self._ended: OrderedDict[str, str] = OrderedDict()
+        """Agent of each call that ended lately."""
+        self._help_wanted: OrderedDict[str, Command] = OrderedDict()
+        self._bus: BusClient[NodeMessage] = BusClient(
+            path, NodeMessage, self._on_message, self._introduce
+        )
+
+    def start(self) -> None:
+        self._bus.start()
+
+    def send(self, event: Event) -> None:
+        """Queue an event; a call that ended with it is remembered for a while."""
+        self._bus.send(event)
+        if isinstance(event, CallEnded):
+            self._ended[event.call_id] = event.agent_id
+            while len(self._ended) > REMEMBERED_ENDED:
+                self._ended.popitem(last=False)
+
+    def agent_of(self, call_id: str) -> str | None:
+        """The agent of a call that runs or ended lately."""
+        bridged = self._calls.get(call_id)
+        return bridged.call.plan.agent_id if bridged else self._ended.get(call_id)
+
+    def call_supervisor(self, call_id: str, by: str) -> str:
+        """*help* keyed on the phone: an alert is the notifier's to raise.
+
+        Kept, and said again on every connection, until the notifier answered that it is stored.
+        """
+        command = Command(command_id=uuid.uuid4().hex, call_id=call_id, action=Action.HELP, by=by)
+        self._help_wanted[command.command_id] = command
+        while len(self._help_wanted) > REMEMBERED_ENDED:
+            self._help_wanted.popitem(last=False)
+        self._bus.send(command)
+        return command.command_id
+
+    async def flush(self, patience_s: float) -> None:
+        """Say what is queued, for at most ``patience_s``."""
+        await self._bus.flush(patience_s)
+
+    async def close(self) -> None:
+        await self._bus.close()
+
+    async def _on_message(self, message: NodeMessage) -> None:
+        if isinstance(message, CommandResult):
+            self._help_wanted.pop(message.command_id, None)
+        if isinstance(message, RiskChanged):
+            if bridged := self._calls.get(message.call_id):
+                bridged.run(bridged.call.on_risk(message.level))
+            return
+        if isinstance(message, Command):
+            self._bus.send(self._carry_out(message))
+
+    def _carry_out(self, command: Command) -> CommandResult:
+        bridged = self._calls.get(command.call_id)
+        if bridged is not None and bridged.call.state is not CallState.ENDED:
+            outcome, detail, steps = bridged.call.act(
+                command.action, command.by, target=command.target, request_id=command.command_id
+            )
+            bridged.run(steps)
+            return CommandResult(command_id=command.command_id, status=outcome, detail=detail)
+        if command.call_id in self._ended or bridged is not None:
+            return CommandResult(
+                command_id=command.command_id,
+                status="already" if command.action is Action.END else "not_now",
+                detail="The call has ended.",
+            )
+        return CommandResult(
+            command_id=command.command_id,
+            status="unknown_call",
+            detail="There is no such call on this node.",
+        )
+
+    def _introduce(self) -> list[NodeMessage]:
+        over = (CallState.ENDED, CallState.TRANSFERRED)
+        live = [b for b in self._calls.values() if b.call.state not in over]
+        return [
+            Hello(role="bridge", pid=os.getpid(), node=self._node),
+            CallSnapshot(
+                ts=time.time(),
+                calls=[b.call.started_event() for b in live],
+                answered=[b.call_id for b in live if b.call.answered_ts],
+            ),
+            *self._help_wanted.values(),
+        ]
