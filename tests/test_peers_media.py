@@ -140,6 +140,9 @@ async def test_every_codec_with_and_without_keys_at_the_same_time(tmp_path: Path
             for name, telephone in ends.items():
                 wire[name, side] = await sent_to(capture, streams, telephone)
 
+    load = node.logs("detector_load")[-1]  # the detector decoded every codec, and refused nothing
+    assert load["frames"] > len(CASES) * 100
+    assert (load["bad_packets"], load["bad_datagrams"], load["refused_frames"]) == (0, 0, 0)
     assert len({stream.ssrc for stream in from_us}) == 2 * len(CASES)
     assert [(stream.lost, stream.problems) for stream in from_us] == [(0, False)] * len(from_us)
     legs = [call[leg] for call in closed for leg in ("caller_leg", "agent_leg")]
