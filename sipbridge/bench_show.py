@@ -125,7 +125,8 @@ def _or_dash(value: float | None, form: str) -> str:
 
 _COLUMNS = (
     "calls | tap | recorder | load average | CPU, % of a core | µs a packet | relay's thread alone "
-    "| rtpengine | ratio | added p50 ms | p99 ms | max ms | lost | tap delivered % | MiB a call"
+    "| rtpengine | ratio | added p50 ms | p99 ms | max ms | sender late p99 ms | lost "
+    "| tap delivered % | MiB a call"
 )
 
 
@@ -160,6 +161,7 @@ def _row(load: Load, result: RelayBench) -> str:
         _or_dash(reference_us, ".2f"),
         _or_dash(ratio, ".2f"),
         *(f"{one.added_latency_ms[name]:.2f}" for name in ("p50", "p99", "max")),
+        f"{one.sender_late_p99_ms:.1f}",
         f"{one.lost} of {one.sent}",
         _or_dash(one.tap_delivered_pct, ".2f"),
         f"{one.mib_per_call:.3f}",

@@ -139,8 +139,8 @@ def test_the_table_has_a_row_for_each_combination(
     assert {(row[1], row[2]) for row in cells} == {
         (tap, recorder) for tap in ("on", "off") for recorder in ("on", "off")
     }
-    assert {row[12] for row in cells} == {"0 of 100"}
-    assert [row[13] for row in cells] == ["-", "100.00", "-", "100.00"]
+    assert {row[13] for row in cells} == {"0 of 100"}
+    assert [row[14] for row in cells] == ["-", "100.00", "-", "100.00"]
 
 
 async def test_rtpengine_that_does_not_answer_is_a_sentence() -> None:
