@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from callshield.g711 import PCMA, encode
 from callshield.heard import find, read_growing_wav, read_wav
-from sipbridge.g711 import PCMA, encode
 from sipbridge.prompt_catalogue import SHIPPED
 from tests.peers.baresip import running_baresip
 from tests.peers.capture import capturing

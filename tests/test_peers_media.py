@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from callshield.g711 import PCMA, PCMU, decode
 from callshield.heard import find
 from callshield.tap import TapCodec
-from sipbridge.g711 import PCMA, PCMU, decode
 from tests.peers.baresip import Baresip, running_baresip
 from tests.peers.capture import Capture, Packet, Stream, capturing
 from tests.peers.node import running_node

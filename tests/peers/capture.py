@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sipbridge.g711 import PCMA, decode
+from callshield.g711 import PCMA, decode
 
 #: A row of ``tshark -z rtp,streams``: times, addresses, SSRC, payload types, packets, lost, and
 #: least, mean and greatest of delta and jitter in ms; an X at the end where it saw problems.
