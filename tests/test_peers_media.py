@@ -249,7 +249,8 @@ async def test_an_ordinary_call_is_one_clean_stream_on_each_leg(tmp_path: Path) 
                 ((p.timestamp - voice[0].timestamp) & 0xFFFFFFFF) / 8000 - (p.at_s - voice[0].at_s)
                 for p in voice
             ]
-            assert -0.05 < min(ahead_s) <= max(ahead_s) < 0.05, (side, min(ahead_s), max(ahead_s))
+            first_s, last_s = (float(np.median(part)) for part in (ahead_s[:50], ahead_s[-50:]))
+            assert abs(last_s - first_s) < 0.05, (side, first_s, last_s)
             await check_reports(capture, port, int(streams[0].ssrc, 16))
 
         # The digits: one at once, two as events of our own, a code not at all.
