@@ -94,17 +94,3 @@ def transcoding_table(source: int, target: int) -> bytes | None:
     if source == target:
         return None
     return encode(_DECODE[source], target)
-
-
-@cache
-def _mixing_table(payload_type: int) -> NDArray[np.uint8]:
-    linear = _DECODE[payload_type].astype(np.int32)
-    total = np.clip(linear[:, None] + linear[None, :], -32768, 32767).astype(np.int16)
-    table: NDArray[np.uint8] = _ENCODE[payload_type][total.view(np.uint16)]
-    return table
-
-
-def mix(one: bytes | bytearray, other: bytes, payload_type: int) -> bytes:
-    """The linear sum of two payloads of one law and length, clipped, as a payload of that law."""
-    table = _mixing_table(payload_type)
-    return table[np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8)].tobytes()

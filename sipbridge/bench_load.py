@@ -34,9 +34,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from callshield import g711
 from callshield.errors import SetupError
 from callshield.tap import TapKind, decode_batch
-from sipbridge import g711
 from sipbridge.bench_arrivals import FRAME_SAMPLES, HEADER, Arrivals, Prompt, Results
 
 #: The first byte of a plain RTP header (RFC 3550 section 5.1).

@@ -24,8 +24,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from callshield import g711
 from callshield.errors import CallshieldError
-from sipbridge import g711
 from sipbridge.bench_load import loud_speech
 from sipbridge.bench_worker import (
     PBX_SIDE,

@@ -15,7 +15,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from sipbridge import g711
+from callshield import g711
 from sipbridge.relay_core import Ear
 
 RATE = g711.SAMPLE_RATE_HZ

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from callshield import g711
 from callshield.settings import EarSettings
-from sipbridge import g711
 from sipbridge.ear_measure import (
     RATE,
     Samples,

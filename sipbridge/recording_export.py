@@ -21,8 +21,8 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from callshield import g711
 from callshield.errors import RecordingError
-from sipbridge import g711
 from sipbridge.recording_format import AGENT_CHANNEL, CALLER_CHANNEL, MARK_CHANNEL, Mark, records
 from sipbridge.recording_keys import KeyRing
 from sipbridge.recording_reader import OpenedRecording

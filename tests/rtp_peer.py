@@ -18,6 +18,7 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
+from callshield import g711
 from callshield.bus import BusClient
 from callshield.messages import (
     FlowUpdate,
@@ -30,7 +31,6 @@ from callshield.messages import (
 )
 from callshield.settings import Settings
 from callshield.tap import CallerFrame, decode_batch
-from sipbridge import g711
 from sipbridge.bench_load import HEADER
 from sipbridge.media_worker import MediaWorker
 

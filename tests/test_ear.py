@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from callshield import g711
 from callshield.settings import EarSettings
-from sipbridge import g711
 from sipbridge.ear_measure import (
     RATE,
     Samples,

@@ -45,18 +45,6 @@ def test_transcoding_keeps_a_tone_and_the_same_law_needs_no_table() -> None:
     assert g711.transcoding_table(g711.PCMA, g711.PCMA) is None
 
 
-@pytest.mark.parametrize("law", g711.VOICE_PAYLOAD_TYPES)
-def test_mixing_adds_and_clips(law: int) -> None:
-    one, other = tone(400, 0.5, 6000), tone(1000, 0.5, 6000)
-    both = g711.decode(g711.mix(g711.encode(one, law), g711.encode(other, law), law), law)
-    assert strength(both, 400) == pytest.approx(0.5, abs=0.05)
-    assert strength(both, 1000) == pytest.approx(0.5, abs=0.05)
-    loud = g711.encode(np.full(10, 32000, np.int16), law)
-    assert np.all(g711.decode(g711.mix(loud, loud, law), law) > 30000)
-    quiet = g711.mix(loud, g711.SILENCE[law] * 10, law)
-    assert np.array_equal(g711.decode(quiet, law), g711.decode(loud, law))
-
-
 def test_ulaw_decodes_the_corner_values_of_the_recommendation() -> None:
     # G.711 table 2: 0x80 and 0x00 are the extremes, 0xFF and 0x7F the two zeros.
     assert g711.decode(bytes([0x00, 0x80, 0x7F, 0xFF, 0xF0]), g711.PCMU).tolist() == [

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from callshield.g711 import PCMU, decode, encode
 from callshield.heard import find, read_growing_wav, read_wav
-from sipbridge.g711 import PCMU, decode, encode
 from sipbridge.prompt_catalogue import SHIPPED
 from tests.peers.sound import write_wav
 

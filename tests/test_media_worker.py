@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from callshield import g711
 from callshield.messages import (
     CloseSession,
     CodePressed,
@@ -29,7 +30,6 @@ from callshield.messages import (
 )
 from callshield.settings import Settings
 from callshield.tap import TapKind
-from sipbridge import g711
 from tests.rtp_peer import (
     WAIT_S,
     Bridge,

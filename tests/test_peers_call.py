@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from callshield.g711 import PCMA, encode
 from callshield.heard import find, read_growing_wav, read_wav
-from sipbridge.g711 import PCMA, encode
 from sipbridge.prompt_catalogue import SHIPPED
 from tests.peers.baresip import running_baresip
 from tests.peers.capture import capturing
@@ -21,6 +21,8 @@ from tests.peers.sound import blocks, purity, tone_db, write_tone
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 
 CALLER, PHONE = "127.0.0.4", "127.0.0.5"
+#: Our own addresses where a capture must not see the calls of others.
+SIDES = ("127.0.3.42", "127.0.3.43")
 CALLER_HZ, AGENT_HZ = 1000.0, 1600.0
 #: A tone of the caller that the agent's shock guard has nothing against.
 QUIET = 0.05
@@ -236,9 +238,11 @@ async def test_a_call_outlives_detector_and_notifier(tmp_path: Path) -> None:
     async with (
         running_baresip(tmp_path / "agent", PHONE, "1001", agent_tone) as agent,
         running_baresip(tmp_path / "caller", CALLER, "01000000000", caller_tone) as caller,
-        running_node(tmp_path / "node", {"1001": agent.uri}, peer=CALLER, extra=SHORT) as node,
-        # Both telephones send from 127.0.0.1 (tests/peers/node.py), so the relay latches there.
-        capturing(tmp_path / "phones.pcap", "127.0.0.1") as capture,
+        running_node(
+            tmp_path / "node", {"1001": agent.uri}, peer=CALLER, sides=SIDES, extra=SHORT
+        ) as node,
+        capturing(tmp_path / "pbx.pcap", SIDES[0]) as pbx_side,
+        capturing(tmp_path / "phone.pcap", SIDES[1]) as phone_side,
     ):
         async with node.watch("1001") as console:
             await caller.command("dial", node.uri("1001"))
@@ -260,9 +264,11 @@ async def test_a_call_outlives_detector_and_notifier(tmp_path: Path) -> None:
             assert ended["reason"] == "ended_with_announcement"
         await agent.wait("CALL_CLOSED")
         await caller.wait("CALL_CLOSED")
-        ports = await capture.rtp_ports()
-        assert len(ports) == 2, ports
-        assert [await capture.lost_packets(port) for port in ports] == [0, 0]
+        for capture, side in ((pbx_side, SIDES[0]), (phone_side, SIDES[1])):
+            (port,) = await capture.media_ports()
+            streams = [s for s in await capture.streams(port) if s.source == (side, port)]
+            assert streams
+            assert {(stream.lost, stream.problems) for stream in streams} == {(0, False)}
 
 
 async def test_a_notice_that_cannot_be_played_leaves_the_call_untapped_and_alarms(

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from callshield.g711 import PCMA, PCMU, decode
 from callshield.heard import find
 from callshield.tap import TapCodec
-from sipbridge.g711 import PCMA, PCMU, decode
 from tests.peers.baresip import Baresip, running_baresip
 from tests.peers.capture import Capture, Packet, Stream, capturing
 from tests.peers.node import running_node
@@ -140,6 +140,9 @@ async def test_every_codec_with_and_without_keys_at_the_same_time(tmp_path: Path
             for name, telephone in ends.items():
                 wire[name, side] = await sent_to(capture, streams, telephone)
 
+    load = node.logs("detector_load")[-1]  # the detector decoded every codec, and refused nothing
+    assert load["frames"] > len(CASES) * 100
+    assert (load["bad_packets"], load["bad_datagrams"], load["refused_frames"]) == (0, 0, 0)
     assert len({stream.ssrc for stream in from_us}) == 2 * len(CASES)
     assert [(stream.lost, stream.problems) for stream in from_us] == [(0, False)] * len(from_us)
     legs = [call[leg] for call in closed for leg in ("caller_leg", "agent_leg")]
@@ -246,7 +249,8 @@ async def test_an_ordinary_call_is_one_clean_stream_on_each_leg(tmp_path: Path) 
                 ((p.timestamp - voice[0].timestamp) & 0xFFFFFFFF) / 8000 - (p.at_s - voice[0].at_s)
                 for p in voice
             ]
-            assert -0.05 < min(ahead_s) <= max(ahead_s) < 0.05, (side, min(ahead_s), max(ahead_s))
+            first_s, last_s = (float(np.median(part)) for part in (ahead_s[:50], ahead_s[-50:]))
+            assert abs(last_s - first_s) < 0.05, (side, first_s, last_s)
             await check_reports(capture, port, int(streams[0].ssrc, 16))
 
         # The digits: one at once, two as events of our own, a code not at all.

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from callshield import g711
 from callshield.errors import RecordingDamaged, RecordingError
-from sipbridge import g711
 from sipbridge.recording_export import Decoder, Export, G711Decoder, export_call
 from sipbridge.recording_keys import KeyRing
 from sipbridge.recording_store import RecordingStore

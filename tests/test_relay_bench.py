@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callshield import g711
 from callshield.errors import SetupError
 from callshield.messages import SrtpKeys
-from sipbridge import bench_relay, g711
+from sipbridge import bench_relay
 from sipbridge.bench_arrivals import HEADER, Arrivals, Results
 from sipbridge.bench_load import loud_speech
 from sipbridge.bench_relay import Load

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sipbridge.g711 import PCMA, decode
+from callshield.g711 import PCMA, decode
 
 #: A row of ``tshark -z rtp,streams``: times, addresses, SSRC, payload types, packets, lost, and
 #: least, mean and greatest of delta and jitter in ms; an X at the end where it saw problems.
@@ -181,23 +181,6 @@ class Capture:
             *("-T", "fields", "-e", "udp.dstport"),
         )
         return {int(port) for port in text.split()}
-
-    async def lost_packets(self, port: int) -> int:
-        """Packets that tshark's ``rtp,streams`` misses in the stream to ``port``."""
-        text = await self._tshark(
-            *("-d", f"udp.port=={port},rtp", "-q", "-z", "rtp,streams"),
-        )
-        lost = 0
-        rows = 0
-        for line in text.splitlines():
-            fields = line.split()
-            # The payload column may hold several names: count from "lost (percent)" instead.
-            found = re.search(r"(\d+)\s+(-?\d+) \(-?[\d.]+%\)", line)
-            if found and fields[4:6] == [self._address, str(port)]:
-                rows += 1
-                lost += int(found[2])
-        assert rows, f"tshark saw no RTP stream to port {port}:\n{text}"
-        return lost
 
 
 @asynccontextmanager

@@ -142,8 +142,9 @@ class Network:
 
     def _later(self, datagrams: list[bytes], delay_ms: float) -> None:
         loop = asyncio.get_running_loop()
-        # A queue, as in a router: nobody overtakes but where the plan says so.
-        self._free_at = max(self._free_at, loop.time() + delay_ms / 1000)
+        # A queue, as in a router: nobody overtakes but where the plan says so. Timers for the very
+        # same moment go off in no order.
+        self._free_at = max(self._free_at + 1e-5, loop.time() + delay_ms / 1000)
 
         def deliver() -> None:
             for datagram in datagrams:

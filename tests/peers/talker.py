@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callshield.free_ports import free_range
-from sipbridge.g711 import PCMA, decode, encode
+from callshield.g711 import PCMA, decode, encode
 
 FRAME = 160
 #: Where the sequence number starts; random in a real phone.
