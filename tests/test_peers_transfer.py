@@ -173,10 +173,10 @@ async def test_we_call_the_target_where_the_pbx_takes_no_refer(scene: Scene) -> 
         towards_caller = await media_of(scene, caller)
         for _ in range(3):
             await asyncio.gather(
-                target.audio.speak(0x11, ours), scene.pbx.audio.speak(0x22, towards_caller)
+                target.audio.speak(0x11, ours), scene.pbx.audio.speak(0xD4, towards_caller)
             )
         assert scene.pbx.audio.heard.count(0x11) > 25
-        assert target.audio.heard.count(0x22) > 25
+        assert target.audio.heard.count(0xD4) > 25
     assert (await caller.ask("BYE")).status == 200
     scene.pbx.reply(await scene.pbx.request("BYE"), 200)
     (closed,) = await scene.node.wait_for_log("media_closed")
@@ -310,7 +310,7 @@ async def test_pbx_sends_us_to_somebody_else_and_the_tap_closes(scene: Scene) ->
     ours = await media_of(scene, caller)
     for _ in range(2):
         await asyncio.gather(
-            scene.pbx.audio.speak(0x22, ours),
+            scene.pbx.audio.speak(0xD4, ours),
             scene.phone.audio.speak(0x33, await phone_media(agent)),
         )
     await scene.console.wait("tap.started")
@@ -329,10 +329,10 @@ async def test_pbx_sends_us_to_somebody_else_and_the_tap_closes(scene: Scene) ->
         theirs = (invite.media_address, invite.media_port)
         for _ in range(3):
             await asyncio.gather(
-                new.audio.speak(0x44, theirs),
+                new.audio.speak(0xD7, theirs),
                 scene.phone.audio.speak(0x33, await phone_media(agent)),
             )
-        assert scene.phone.audio.heard[before:].count(0x44) > 25
+        assert scene.phone.audio.heard[before:].count(0xD7) > 25
         assert new.audio.heard.count(0x33) > 25
     assert (await agent.ask("BYE")).status == 200
     scene.pbx.reply(await scene.pbx.request("BYE"), 200)

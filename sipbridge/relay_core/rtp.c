@@ -28,6 +28,12 @@ size_t rtp_make_plain(uint8_t *packet, size_t size) {
 
 /* ------------------------------------------------------------------------------ receiver */
 
+void receiver_restart(struct receiver *r) {
+    r->past_expected = receiver_expected(r);
+    r->past_received = receiver_received(r);
+    r->begun = false;
+}
+
 static void receiver_begin(struct receiver *r, uint16_t sequence, uint32_t ssrc) {
     r->past_expected = receiver_expected(r);
     r->past_received = receiver_received(r);

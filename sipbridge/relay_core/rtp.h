@@ -57,6 +57,8 @@ struct receiver {
 bool receiver_count(struct receiver *, uint16_t sequence, uint32_t timestamp, uint32_t ssrc,
                     uint32_t clock, bool timed, ns_t now);
 /* Of all sources; lost = expected - received. */
+/* Another far end speaks from now on, perhaps with the SSRC and the numbers of the one before. */
+void receiver_restart(struct receiver *);
 uint64_t receiver_expected(const struct receiver *);
 uint64_t receiver_received(const struct receiver *);
 /* Of the newest source alone. */

@@ -156,7 +156,12 @@ void leg_promote(struct core *core, struct session *s) {
 }
 
 void leg_negotiate(struct session *s, struct leg *leg, const struct leg_update *u, ns_t now) {
-    (void)s;
+    if (endpoint_known(&leg->latch.sdp) && endpoint_known(&u->sdp) &&
+        !same_endpoint(&u->sdp, &leg->latch.sdp)) {
+        /* Somebody else, or from elsewhere: what comes now is no late packet of before. */
+        receiver_restart(&leg->rx);
+        if (leg->name != HELPER) stream_release(&s->leg[leg->name == CALLER ? AGENT : CALLER].out);
+    }
     latch_arm(&leg->latch, &u->sdp, &u->signalling, now);
     leg->rtcp_to = u->rtcp;
     if (!endpoint_known(&u->sdp)) stream_release(&leg->out); /* a hold is no loss */
