@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections import Counter
@@ -16,7 +15,6 @@ from callshield.errors import CallshieldError, RecordingError
 from callshield.settings import RecordingSettings, load_settings
 
 if TYPE_CHECKING:
-    from sipbridge.recording_export import Decoder
     from sipbridge.recording_keys import KeyRing
     from sipbridge.recording_reader import RecordingInfo
 
@@ -40,18 +38,6 @@ def _keys_if_any(settings: RecordingSettings) -> KeyRing | None:
     except RecordingError as error:
         print(f"callshield: {error}", file=typer.get_text_stream("stderr"))
         return None
-
-
-def _decoder(codec: int) -> Decoder:
-    from callshield.tap import TapCodec
-    from sipbridge.recording_export import g711_only
-
-    try:
-        audio_codecs = importlib.import_module("callshield.audio_codecs")
-    except ModuleNotFoundError:
-        return g711_only(codec)
-    made: Decoder = audio_codecs.decoder(TapCodec(codec))
-    return made
 
 
 @recordings_app.command("list")
@@ -161,7 +147,6 @@ def recordings_export(
             found,
             load_keys(settings.key_file),
             target,
-            make_decoder=_decoder,
             progress=lambda done: bar.update(task, completed=done),
             overwrite=overwrite,
         )

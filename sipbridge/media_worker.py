@@ -192,13 +192,20 @@ class MediaWorker:
         self._flush()
 
     def _recording_lost(self, reason: str) -> None:
-        log.error("recording_lost_frames")
+        if reason:
+            log.error("recording_lost_frames")
         self._degraded("recording", reason)
+        self._flush()
 
     def _degraded(self, component: str, reason: str, call_id: str = "") -> None:
+        """An alarm, or (without a reason) its end."""
         self._outbox.append(
             NodeDegraded(
-                ts=time.time(), component=component, degraded=True, reason=reason, call_id=call_id
+                ts=time.time(),
+                component=component,
+                degraded=bool(reason),
+                reason=reason,
+                call_id=call_id,
             )
         )
 

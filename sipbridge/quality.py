@@ -33,6 +33,5 @@ def mean_opinion_score(
     delay_share = 0.024 * delay_ms + (0.11 * (delay_ms - 177.3) if delay_ms > 177.3 else 0.0)
     loss_share = impairment + (95.0 - impairment) * loss_pct / (loss_pct + robustness)
     rating = min(max(93.2 - delay_share - loss_share, 0.0), 100.0)
-    return (
-        1.0 + 0.035 * rating + rating * (rating - 60.0) * (100.0 - rating) * 7e-6 if rating else 1.0
-    )
+    # Annex B; for the lowest ratings its polynomial would leave the scale.
+    return max(1.0, 1.0 + 0.035 * rating + rating * (rating - 60.0) * (100.0 - rating) * 7e-6)

@@ -21,8 +21,9 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from callshield import g711
+from callshield.audio_codecs import decoder
 from callshield.errors import RecordingError
+from callshield.tap import TapCodec
 from sipbridge.recording_format import AGENT_CHANNEL, CALLER_CHANNEL, MARK_CHANNEL, Mark, records
 from sipbridge.recording_keys import KeyRing
 from sipbridge.recording_reader import OpenedRecording
@@ -57,35 +58,13 @@ DecoderMaker = Callable[[int], Decoder]
 Progress = Callable[[float], None]
 
 
-class G711Decoder:
-    """G.711 by table.
-
-    Args:
-        codec: 0 (µ-law) or 8 (A-law).
-    """
-
-    rate_hz: int = _NARROW_HZ
-
-    def __init__(self, codec: int) -> None:
-        self._codec = codec
-
-    def decode(self, payload: bytes) -> NDArray[np.int16]:
-        """One sample a byte."""
-        return g711.decode(payload, self._codec)
-
-
-def g711_only(codec: int) -> Decoder:
-    """The decoders that need no library.
+def usual_decoder(codec: int) -> Decoder:
+    """The node's own decoders.
 
     Raises:
-        RecordingError: another codec.
+        SetupError: a codec's library is missing.
     """
-    if codec in g711.VOICE_PAYLOAD_TYPES:
-        return G711Decoder(codec)
-    raise RecordingError(
-        f"the recording holds {_CODEC_NAMES.get(codec, codec)}, which needs a decoder that is not "
-        "installed"
-    )
+    return decoder(TapCodec(codec))
 
 
 @dataclass(slots=True)
@@ -128,7 +107,7 @@ def export_call(
     keys: KeyRing,
     out: Path,
     *,
-    make_decoder: DecoderMaker = g711_only,
+    make_decoder: DecoderMaker = usual_decoder,
     progress: Progress = lambda _: None,
     overwrite: bool = False,
 ) -> Export:
@@ -146,7 +125,8 @@ def export_call(
     Raises:
         RecordingKeyError: the node key is not here.
         RecordingDamaged: a recording was changed: nothing is exported.
-        RecordingError: the call still runs, no decoder, or ``out`` exists or cannot be written.
+        SetupError: the library of a codec is missing.
+        RecordingError: the call still runs, or ``out`` exists or cannot be written.
     """
     with ExitStack() as stack:
         opened = []

@@ -24,6 +24,8 @@ RecordingState = Literal["recording", "paused", "stopped", "failed"]
 
 #: How long frames may lie in the ring: part of the second that a crash may lose.
 DRAIN_S = 0.1
+#: Without a lost frame for this long the disk keeps up again.
+CALM_S = 30.0
 
 
 class RecordingFlow:
@@ -33,7 +35,8 @@ class RecordingFlow:
         settings: of the node; ``recording.enabled`` must be true.
         core: the relay.
         on_change: told in the event loop: call id, state, reason.
-        on_loss: told in the event loop when frames were lost, with a sentence.
+        on_loss: told in the event loop with a sentence when frames are lost, and with an
+            empty one when none was for :data:`CALM_S`.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class RecordingFlow:
         self._on_change = on_change
         self._recorder = Recorder(settings.recording, self._from_thread)
         self._lost = 0
+        self._losing_at: float | None = None
         self._timer = self._loop.call_later(DRAIN_S, self._tick)
 
     def _from_thread(self, call_id: str, state: RecordingState, reason: str) -> None:
@@ -61,9 +65,14 @@ class RecordingFlow:
         self._timer = self._loop.call_later(DRAIN_S, self._tick)
         self.drain()
         lost = self._core.totals()["record_dropped"] + self._recorder.statistics.dropped_bytes
+        now = self._loop.time()
         if lost > self._lost:
-            self._lost = lost
-            self._on_loss("the disk is too slow: some audio of recordings was lost")
+            if self._losing_at is None:
+                self._on_loss("the disk is too slow: some audio of recordings is lost")
+            self._lost, self._losing_at = lost, now
+        elif self._losing_at is not None and now - self._losing_at >= CALM_S:
+            self._losing_at = None
+            self._on_loss("")
 
     def drain(self) -> None:
         """Hand over what the relay has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import socket
@@ -18,6 +19,7 @@ from callshield.messages import (
     CloseSession,
     CodePressed,
     DigitReceived,
+    HearingDose,
     LegName,
     MediaFailed,
     MediaStats,
@@ -731,3 +733,18 @@ async def test_a_disk_that_hangs_keeps_neither_audio_nor_another_call_waiting(
     await bridge.settle()
     assert not any(isinstance(message, PlayFinished) for message in bridge.messages)
     other.hang_up()
+
+
+async def test_what_the_agent_heard_is_told_with_the_end_of_the_call(call: Call) -> None:
+    await call.flow()
+    frames = payloads(tone(1000, 1.0, 800))
+    for frame in frames:
+        call.caller.say(frame)
+    await call.agent.hear(len(frames))
+    call.bridge.send(CloseSession(call_id=call.call_id))
+    dose = await call.bridge.expect(HearingDose)
+    assert dose.call_id == call.call_id
+    assert dose.samples == 160 * len(frames)
+    # A-weighting changes nothing at 1 kHz (IEC 61672-1); levelling is off in a worker's beginning.
+    level = 10 * math.log10(dose.a_weighted_sum_sq / dose.samples)
+    assert level == pytest.approx(20 * math.log10(800 / 32768) - 3.01, abs=0.7)

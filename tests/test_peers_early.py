@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.peers.node import PBX_SIDE, running_node
+from tests.peers.scene import PBX, PHONE, Scene, phone_media, running_scene
 from tests.peers.sip_ua import Dialog, Message, running_ua
 from tests.peers.sipp import running_sipp
-from tests.test_peers_transfer import PBX, PHONE, Scene, phone_media
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 
@@ -24,20 +24,8 @@ AFTER_HOLD_S = 0.1
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with (
-        running_ua(PBX, "pbx") as pbx,
-        running_ua(PHONE, "1001") as phone,
-        running_node(
-            tmp_path / "node",
-            {"1001": phone.uri},
-            peer=PBX,
-            peer_options="attests_notice = true\n",
-            sip="ring_timeout_s = 10\n",
-        ) as node,
-        node.watch("1001") as console,
-    ):
-        yield Scene(node, pbx, phone, console)
-        assert "Traceback" not in node.log_path.read_text()
+    async with running_scene(tmp_path) as made:
+        yield made
 
 
 def dial(scene: Scene, *headers: str) -> tuple[Dialog, int]:

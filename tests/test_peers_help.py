@@ -7,7 +7,6 @@ that speaks its protocol. The last one is about what everybody really heard.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -219,12 +218,6 @@ async def test_an_agent_who_leaves_early_leaves_the_caller_to_the_manager(tmp_pa
         await scene.helper.wait("CALL_CLOSED")
 
 
-needs_mixing = pytest.mark.skipif(
-    importlib.util.find_spec("sipbridge.relay_core") is None,
-    reason="three-way mixing needs the compiled media core",
-)
-
-
 @asynccontextmanager
 async def three_telephones(folder: Path) -> AsyncIterator[tuple[Node, Watch, list[Baresip], str]]:
     """A whole node and three tones; caller and agent have begun to talk."""
@@ -258,7 +251,6 @@ def level_db(samples: NDArray[np.float32], hertz: float, from_s: float, to_s: fl
     return float(np.median([tone_db(block, hertz) for block in blocks(stretch)]))
 
 
-@needs_mixing
 async def test_three_way_everybody_hears_the_announcement_and_then_each_other(
     tmp_path: Path,
 ) -> None:
@@ -297,7 +289,6 @@ async def test_three_way_everybody_hears_the_announcement_and_then_each_other(
         assert level_db(alone, hz, 0.5, len(alone) / 8000 - 0.3) > -60
 
 
-@needs_mixing
 async def test_after_a_hand_over_the_caller_hears_the_manager_and_the_agent_is_free(
     tmp_path: Path,
 ) -> None:

@@ -5,66 +5,25 @@ from __future__ import annotations
 import asyncio
 import urllib.parse
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.peers.baresip import running_baresip
-from tests.peers.node import PBX_SIDE, Node, Watch, running_node
+from tests.peers.node import PBX_SIDE, running_node
+from tests.peers.scene import ATTESTED, PBX, PHONE, Scene, phone_media, running_scene
 from tests.peers.sip_ua import Dialog, Message, Ua, running_ua
 from tests.peers.sound import write_tone
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 
-PBX, PHONE, ELSEWHERE = "127.0.0.4", "127.0.0.5", "127.0.0.66"
-#: The PBX played every notice: connected at once, and tapped.
-ATTESTED = ("X-Callshield-Notice: abuse_prevention, recording",)
-
-
-@dataclass
-class Scene:
-    """A node, the PBX and an agent's phone."""
-
-    node: Node
-    pbx: Ua
-    phone: Ua
-    console: Watch
-
-    async def call(self, agent: str = "1001") -> tuple[Dialog, Dialog]:
-        """A connected call: the PBX's dialog with us, the phone's dialog with us."""
-        caller = self.pbx.begin(self.node.uri(agent), PBX_SIDE, self.node.pbx_port)
-        before = len(self.console.seen("notice.finished"))
-        answering = asyncio.create_task(caller.invite(headers=ATTESTED))
-        invite = await self.phone.request("INVITE")
-        agent_side = self.phone.accept(invite)
-        await self.phone.request("ACK")
-        assert (await answering).status == 200
-        await self.console.wait("notice.finished", count=before + 1)
-        return caller, agent_side
-
-    async def over(self, count: int = 1) -> str:
-        """Why the call ended."""
-        ended = await self.console.wait("call.ended", count=count)
-        return str(ended["reason"])
+ELSEWHERE = "127.0.0.66"
 
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with (
-        running_ua(PBX, "pbx") as pbx,
-        running_ua(PHONE, "1001") as phone,
-        running_node(
-            tmp_path / "node",
-            {"1001": phone.uri},
-            peer=PBX,
-            peer_options="attests_notice = true\n",
-            sip="ring_timeout_s = 10\n",
-        ) as node,
-        node.watch("1001") as console,
-    ):
-        yield Scene(node, pbx, phone, console)
-        assert "Traceback" not in node.log_path.read_text()
+    async with running_scene(tmp_path) as made:
+        yield made
 
 
 def fragment(notify: Message) -> str:
@@ -340,13 +299,6 @@ async def test_pbx_sends_us_to_somebody_else_and_the_tap_closes(scene: Scene) ->
     (closed,) = await scene.node.wait_for_log("media_closed")
     # What was tapped came before the change: 50 packets of the old far end, not 75 of the new.
     assert 0 < closed["tapped"] + closed["tap_dropped"] <= 50
-
-
-async def phone_media(agent: Dialog) -> tuple[str, int]:
-    """Where the phone sends its audio."""
-    response = await agent.invite()
-    assert response.status == 200
-    return response.media_address, response.media_port
 
 
 async def test_invite_with_replaces_takes_the_callers_place(scene: Scene) -> None:

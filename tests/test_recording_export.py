@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from callshield import g711
-from callshield.errors import RecordingDamaged, RecordingError
-from sipbridge.recording_export import Decoder, Export, G711Decoder, export_call
+from callshield.errors import RecordingDamaged, RecordingError, SetupError
+from sipbridge.recording_export import Decoder, Export, export_call, usual_decoder
 from sipbridge.recording_keys import KeyRing
 from sipbridge.recording_store import RecordingStore
 from sipbridge.recording_timeline import Placement, frame_units, place
@@ -242,7 +242,7 @@ class Wideband:
 
 
 def decoders(codec: int) -> Decoder:
-    return Wideband() if codec == 9 else G711Decoder(codec)
+    return Wideband() if codec == 9 else usual_decoder(codec)
 
 
 def test_a_wide_band_side_makes_the_file_16_khz_and_the_other_side_follows(tmp_path: Path) -> None:
@@ -301,8 +301,12 @@ def test_a_missing_decoder_is_a_sentence_and_leaves_no_file(tmp_path: Path) -> N
     writer = scene.writer()
     scene.add(writer, 0, b"\x78" * 40, 0, 0, codec=111)
     scene.end(writer, 20)
-    with pytest.raises(RecordingError, match="OPUS, which needs a decoder"):
-        scene.export()
+
+    def missing(codec: int) -> Decoder:
+        raise SetupError(f"codec {codec} cannot be decoded here")
+
+    with pytest.raises(SetupError, match="codec 111 cannot be decoded"):
+        scene.export(make_decoder=missing)
     assert not (tmp_path / "out.wav").exists()
 
 

@@ -160,6 +160,7 @@ void leg_negotiate(struct session *s, struct leg *leg, const struct leg_update *
         !same_endpoint(&u->sdp, &leg->latch.sdp)) {
         /* Somebody else, or from elsewhere: what comes now is no late packet of before. */
         receiver_restart(&leg->rx);
+        leg->events.begun = false;
         if (leg->name != HELPER) stream_release(&s->leg[leg->name == CALLER ? AGENT : CALLER].out);
     }
     latch_arm(&leg->latch, &u->sdp, &u->signalling, now);
