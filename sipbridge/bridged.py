@@ -24,9 +24,9 @@ from sipbridge import sdp
 from sipbridge.call import Call, CallState
 from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import (
-    AnswerCaller,
+    AnswerIncoming,
     CallHelper,
-    CallPhone,
+    CallOut,
     CallSupervisor,
     Emit,
     Forget,
@@ -139,7 +139,7 @@ class Bridged:
     def leg_progress(self, leg: LegName, status: int) -> None:
         if leg is LegName.HELPER:
             return
-        self.run(self.call.on_phone_ringing(status))
+        self.run(self.call.on_ringing(status))
 
     def leg_early(self, leg: LegName, response: str, source: str) -> None:
         """A provisional response with a session description: the caller hears the phone's side."""
@@ -155,7 +155,7 @@ class Bridged:
         if negotiated is not None:
             self._early_response = response
             try:
-                steps = self.call.on_phone_early(
+                steps = self.call.on_early_media(
                     description,
                     negotiated,
                     signalling_address=source_host(source),
@@ -163,10 +163,10 @@ class Bridged:
                 )
             except OfferRefused as refused:
                 log.info("early_media_unusable", call_id=self.call_id, error=str(refused))
-                steps = self.call.on_phone_ringing(180)
+                steps = self.call.on_ringing(180)
             self.run(steps)
         if negotiated is None or status == 180:
-            self.run(self.call.on_phone_ringing(status))
+            self.run(self.call.on_ringing(status))
 
     def leg_request_answered(self, leg: LegName, method: str, status: int) -> None:
         if method == "REFER" and leg is LegName.CALLER:
@@ -181,7 +181,7 @@ class Bridged:
             description = sdp.parse(body_of(response) or body_of(self._early_response))
             negotiated = self.call.media[LegName.AGENT].take_answer(description)
             headers = SipHeaders(response)
-            steps = self.call.on_phone_answered(
+            steps = self.call.on_answered(
                 description,
                 negotiated,
                 user_agent=(headers.first("User-Agent") or headers.first("Server"))[:128],
@@ -208,7 +208,7 @@ class Bridged:
 
     def leg_confirmed(self, leg: LegName) -> None:
         if leg is LegName.CALLER:
-            self.run(self.call.on_caller_confirmed(self.caller_address))
+            self.run(self.call.on_incoming_confirmed(self.caller_address))
 
     def leg_gone(self, leg: LegName, status: int, contact: str) -> None:
         if leg is LegName.CALLER:
@@ -267,7 +267,7 @@ class Bridged:
         try:
             description = sdp.parse(answer)
             if leg is LegName.CALLER and self.call.state is CallState.ANSWERING:
-                self.call.on_caller_answer(description)  # the ACK of the call's own INVITE
+                self.call.on_incoming_answer(description)  # the ACK of the call's own INVITE
                 return
             negotiated = self.call.media[leg].take_answer(description)
         except SdpError as error:
@@ -372,12 +372,12 @@ class Bridged:
                     step=type(step).__name__,
                     status=error.status,
                 )
-                if isinstance(step, CallPhone):
+                if isinstance(step, CallOut):
                     # An unusable URI or no transport: the agent cannot be reached.
                     self.run(self.call.on_phone_gone(480))
                 elif isinstance(step, CallHelper):
                     self.run(self.call.on_helper_gone())
-                elif isinstance(step, AnswerCaller):
+                elif isinstance(step, AnswerIncoming):
                     self.run(self.call.on_error("caller_unreachable"))
             except Exception as error:  # one odd call must not take others, or its slot, with it
                 log.exception("step_failed", call_id=self.call_id, step=type(step).__name__)
@@ -395,13 +395,13 @@ class Bridged:
                 self._bridge.emit(event)
             case CallSupervisor(by):
                 self.call.help.known_as(self._bridge.call_supervisor(self.call_id, by))
-            case CallPhone(offer):
+            case CallOut(offer):
                 self._call_phone(offer)
             case CallHelper(uri, offer):
                 self._call_helper(uri, offer)
             case ReplaceAgent():
                 self._replace_agent()
-            case AnswerCaller(status, answer, headers):
+            case AnswerIncoming(status, answer, headers):
                 if self.caller is not None and not self.caller.gone:
                     self.caller.respond(status, answer, self._bridge.headers_for(self, headers))
             case HangUp(LegName.CALLER, status):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from callshield.messages import CallEnded, CloseSession, FlowUpdate, LegName, LegUpdate
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
-from sipbridge.call_steps import AnswerCaller, Forget, HangUp, StartTimer, Step
+from sipbridge.call_steps import AnswerIncoming, Forget, HangUp, StartTimer, Step
 from sipbridge.refer import digit_of_info, replaces_of
 from sipbridge.sip_message import SipHeaders
 from sipbridge.transfer import (
@@ -365,7 +365,7 @@ def test_tap_closes_before_the_new_far_end_is_let_in() -> None:
 
 
 def early(call: Call, description: sdp.SessionDescription = PHONE_ANSWER) -> list[Step]:
-    return call.on_phone_early(
+    return call.on_early_media(
         description, negotiated(description), signalling_address="127.0.0.8", session_id=8
     )
 
@@ -375,7 +375,7 @@ def test_early_media_goes_one_way_and_is_not_tapped() -> None:
     steps = early(call)
     (flow,) = media(steps, FlowUpdate)
     assert _open(flow) == {"agent_to_caller"}
-    (response,) = (step for step in steps if isinstance(step, AnswerCaller))
+    (response,) = (step for step in steps if isinstance(step, AnswerIncoming))
     assert response.status == 183
     assert "m=audio 20000 " in response.sdp
 
@@ -386,7 +386,7 @@ def test_same_183_is_no_news_and_another_moves_the_phone_only() -> None:
     assert early(call) == []
     steps = early(call, OTHER)
     assert [update.leg for update in media(steps, LegUpdate)] == [LegName.AGENT]
-    assert not [step for step in steps if isinstance(step, AnswerCaller)]
+    assert not [step for step in steps if isinstance(step, AnswerIncoming)]
 
 
 def test_answer_after_early_media_closes_the_way_to_the_caller_until_the_gate_opens() -> None:
@@ -395,7 +395,7 @@ def test_answer_after_early_media_closes_the_way_to_the_caller_until_the_gate_op
     steps = answer(call)
     (flow,) = media(steps, FlowUpdate)
     assert _open(flow) == set()
-    (response,) = (step for step in steps if isinstance(step, AnswerCaller))
+    (response,) = (step for step in steps if isinstance(step, AnswerIncoming))
     assert (response.status, response.sdp) == (200, "")  # what the 183 said stays
     assert call.state is CallState.ANSWERING
 
