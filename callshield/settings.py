@@ -305,7 +305,19 @@ class PeerSettings(_Section):
         return [_network(item) for item in value]
 
 
-class AgentSettings(_Section):
+class DigestSettings(_Section):
+    """Who we are to a far end that challenges our requests (401, 407; RFC 3261 section 22)."""
+
+    username: str = Field("", pattern=r'^[^\s"\\<>]{0,128}$')
+    """Our name where the far end asks for one (401, 407); empty: a challenge is a refusal."""
+    password_file: Path | None = None
+    """File with the password on one line, mode 0600; the environment variable
+    ``CALLSHIELD_AGENT_PASSWORD_ID`` (or ``…_SUPERVISOR_…``, ``…_TRUNK_…``) goes before it."""
+    realm: str = Field("*", pattern=r'^[^"\\\x00-\x1f]{1,128}$')
+    """Answer challenges of this realm only; ``*``: of any."""
+
+
+class AgentSettings(DigestSettings):
     """``[agents.ID]``: where an agent's phone is."""
 
     uri: str
