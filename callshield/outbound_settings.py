@@ -7,12 +7,11 @@ a pattern that would match an empty or an emergency number is refused when the f
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from callshield.settings_base import Port, Section, address
+from callshield.settings_base import DigestSettings, Port, Section, address
 
 #: What a number may be made of once it is read from a request's URI.
 DIALLED = re.compile(r"[0-9*#+]{1,32}")
@@ -20,7 +19,7 @@ DIALLED = re.compile(r"[0-9*#+]{1,32}")
 _NESTED_REPEAT = re.compile(r"\((?:[^()\\]|\\.)*(?:[*+]|\{\d*,\d*\})(?:[^()\\]|\\.)*\)(?:[*+]|\{)")
 
 
-class TrunkSettings(Section):
+class TrunkSettings(DigestSettings):
     """``[trunks.NAME]``: a line over which agents' calls go out, at the PBX or at a carrier."""
 
     host: str
@@ -34,11 +33,6 @@ class TrunkSettings(Section):
     caller_id_in: Literal["from", "p_asserted_identity"] = "from"
     """Where the caller id goes: into From, or into P-Asserted-Identity with ``username`` in From,
     as many carriers want it."""
-    username: str = Field("", pattern=r"^[A-Za-z0-9._~!*'()&=+$,/-]{0,64}$")
-    """User of the digest authentication (RFC 3261 section 22) that the line asks for; no
-    authentication when empty."""
-    password_file: Path | None = None
-    """File whose first line is the password; only its owner may read it."""
 
     @field_validator("host")
     @classmethod
@@ -47,8 +41,6 @@ class TrunkSettings(Section):
 
     @model_validator(mode="after")
     def _is_whole(self) -> TrunkSettings:
-        if bool(self.username) != (self.password_file is not None):
-            raise ValueError("username and password_file, both or none")
         if self.caller_id_in == "p_asserted_identity" and not self.caller_id:
             raise ValueError("caller_id, which is to go into P-Asserted-Identity")
         return self

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from callshield.errors import ConfigurationError
 from callshield.outbound_settings import OutboundSettings, TrunkSettings
-from callshield.settings_base import Port
+from callshield.settings_base import DigestSettings, Port
 from callshield.settings_base import Section as _Section
 from callshield.settings_base import address as _address
 
@@ -305,7 +305,7 @@ class PeerSettings(_Section):
         return [_network(item) for item in value]
 
 
-class PhoneSettings(_Section):
+class PhoneSettings(DigestSettings):
     """A phone that we call."""
 
     uri: str

@@ -38,11 +38,12 @@ from callshield.messages import (
     SessionOpened,
     TapStarted,
 )
-from callshield.settings import Settings, SideSettings
+from callshield.settings import Settings, SideSettings, uri_transport
 from sipbridge.admission import CALL_ID_HEADER, Admission
 from sipbridge.bridged import Bridged
 from sipbridge.call import CallState
 from sipbridge.dialogs import leg_of_replaces, leg_of_request
+from sipbridge.digest_accounts import Credentials, DigestAccounts, add_to, phone_credentials
 from sipbridge.dose_meter import DoseMeter
 from sipbridge.feature_codes import feature_codes
 from sipbridge.legs import Leg, Refusal
@@ -104,6 +105,9 @@ class Bridge:
         self._notifier = NotifierLink(settings.bus_path, settings.node.name, self.calls)
         self.pbx_accounts: dict[str, Any] = {}
         self.phone_accounts: dict[str, Any] = {}
+        self.digest = DigestAccounts(self._account)
+        self._phone_credentials: dict[str, Credentials] = {}
+        """By the URI of the phone that they are for."""
 
     async def start(self) -> None:
         """Open the SIP ports and connect to the other processes.
@@ -111,9 +115,12 @@ class Bridge:
         Raises:
             SetupError: a port is taken, or this pjsua2 is too small.
         """
+        self._phone_credentials = phone_credentials(self.settings)
         self.stack.start()
         self.pbx_accounts = self._accounts(self.settings.sip.pbx, self.stack.pbx_transports)
         self.phone_accounts = self._accounts(self.settings.sip.phone, self.stack.phone_transports)
+        for uri in self._phone_credentials:
+            self.phone_account(uri)  # too many are a fault of the configuration: now, not later
         # Without a media worker the node is not ready, and must not look it: the bus comes last.
         self.media.start()
         await self.media.connected.wait()
@@ -124,11 +131,29 @@ class Bridge:
     def _accounts(self, side: SideSettings, transports: Mapping[str, int]) -> dict[str, Any]:
         """One pjsua2 account a transport: what a dialog sends goes by its account's transport."""
         accounts: dict[str, Any] = {}
-        for kind, transport in transports.items():
-            accounts[kind] = _Account(self)
-            default = side is self.settings.sip.pbx and kind == "udp"
-            accounts[kind].create(self.stack.account_config(side, kind, transport), default)
+        for kind in transports:
+            accounts[kind] = self._account(side, kind)
         return accounts
+
+    def _account(
+        self, side: SideSettings, kind: str, credentials: Credentials | None = None
+    ) -> _Account:
+        pbx = side is self.settings.sip.pbx
+        transports = self.stack.pbx_transports if pbx else self.stack.phone_transports
+        config = self.stack.account_config(side, kind, transports[kind])
+        if credentials is not None:
+            add_to(config, credentials)
+        account = _Account(self)
+        account.create(config, pbx and kind == "udp" and credentials is None)
+        return account
+
+    def phone_account(self, uri: str) -> Any:
+        """The account for a leg to a configured phone: with credentials where it has some."""
+        kind = uri_transport(uri)
+        credentials = self._phone_credentials.get(uri)
+        if credentials is None:
+            return self.phone_accounts[kind]
+        return self.digest.account(self.settings.sip.phone, kind, credentials)
 
     async def _report_counters(self) -> None:
         """What the guard saw, a line a minute when there is news; numbers only."""
@@ -412,6 +437,7 @@ class Bridge:
         self.calls.clear()
         self.pbx_accounts.clear()
         self.phone_accounts.clear()
+        self.digest.clear()
         self.stack.stop()
 
 

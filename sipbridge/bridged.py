@@ -19,7 +19,7 @@ from callshield.messages import (
     Event,
     LegName,
 )
-from callshield.settings import Settings, uri_transport
+from callshield.settings import Settings
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
 from sipbridge.call_plan import CallPlan
@@ -71,6 +71,9 @@ class CallHost(Protocol):
     """pjsua2 accounts of the PBX side by transport: udp, tcp, and tls where it is configured."""
     phone_accounts: dict[str, Any]
     codes: Mapping[str, Action]
+
+    def phone_account(self, uri: str) -> Any:
+        """The pjsua2 account for a leg to a configured phone."""
 
     def emit(self, event: Event) -> None:
         """An event for the notifier."""
@@ -443,7 +446,7 @@ class Bridged:
     def _call_phone(self, offer: str) -> None:
         bridge = self._bridge
         agent = bridge.settings.agents[self.call.plan.agent_id]
-        account = bridge.phone_accounts[agent.transport]
+        account = bridge.phone_account(agent.uri)
         self.phone = Leg(account, self, LegName.AGENT, self.call_id)
         replaces = replaces_of(self.headers)
         extra: list[tuple[str, str]] = []
@@ -476,7 +479,7 @@ class Bridged:
             self.run(self.call.on_helper_gone())
             return
         self._held.pop(LegName.HELPER, None)
-        account = bridge.phone_accounts[uri_transport(uri)]
+        account = bridge.phone_account(uri)
         self.helper = Leg(account, self, LegName.HELPER, self.call_id)
         try:
             self._invite(self.helper, uri, offer)
