@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
-from callshield.settings_base import DigestSettings, Port, Section, address
+from callshield.settings_base import SECTION, DigestSettings, Port, address
 
 #: What a number may be made of once it is read from a request's URI.
 DIALLED = re.compile(r"[0-9*#+]{1,32}")
@@ -52,12 +52,14 @@ class TrunkSettings(DigestSettings):
         return f"sip:{user}@{host}:{self.port}{tail}"
 
 
-class OutboundSettings(Section):
+class OutboundSettings(BaseModel):
     """``[outbound]``: calls that agents begin (docs/sip.md).
 
     A call goes out only when its peer has ``outgoing = true``, the agent may call
     (``agents.ID.outgoing``) and the number matches ``patterns`` and not ``deny``.
     """
+
+    model_config = SECTION
 
     patterns: list[str] = []
     """Regular expressions for the whole number (signs ``0-9 * # +``, at most 32), such as

@@ -19,8 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from callshield.errors import ConfigurationError
 from callshield.outbound_settings import OutboundSettings, TrunkSettings
-from callshield.settings_base import DigestSettings, Port
-from callshield.settings_base import Section as _Section
+from callshield.settings_base import SECTION, DigestSettings, Port
 from callshield.settings_base import address as _address
 
 Language = Literal["ko", "en", "zh", "ja"]
@@ -62,6 +61,10 @@ def _network(value: str) -> str:
         return str(ipaddress.ip_network(value, strict=False))
     except ValueError:
         raise ValueError("an address or network like 192.0.2.10 or 192.0.2.0/24") from None
+
+
+class _Section(BaseModel):
+    model_config = SECTION
 
 
 class NodeSettings(_Section):

@@ -11,10 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class Section(BaseModel):
-    """One table: an unknown key is an error, and nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+#: Of every table: an unknown key is an error, and nothing changes after it was read.
+SECTION = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def address(value: str) -> str:
@@ -29,8 +27,10 @@ def address(value: str) -> str:
         raise ValueError("an IPv4 or IPv6 address") from None
 
 
-class DigestSettings(Section):
+class DigestSettings(BaseModel):
     """Who we are to a far end that challenges our requests (401, 407; RFC 3261 section 22)."""
+
+    model_config = SECTION
 
     username: str = Field("", pattern=r'^[^\s"\\<>]{0,128}$')
     """Our name where the far end asks for one (401, 407); empty: a challenge is a refusal."""

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import structlog
 
-from callshield.settings import PeerSettings, Settings, uri_transport
 from callshield.messages import Direction, LegName
+from callshield.settings import PeerSettings, Settings, uri_transport
 from sipbridge.call_plan import CallPlan
 from sipbridge.help_plan import help_plan
 from sipbridge.leg_policy import LegPolicy, caller_policy, phone_policy

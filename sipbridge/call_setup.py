@@ -19,8 +19,8 @@ from sipbridge.call_steps import AnswerIncoming, CallOut, Emit, StartTimer, Step
 from sipbridge.media_gate import MediaGate
 from sipbridge.offer_answer import (
     LegMedia,
-    offered_to_late_caller,
     offered_onward,
+    offered_to_late_caller,
     require_same_or_g711,
 )
 from sipbridge.sdp import USUAL_PTIME_MS, Negotiated, SessionDescription
@@ -211,7 +211,9 @@ class CallSetup:
             ToMedia(self.leg_update(self.plan.outgoing, sdp, negotiated, signalling_address)),
             *([self.flow()] if self._early else []),  # the early audio ends here
             AnswerIncoming(200, answer),
-            self.events.answered(self.answered_ts, user_agent=user_agent, codec=incoming.voice.name),
+            self.events.answered(
+                self.answered_ts, user_agent=user_agent, codec=incoming.voice.name
+            ),
         ]
 
     def on_incoming_answer(self, sdp: SessionDescription) -> None:

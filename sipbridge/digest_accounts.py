@@ -22,7 +22,8 @@ from typing import Any
 import pjsua2 as pj
 
 from callshield.errors import SetupError
-from callshield.settings import DigestSettings, Settings, SideSettings
+from callshield.settings import PhoneSettings, Settings, SideSettings
+from callshield.settings_base import DigestSettings
 
 #: PJSIP is built for 64 accounts; the transports take up to six.
 MAX_CREDENTIALS = 50
@@ -91,7 +92,8 @@ def phone_credentials(settings: Settings) -> dict[str, Credentials]:
         SetupError: a password is missing, or two tables disagree about one phone.
     """
     found: dict[str, Credentials] = {}
-    tables = [("agent", name, table) for name, table in settings.agents.items()]
+    tables: list[tuple[str, str, PhoneSettings]] = []
+    tables += [("agent", name, table) for name, table in settings.agents.items()]
     tables += [("supervisor", name, table) for name, table in settings.supervisors.items()]
     for kind, name, table in tables:
         credentials = read_credentials(table, kind, name)
@@ -103,6 +105,18 @@ def phone_credentials(settings: Settings) -> dict[str, Credentials]:
                 "password: give both the same"
             )
     return found
+
+
+def trunk_credentials(settings: Settings) -> dict[str, Credentials]:
+    """Credentials for the lines over which agents call, by the trunk's NAME.
+
+    Raises:
+        SetupError: a password is missing.
+    """
+    found = {
+        name: read_credentials(table, "trunk", name) for name, table in settings.trunks.items()
+    }
+    return {name: credentials for name, credentials in found.items() if credentials is not None}
 
 
 def _read_private(path: Path, key: str) -> str:

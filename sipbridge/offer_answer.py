@@ -202,7 +202,8 @@ def offered_onward(
         offered = "nothing" if incoming is None else incoming.offered()
         why = " (hearing protection)" if outgoing_policy.protected else ""
         raise OfferRefused(
-            "no_common_codec", f"offered {offered}; the other side takes {', '.join(outgoing_policy.codecs)}{why}"
+            "no_common_codec",
+            f"offered {offered}; the other side takes {', '.join(outgoing_policy.codecs)}{why}",
         )
     first_of: dict[str, Codec] = {}
     for codec in found:

@@ -40,5 +40,5 @@ def trunk_identity(
     shown = f"<{own_uri(side, trunk.caller_id)}>"
     if trunk.caller_id_in == "from":
         return shown, []
-    user = trunk.username or trunk.caller_id
-    return f"<{own_uri(side, user)}>", [("P-Asserted-Identity", shown)]
+    named = own_uri(side, trunk.username or trunk.caller_id)
+    return f"<{named}>" if SIP_URI.match(named) else shown, [("P-Asserted-Identity", shown)]

@@ -1,9 +1,9 @@
 """Whom an INVITE connects: in, out or between colleagues, and whether it may.
 
-Pure. Nothing that a request says widens what the configuration allows: an agent's call goes out only
-from a peer that may place such calls, to a number that a pattern names, over a line that the peer
-may use. The number is read from the request's URI as it stands, and what is not exactly a number is
-refused rather than understood.
+Pure. Nothing that a request says widens what the configuration allows: an agent's call goes out
+only from a peer that may place such calls, to a number that a pattern names, over a line that the
+peer may use. The number is read from the request's URI as it stands, and what is not exactly a
+number is refused rather than understood.
 """
 
 from __future__ import annotations
@@ -128,11 +128,6 @@ class Routing:
             self._colleagues.setdefault(match["user"], person.uri)
         for person_id, person in people:
             self._colleagues[person_id] = person.uri
-        names = settings.outbound
-        self.own_headers = {
-            name.lower() for name in (names.agent_header, names.trunk_header, names.internal_header)
-        }
-        """Names of headers that are said to us and go no further."""
 
     def route(self, headers: SipHeaders, peer: PeerSettings) -> Route | Refused:
         """Whom this INVITE connects, or why it may not."""

@@ -13,8 +13,8 @@ from sipbridge.offer_answer import (
     LegMedia,
     OfferRefused,
     choose_line,
-    offered_to_late_caller,
     offered_onward,
+    offered_to_late_caller,
     read_offer,
 )
 from sipbridge.opus_format import opus_parameters, written_opus_parameters
