@@ -515,6 +515,17 @@ class Bridged:
         own = self._bridge.own_headers
         return [header for header in self.headers.carried() if header[0].lower() not in own]
 
+    def carried_to_colleagues(self) -> list[tuple[str, str]]:
+        """The same for who joins later; an agent's own identity is not the customer's."""
+        return [] if self.call.plan.incoming is LegName.AGENT else self._carried()
+
+    def caller_is_peer(self) -> bool:
+        """The caller's leg is one with a PBX of ours, which may move it."""
+        plan = self.call.plan
+        if plan.incoming is LegName.CALLER:
+            return True
+        return self._bridge.is_peer(uri_host_port(plan.called_uri)[0])
+
     def _invite(
         self, leg: Leg, uri: str, offer: str, extra: Sequence[tuple[str, str]], local: str
     ) -> None:
@@ -535,8 +546,7 @@ class Bridged:
         account = bridge.phone_account(uri)
         self.helper = Leg(account, self, LegName.HELPER, self.call_id)
         try:
-            agents = self.call.plan.incoming is LegName.AGENT  # its identity is not the customer's
-            carried = [] if agents else self._carried()
+            carried = self.carried_to_colleagues()
             self._invite(self.helper, uri, offer, carried, self.customer_from())
         except BaseException:
             self.helper = None

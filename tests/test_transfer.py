@@ -149,8 +149,8 @@ def test_sipfrag_is_its_status_line() -> None:
 # --------------------------------------------------------------------------------- the state
 
 
-def transfer(*, by_pbx: bool = False) -> Transfer:
-    return Transfer(by_pbx, ring_timeout_s=60)
+def transfer(*, direct: bool = False) -> Transfer:
+    return Transfer(direct, ring_timeout_s=60)
 
 
 def kinds(steps: list[TransferStep]) -> list[type]:
@@ -196,7 +196,7 @@ def test_target_that_refuses_is_the_end_of_it() -> None:
 
 
 def test_pbx_has_nobody_to_pass_its_own_refer_to() -> None:
-    assert kinds(transfer(by_pbx=True).begin()) == [Notify, CallTarget]
+    assert kinds(transfer(direct=True).begin()) == [Notify, CallTarget]
 
 
 def test_bye_of_the_pbx_means_success_only_where_it_took_the_refer() -> None:
@@ -218,7 +218,7 @@ def test_silence_ends_a_transfer_as_a_failure() -> None:
     one.begin()
     one.on_pbx_answered(202)
     assert one.on_timeout() == [Notify(408, final=True), Over(succeeded=False)]
-    two = transfer(by_pbx=True)
+    two = transfer(direct=True)
     two.begin()
     assert kinds(two.on_timeout()) == [CancelTarget, Notify, Over]
 
@@ -254,9 +254,9 @@ def _open(flow: FlowUpdate) -> set[str]:
     st.lists(st.tuples(st.integers(0, 6), st.sampled_from([0, 100, 180, 200, 302, 486, 603]))),
 )
 def test_every_transfer_is_over_once_and_says_nothing_afterwards(
-    by_pbx: bool, happenings: list[tuple[int, int]]
+    direct: bool, happenings: list[tuple[int, int]]
 ) -> None:
-    one = transfer(by_pbx=by_pbx)
+    one = transfer(direct=direct)
     steps = list(one.begin())
     for kind, status in happenings:
         was_over = one.state is TransferState.OVER
