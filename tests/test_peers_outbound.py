@@ -29,7 +29,8 @@ pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 PBX_SIDE, PHONE_SIDE = "127.0.43.2", "127.0.43.3"
 PBX, LINE, PHONE, OTHER_PBX = "127.0.43.4", "127.0.43.5", "127.0.43.6", "127.0.43.7"
 NUMBER = "0212345678"
-#: One byte of A-law each: who speaks is seen in every packet. What the agent hears is next to silence: nothing of it is limited.
+#: One byte of A-law each: who speaks is seen in every packet. What the agent hears is next to
+#: silence: nothing of it is limited.
 CUSTOMER, AGENT, EARLY = 0xD4, 0x33, 0xD7
 
 
