@@ -1,4 +1,4 @@
-"""The same call machine, the other way round: an agent calls out, and colleagues among themselves."""
+"""The same call machine, the other way round: an agent calls out, colleagues call each other."""
 
 from __future__ import annotations
 

@@ -7,12 +7,15 @@ The agent's PBX, the carrier's line and a colleague's phone are exact SIP by han
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -46,10 +49,17 @@ class Scene:
     tap: TapCopy
 
     def dial(
-        self, *headers: str, to: str = NUMBER, agent: str = "1001", body: str | None = None
+        self,
+        *headers: str,
+        to: str = NUMBER,
+        agent: str = "1001",
+        caller: str = "",
+        body: str | None = None,
+        ua: Ua | None = None,
     ) -> tuple[Dialog, int]:
-        """An INVITE of the agent's PBX; the dialog and its CSeq."""
-        dialog = self.pbx.begin(self.node.uri(to), PBX_SIDE, self.node.pbx_port, user=agent)
+        """An INVITE of the agent's PBX, for an agent where none is named; dialog and CSeq."""
+        user = caller or agent
+        dialog = (ua or self.pbx).begin(self.node.uri(to), PBX_SIDE, self.node.pbx_port, user)
         named = (f"X-Callshield-Agent: {agent}",) if agent else ()
         body = self.pbx.sdp() if body is None else body
         return dialog, dialog.send("INVITE", body=body, headers=(*named, *headers))
@@ -377,3 +387,244 @@ async def test_on_hold_by_the_agents_pbx_nothing_is_tapped(scene: Scene) -> None
     assert (await call.agent.invite()).status == 200
     await call.talk(15)
     assert len(scene.tap.frames[bytes.fromhex(call.call_id)]) > before
+
+
+async def reach(scene: Scene, dialog: Dialog, cseq: int, phone: Ua) -> tuple[Dialog, Message]:
+    """A phone of ours takes a call; its dialog, and what the PBX got."""
+    invite = await phone.request("INVITE")
+    phones = phone.accept(invite)
+    await phone.request("ACK")
+    final = await dialog.response(cseq, "INVITE")
+    assert final.status == 200, final.text
+    dialog.learn(final)
+    dialog.send("ACK", cseq=cseq)
+    return phones, final
+
+
+@pytest.mark.parametrize(
+    ("to", "headers", "agent", "caller"),
+    [
+        ("1002", ("X-Callshield-Internal: yes",), "", "01012345678"),
+        ("1002", (), "", "1001"),  # a colleague's number
+        ("1002", (), "1001", ""),  # an agent dials a colleague
+        ("lead", (), "1001", ""),  # ... or a supervisor
+    ],
+)
+async def test_calls_between_colleagues_are_bridged_and_never_tapped(
+    scene: Scene, to: str, headers: tuple[str, ...], agent: str, caller: str
+) -> None:
+    whose = "1001" if to == "lead" else "1002"
+    async with scene.node.watch(whose) as console:
+        dialog, cseq = scene.dial(*headers, to=to, agent=agent, caller=caller)
+        phone, final = await reach(scene, dialog, cseq, scene.phone)
+        started = await console.wait("call.started")
+        assert (started["direction"], started["agent_id"]) == ("internal", whose)
+        finished = await console.wait("notice.finished")
+        assert (finished["source"], finished["tapped"]) == ("internal", False)
+        response = await phone.invite()
+        await asyncio.gather(
+            scene.pbx.audio.speak(CUSTOMER, (final.media_address, final.media_port)),
+            scene.phone.audio.speak(EARLY, (response.media_address, response.media_port)),
+        )
+        assert scene.phone.audio.heard.count(CUSTOMER) > 15
+        assert scene.pbx.audio.heard.count(EARLY) > 15
+        assert -1 not in scene.pbx.audio.heard  # no announcement, no tone
+        path = f"/calls/{started['call_id']}/actions"
+        answer = await scene.node.post(path, whose, {"action": "warn"})
+        assert answer.status_code == 409
+        assert "between colleagues" in answer.text
+        assert (await dialog.ask("BYE")).status == 200
+        scene.phone.reply(await scene.phone.request("BYE"), 200)
+        await console.wait("call.ended")
+    (closed,) = await scene.node.wait_for_log("media_closed")
+    assert (closed["tapped"], closed["tap_dropped"]) == (0, 0)
+    assert scene.tap.frames == {}
+
+
+async def test_nothing_is_dialled_that_may_not_be(scene: Scene) -> None:
+    """Toll fraud over the wire; every trick by itself is in test_routing.py."""
+    assert await scene.refused(to="0601234567") == 403  # denied
+    assert await scene.refused(to="00441234567890") == 403  # no pattern
+    assert await scene.refused(to="119") == 403
+    assert await scene.refused(to="0212345678;phone-context=evil") == 404
+    assert await scene.refused(to="%30212345678") == 404
+    assert await scene.refused(agent="9999") == 403
+    assert await scene.refused("X-Callshield-Trunk: third") == 403
+    assert await scene.refused("X-Callshield-Agent: 1002") == 400  # two agents
+    assert await scene.refused(agent="", caller="1001") == 404  # nobody named
+    reasons = [line["reason"] for line in scene.node.logs("invite_refused")]
+    assert reasons.count("number_not_allowed") == 3
+    assert NUMBER not in scene.node.log_path.read_text()  # no number in the log
+    assert not scene.console.seen("call.started")
+    call = await scene.answered()  # negative control: what is allowed goes out
+    assert (await call.wait("call.started"))["direction"] == "outbound"
+
+
+async def test_a_peer_without_the_right_calls_nobody(scene: Scene) -> None:
+    async with running_ua(OTHER_PBX, "other") as other:
+        assert await scene.refused(ua=other) == 403
+    (line,) = await scene.node.wait_for_log("invite_refused")
+    assert line["reason"] == "outgoing_not_allowed"
+
+
+async def test_loops_end_with_482_and_call_waiting_does_not(scene: Scene) -> None:
+    """The PBX rings its own extension for 1001, and sends what it gets back to us."""
+    first, cseq = scene.dial(to="1001", agent="", caller="01012345678")
+    invite = await scene.pbx.request("INVITE")
+    assert invite.all("Max-Forwards") == ["69"]
+    assert invite.start.startswith("INVITE sip:phone-1001@")
+    ours = invite["X-Callshield-Call-ID"]
+
+    async def status(*headers: str, caller: str) -> int:
+        dialog, cseq = scene.dial(*headers, to="1001", agent="", caller=caller)
+        response = await dialog.response(cseq, "INVITE")
+        dialog.send("ACK", cseq=cseq)
+        return response.status
+
+    # A B2BUA: a new dialog that shows nothing of ours but the caller and the agent.
+    assert await status(caller="01012345678") == 482
+    # Handed on by the dial plan.
+    assert await status(f"X-Callshield-Call-ID: {ours}", caller="01011111111") == 482
+    # A proxy: our Via stands below its own.
+    assert await status(f"Via: {invite['Via']}", caller="01022222222") == 482
+    # Somebody else calls the same agent: a second call.
+    second, second_cseq = scene.dial(to="1001", agent="", caller="01099999999")
+    waiting = await scene.pbx.request("INVITE")
+    for dialog, number, request in ((first, cseq, invite), (second, second_cseq, waiting)):
+        scene.pbx.reply(request, 486, tag=f"p{dialog.local_tag}")
+        assert (await dialog.response(number, "INVITE")).status == 486
+        dialog.send("ACK", cseq=number)
+    # When it no longer rings, the same caller may call again.
+    third, cseq = scene.dial(to="1001", agent="", caller="01012345678")
+    again = await scene.pbx.request("INVITE")
+    scene.pbx.reply(again, 486, tag="again")
+    assert (await third.response(cseq, "INVITE")).status == 486
+    details = [line["detail"] for line in scene.node.logs("invite_refused")]
+    assert details[:3] == ["same_call_rings", "call_id", "via"]
+
+
+async def test_two_calls_of_one_agent_are_two_calls(scene: Scene) -> None:
+    """A customer waits on hold while the agent calls another: codes and buttons find their call."""
+    attested = "X-Callshield-Notice: recording"
+    incoming, cseq = scene.dial(attested, to="1001", agent="", caller="01012345678")
+    phone, _ = await reach(scene, incoming, cseq, scene.pbx)
+    first = (await scene.console.wait("call.started"))["call_id"]
+    assert (await phone.invite(body=scene.pbx.sdp("sendonly"))).status == 200
+    second = await scene.answered(attested)
+    await second.wait("notice.finished")
+    calls = {call["call_id"]: call for call in await live_calls(scene)}
+    assert set(calls) == {first, second.call_id}
+    assert {c: calls[c]["direction"] for c in calls} == {
+        first: "inbound",
+        second.call_id: "outbound",
+    }
+    await second.talk(20)
+    assert tapped(scene, second.call_id) == {CUSTOMER}
+    assert tapped(scene, first) == set()  # on hold
+    relay = "application/dtmf-relay"
+    for digit in "*9#":  # keyed in the second call: ends that one
+        assert (
+            await second.agent.ask("INFO", body=f"Signal={digit}\r\n", content_type=relay)
+        ).status == 200
+    assert (await second.wait("call.ending"))["by"] == "agent:dtmf"
+    scene.pbx.reply(await scene.pbx.request("BYE"), 200)
+    scene.line.reply(await scene.line.request("BYE"), 200)
+    await second.wait("call.ended")
+    assert [call["call_id"] for call in await live_calls(scene)] == [first]
+    assert (await phone.invite()).status == 200  # the first one goes on
+    assert (await incoming.ask("BYE")).status == 200
+    scene.pbx.reply(await scene.pbx.request("BYE"), 200)
+    await scene.console.wait("call.ended", lambda e: e["call_id"] == first)
+
+
+async def live_calls(scene: Scene) -> list[dict[str, Any]]:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(
+            f"{scene.node.base}/api/v1/calls",
+            headers={"Authorization": f"Bearer {scene.node.tokens['1001']}"},
+        )
+    calls: list[dict[str, Any]] = answer.json()["calls"]
+    return calls
+
+
+async def test_agents_pbx_refers_the_customer_to_a_colleague(scene: Scene) -> None:
+    """REFER on the agent's leg: we call the target at that PBX; the line hears of nothing."""
+    call = await scene.answered("X-Callshield-Notice: recording")
+    await call.wait("notice.finished")
+    await call.talk(10)
+    accepted = await call.agent.ask(
+        "REFER", headers=(f"Refer-To: <sip:1002@{PBX}:{scene.pbx.port}>",)
+    )
+    assert accepted.status == 202
+    scene.pbx.reply(await scene.pbx.request("NOTIFY"), 200)
+    invite = await scene.pbx.request("INVITE")
+    assert invite.start.startswith("INVITE sip:1002@")
+    assert f"<sip:{NUMBER}@{PBX_SIDE}" in invite["From"]  # the colleague sees the customer
+    target = scene.pbx.accept(invite, tag="target")
+    await scene.pbx.request("ACK")
+    notify = await scene.pbx.request("NOTIFY")
+    scene.pbx.reply(notify, 200)
+    while "200" not in notify.body:
+        notify = await scene.pbx.request("NOTIFY")
+        scene.pbx.reply(notify, 200)
+    assert (await call.agent.ask("BYE")).status == 200
+    assert (await call.wait("call.ended"))["reason"] == "transferred"
+    assert scene.line.waiting("REFER") == scene.line.waiting("BYE") == []
+    await asyncio.sleep(0.2)  # what was on its way to the detector has arrived
+    before = len(scene.tap.frames[bytes.fromhex(call.call_id)])
+    theirs = (invite.media_address, invite.media_port)
+    heard = scene.line.audio.heard.count(EARLY)
+    await asyncio.gather(
+        scene.line.audio.speak(CUSTOMER, call.to_customer_leg),
+        scene.pbx.audio.speak(EARLY, theirs),
+    )
+    assert scene.line.audio.heard.count(EARLY) > heard + 15
+    assert len(scene.tap.frames[bytes.fromhex(call.call_id)]) == before
+    assert (await target.ask("BYE")).status == 200
+    scene.line.reply(await scene.line.request("BYE"), 200)
+
+
+async def test_whom_an_agent_called_over_a_line_sends_us_nowhere(scene: Scene) -> None:
+    call = await scene.answered("X-Callshield-Notice: recording")
+    await call.wait("notice.finished")
+    answer = await call.customer.ask("REFER", headers=(f"Refer-To: <sip:0900@{PBX}>",))
+    assert answer.status == 603
+    assert scene.pbx.waiting("INVITE") == []
+    await call.talk(10)
+    assert tapped(scene, call.call_id) == {CUSTOMER}
+
+
+async def test_a_line_that_asks_for_a_password_gets_it_and_the_pbx_never_sees_the_question(
+    tmp_path: Path,
+) -> None:
+    password = tmp_path / "line.password"
+    password.write_text("pass word\n")
+    password.chmod(0o600)
+    async with running_ua(LINE, "carrier") as carrier:
+        trunk = (
+            f'[trunks.carrier]\nhost = "{LINE}"\nport = {carrier.port}\nusername = "desk"\n'
+            f'password_file = "{password}"\ncaller_id = "0215550100"\n'
+            'caller_id_in = "p_asserted_identity"\n'
+        )
+        options = 'outgoing = true\ntrunk = "carrier"\n'
+        async with running(tmp_path, peer_options=options, extra=trunk) as scene:
+            dialog, cseq = scene.dial()
+            asked = await carrier.request("INVITE")
+            assert f"sip:desk@{PBX_SIDE}" in asked["From"]
+            assert f"sip:0215550100@{PBX_SIDE}" in asked["P-Asserted-Identity"]
+            assert asked["Authorization"] == ""
+            challenge = 'WWW-Authenticate: Digest realm="carrier", nonce="abc", algorithm=MD5'
+            carrier.reply(asked, 401, tag="a", headers=(challenge,))
+            await carrier.request("ACK")
+            again = await carrier.request("INVITE")
+            given = dict(re.findall(r'(\w+)="([^"]*)"', again["Authorization"]))
+            assert given["response"] == digest(
+                digest("desk:carrier:pass word"), "abc", digest(f"INVITE:{given['uri']}")
+            )
+            carrier.accept(again, tag="b")
+            assert (await dialog.response(cseq, "INVITE")).status == 200
+
+
+def digest(*parts: str) -> str:
+    """RFC 2617 section 3.2.2, without qop."""
+    return hashlib.md5(":".join(parts).encode()).hexdigest()
