@@ -167,8 +167,7 @@ class Admission:
         )
         offer = read_offer(message, incoming)
         offered_onward(offer, outgoing, incoming)  # refused now rather than with open ports
-        attested = self._attested(headers, peer)
-        internal = route.direction is Direction.INTERNAL
+        attested = self._attested(headers, peer, route)
         plan = CallPlan(
             call_id=call_id,
             agent_id=route.agent_id,
@@ -195,7 +194,7 @@ class Admission:
             dialled=route.dialled,
             pbx_channel=channel_name(headers.first(sip.pbx_channel_header)),
         )
-        if internal:
+        if route.direction is Direction.INTERNAL:
             return plan
         return replace(
             plan,
@@ -218,12 +217,15 @@ class Admission:
             phone_policy(settings, agent, over_tls=tls),
         )
 
-    def _attested(self, headers: SipHeaders, peer: PeerSettings) -> tuple[str, ...]:
-        """Configured prompts that a trusted PBX says it played; a stranger's word is ignored."""
+    def _attested(self, headers: SipHeaders, peer: PeerSettings, route: Route) -> tuple[str, ...]:
+        """Configured prompts that a trusted PBX says it played; a stranger's word is ignored.
+
+        So is anybody's about a call that goes out: nobody has answered who could have heard them.
+        """
         value = headers.first(self._settings.notice.upstream_header)
         if not value:
             return ()
-        if not peer.attests_notice:
+        if not peer.attests_notice or route.incoming is LegName.AGENT:
             log.warning("notice_attestation_ignored", peer=peer.name)
             return ()
         named = {part.split(";", 1)[0].strip() for part in value.split(",")}

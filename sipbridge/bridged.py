@@ -491,9 +491,9 @@ class Bridged:
             # What our PBX says to us is not a carrier's to know; our PBX may need it again.
             trunk_is_ours = bridge.is_peer(uri_host_port(plan.called_uri)[0])
             carried = self._carried() if trunk_is_ours else []
-            local, extra = bridge.trunk_identity(plan.trunk, self.headers)
-            if extra:
+            if bridge.settings.trunks[plan.trunk].caller_id:  # the only one that is shown
                 carried = [h for h in carried if h[0].lower() != "p-asserted-identity"]
+            local, extra = bridge.trunk_identity(plan.trunk, self.headers)
         else:
             account = bridge.phone_account(plan.called_uri)
             carried = self._carried()

@@ -229,13 +229,44 @@ def tapped(scene: Scene, call_id: str) -> set[int]:
 
 async def test_judge_sees_swapped_legs(scene: Scene) -> None:
     """Negative control: with customer and agent the other way round the same judge objects."""
-    call = await scene.answered("X-Callshield-Notice: recording")
+    call = await scene.answered()
     await call.wait("notice.finished")
     await asyncio.gather(
         scene.line.audio.speak(AGENT, call.to_customer_leg),
         scene.pbx.audio.speak(CUSTOMER, call.to_agent_leg),
     )
     assert tapped(scene, call.call_id) == {AGENT}
+
+
+async def test_nobody_can_have_played_the_notice_to_whom_an_agent_is_yet_to_call(
+    scene: Scene,
+) -> None:
+    """The peer's word is believed of a call that comes in, and not of one that goes out."""
+    call = await scene.answered("X-Callshield-Notice: recording")
+    assert (await call.wait("notice.finished"))["source"] == "played"
+    (ignored,) = scene.node.logs("notice_attestation_ignored")
+    assert ignored["peer"] == "pbx"
+
+
+async def test_supervisor_joins_an_outgoing_call_and_sees_the_customers_number(
+    scene: Scene,
+) -> None:
+    call = await scene.answered()
+    await call.wait("notice.finished")
+    assert (await call.act("help"))["http"] == 200
+    path = f"/calls/{call.call_id}/actions"
+    joined = await scene.node.post(path, "supervisor", {"action": "join", "target": "lead"})
+    assert joined.status_code == 200, joined.text
+    invite = await scene.phone.request("INVITE")
+    assert f"<sip:{NUMBER}@{PHONE_SIDE}" in invite["From"]
+    scene.phone.accept(invite, tag="lead")
+    await scene.phone.request("ACK")
+    changed = await scene.console.wait("helper.changed", lambda e: e["state"] == "joined")
+    assert changed["call_id"] == call.call_id
+    theirs = (invite.media_address, invite.media_port)
+    await asyncio.gather(scene.phone.audio.speak(EARLY, theirs), call.talk(25))
+    assert len(scene.phone.audio.heard) > 15  # the sum of both
+    assert tapped(scene, call.call_id) == {CUSTOMER}
 
 
 async def test_what_the_line_gets_is_ours_and_says_nothing_of_the_pbx(scene: Scene) -> None:
@@ -339,7 +370,7 @@ async def test_agents_pbx_that_makes_no_offer_gets_one_when_the_customer_answere
 async def test_end_button_frees_the_agent_and_the_customer_hears_the_closing(
     scene: Scene, tmp_path: Path
 ) -> None:
-    call = await scene.answered("X-Callshield-Notice: recording")
+    call = await scene.answered()
     await call.wait("notice.finished")
     await call.talk(5)
     assert (await call.act("warn"))["status"] == "done"
@@ -358,7 +389,7 @@ async def test_end_button_frees_the_agent_and_the_customer_hears_the_closing(
 async def test_codes_keyed_on_the_agents_leg_work_and_on_the_customers_do_not(
     scene: Scene,
 ) -> None:
-    call = await scene.answered("X-Callshield-Notice: recording")
+    call = await scene.answered()
     await call.wait("notice.finished")
     relay = "application/dtmf-relay"
     for digit in "*9#":
@@ -376,7 +407,7 @@ async def test_codes_keyed_on_the_agents_leg_work_and_on_the_customers_do_not(
 
 
 async def test_on_hold_by_the_agents_pbx_nothing_is_tapped(scene: Scene) -> None:
-    call = await scene.answered("X-Callshield-Notice: recording")
+    call = await scene.answered()
     await call.wait("notice.finished")
     await call.talk(10)
     assert (await call.agent.invite(body=scene.pbx.sdp("sendonly"))).status == 200
@@ -510,7 +541,7 @@ async def test_two_calls_of_one_agent_are_two_calls(scene: Scene) -> None:
     phone, _ = await reach(scene, incoming, cseq, scene.pbx)
     first = (await scene.console.wait("call.started"))["call_id"]
     assert (await phone.invite(body=scene.pbx.sdp("sendonly"))).status == 200
-    second = await scene.answered(attested)
+    second = await scene.answered()
     await second.wait("notice.finished")
     calls = {call["call_id"]: call for call in await live_calls(scene)}
     assert set(calls) == {first, second.call_id}
@@ -549,7 +580,7 @@ async def live_calls(scene: Scene) -> list[dict[str, Any]]:
 
 async def test_agents_pbx_refers_the_customer_to_a_colleague(scene: Scene) -> None:
     """REFER on the agent's leg: we call the target at that PBX; the line hears of nothing."""
-    call = await scene.answered("X-Callshield-Notice: recording")
+    call = await scene.answered()
     await call.wait("notice.finished")
     await call.talk(10)
     accepted = await call.agent.ask(
@@ -585,7 +616,7 @@ async def test_agents_pbx_refers_the_customer_to_a_colleague(scene: Scene) -> No
 
 
 async def test_whom_an_agent_called_over_a_line_sends_us_nowhere(scene: Scene) -> None:
-    call = await scene.answered("X-Callshield-Notice: recording")
+    call = await scene.answered()
     await call.wait("notice.finished")
     answer = await call.customer.ask("REFER", headers=(f"Refer-To: <sip:0900@{PBX}>",))
     assert answer.status == 603
