@@ -20,6 +20,7 @@ from sipbridge.sip_message import (
     request_uri_user,
     source_host,
     uri_host_port,
+    via_hosts,
 )
 
 log = structlog.get_logger()
@@ -40,6 +41,12 @@ class Admission:
         self._settings = settings
         self._prompts = prompts
         self._help_plan = help_plan(settings, prompts.help)
+        #: What our own requests say in their Via: one that comes back with it has gone in a circle.
+        self._own_vias = {
+            (side.signalling_advertised, port)
+            for side in (settings.sip.pbx, settings.sip.phone)
+            for port in (side.port, side.tls.port if side.tls.enabled else side.port)
+        }
         self._peers = [
             (ipaddress.ip_network(network), peer)
             for peer in settings.peers
@@ -113,7 +120,7 @@ class Admission:
             return 503, "admission_limit", str(self._settings.sip.admission_limit)
         if max_forwards(headers) <= 0:
             return 483, "too_many_hops", ""
-        if headers.first(CALL_ID_HEADER) in calls:
+        if headers.first(CALL_ID_HEADER) in calls or via_hosts(headers) & self._own_vias:
             return 482, "loop", ""
         agent_id = request_uri_user(headers.start_line)
         if agent_id not in self._settings.agents:
