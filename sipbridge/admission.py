@@ -22,7 +22,6 @@ from sipbridge.routing import (
     Route,
     Routing,
     calling_numbers,
-    passed_us_before,
 )
 from sipbridge.sip_message import (
     SipHeaders,
@@ -30,6 +29,7 @@ from sipbridge.sip_message import (
     over_tls,
     source_host,
     uri_host_port,
+    via_hosts,
 )
 
 log = structlog.get_logger()
@@ -59,12 +59,12 @@ class Admission:
         self._prompts = prompts
         self._help_plan = help_plan(settings, prompts.help)
         self._routing = Routing(settings)
-        self._own = [
-            (host, port)
+        #: What our own requests say in their Via: one that comes back with it has gone in a circle.
+        self._own_vias = {
+            (side.signalling_advertised, port)
             for side in (settings.sip.pbx, settings.sip.phone)
-            for host in {side.bind, side.signalling_advertised}
-            for port in (side.port, side.tls.port)
-        ]
+            for port in (side.port, side.tls.port if side.tls.enabled else side.port)
+        }
         self._peers = [
             (ipaddress.ip_network(network), peer)
             for peer in settings.peers
@@ -140,7 +140,7 @@ class Admission:
             return Refused(483, "too_many_hops")
         if headers.first(CALL_ID_HEADER) in calls:
             return Refused(482, "loop", "call_id")
-        if passed_us_before(headers, self._own):
+        if via_hosts(headers) & self._own_vias:
             return Refused(482, "loop", "via")
         route = self._routing.route(headers, peer)
         if isinstance(route, Refused):

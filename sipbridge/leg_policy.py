@@ -21,6 +21,8 @@ class LegPolicy:
     """The leg's signalling is TLS, or the configuration lets keys go in the clear."""
     suites: tuple[str, ...] = tuple(SUITES)
     """SRTP suites, in the order of our offers."""
+    six: bool = False
+    """Our media address on this leg is an IPv6 one; the far end's must be of the same family."""
     protected: bool = False
     """Hearing protection is why the codecs are what they are; for the reason's sentence."""
 
@@ -36,6 +38,7 @@ def caller_policy(settings: Settings, *, over_tls: bool) -> LegPolicy:
         codecs=tuple(side.codecs),
         srtp=side.srtp,
         keys_may_travel=over_tls or side.srtp_over_plain,
+        six=":" in side.media_advertised,
         suites=tuple(side.srtp_suites),
     )
 
@@ -57,6 +60,7 @@ def phone_policy(
         codecs=tuple(codecs),
         srtp=agent.srtp or side.srtp,
         keys_may_travel=encrypted or side.srtp_over_plain,
+        six=":" in side.media_advertised,
         suites=tuple(side.srtp_suites),
         protected=agent.hearing_protection,
     )

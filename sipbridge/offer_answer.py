@@ -42,7 +42,8 @@ from sipbridge.srtp_keys import (
 #: Payload types of our own offers where the far end has not fixed them.
 _OWN_PAYLOAD_TYPES = {"PCMU": 0, "PCMA": 8, "G722": 9, "OPUS": 111}
 #: Warn codes of 488 (RFC 3261 section 20.43).
-WARN_TRANSPORT, WARN_MEDIA, WARN_FORMAT, WARN_MISCELLANEOUS = 302, 304, 305, 399
+WARN_ADDRESS, WARN_TRANSPORT, WARN_MEDIA, WARN_FORMAT = 301, 302, 304, 305
+WARN_MISCELLANEOUS = 399
 
 
 class OfferRefused(SdpError):
@@ -129,7 +130,25 @@ def choose_line(offer: SessionDescription, policy: LegPolicy) -> SessionDescript
     return replace(offer, audio=fitting[0])
 
 
+def _check_address(audio: AudioMedia, policy: LegPolicy) -> None:
+    """A host name would be looked up while every other call of the node waits."""
+    if audio.unspecified_address:
+        return  # the old way to hold
+    family = "IPv6" if policy.six else "IPv4"
+    if not audio.address:
+        raise OfferRefused(
+            "media_address",
+            f"the c= line names no {family} address of one receiver",
+            WARN_ADDRESS,
+        )
+    if (":" in audio.address) != policy.six:
+        raise OfferRefused(
+            "media_family", f"the c= line is of another family than our {family}", WARN_ADDRESS
+        )
+
+
 def _check_line(audio: AudioMedia, policy: LegPolicy) -> None:
+    _check_address(audio, policy)
     if audio.secure:
         if policy.srtp == "off":
             raise OfferRefused(
@@ -321,6 +340,7 @@ class LegMedia:
         audio = answer.audio
         if audio is None:
             raise OfferRefused("no_audio", "the answer refuses the audio line", WARN_MEDIA)
+        _check_address(audio, self.policy)
         names = {codec.name for codec in self._offered_voices}
         voice = next((codec for codec in audio.voice if codec.name in names), None)
         if voice is None:

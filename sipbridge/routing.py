@@ -9,7 +9,6 @@ number is refused rather than understood.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,9 +21,6 @@ _NUMBER_URI = re.compile(
     r"sips?:(?P<number>(?:[0-9*+]|%23){1,32})@(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::[0-9]{1,5})?"
     r"(?:;[^\s?<>\"]*)?",
     re.IGNORECASE,
-)
-_VIA = re.compile(
-    r"SIP\s*/\s*2\.0\s*/\s*[A-Za-z]+\s+(\[[^\]]+\]|[^\s;,:]+)(?::(\d+))?", re.IGNORECASE
 )
 
 
@@ -93,21 +89,6 @@ def calling_numbers(headers: SipHeaders) -> frozenset[str]:
     """Every number by which the caller is named."""
     values = [headers.first("From"), *headers.all("P-Asserted-Identity")]
     return frozenset(uri_user(address_uri(value)).split(":", 1)[0] for value in values)
-
-
-def passed_us_before(headers: SipHeaders, own: Iterable[tuple[str, int]]) -> bool:
-    """Whether a Via of the request is ours: it went out from here and has come back.
-
-    Args:
-        headers: of the INVITE.
-        own: our addresses and ports.
-    """
-    ours = {(host.strip("[]").lower(), port) for host, port in own}
-    for value in headers.all("Via"):
-        for host, port in _VIA.findall(value):
-            if (host.strip("[]").lower(), int(port or 5060)) in ours:
-                return True
-    return False
 
 
 class Routing:

@@ -20,7 +20,6 @@ from sipbridge.routing import (
     Routing,
     calling_number,
     dialled_number,
-    passed_us_before,
 )
 from sipbridge.sip_message import SipHeaders
 
@@ -234,17 +233,6 @@ def test_asserted_identity_goes_before_a_from_that_anybody_can_write() -> None:
 
 
 # --------------------------------------------------------------------------------- loops
-
-
-def test_our_own_via_is_seen_among_others() -> None:
-    own = [("192.0.2.2", 5060), ("192.0.2.2", 5062)]
-    other = "Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1"
-    assert not passed_us_before(invite("sip:1@x", other, "Via: SIP/2.0/UDP 192.0.2.2:5070"), own)
-    assert passed_us_before(invite("sip:1@x", other, "v: SIP / 2.0 / TCP 192.0.2.2;branch=2"), own)
-    folded = "Via: SIP/2.0/UDP 192.0.2.7;rport, SIP/2.0/TLS 192.0.2.2:5062;branch=z9hG4bK3"
-    assert passed_us_before(invite("sip:1@x", folded), own)
-    six = [("2001:db8::2", 5060)]
-    assert passed_us_before(invite("sip:1@x", "Via: SIP/2.0/UDP [2001:DB8::2];branch=z"), six)
 
 
 def test_the_same_call_back_is_a_loop_and_a_second_call_is_not() -> None:
