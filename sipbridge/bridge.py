@@ -11,7 +11,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pjsip_guard
@@ -52,6 +52,7 @@ from sipbridge.media_news import note, tell_call
 from sipbridge.notifier_link import NotifierLink
 from sipbridge.offer_answer import OfferRefused
 from sipbridge.own_uris import own_from, own_uri
+from sipbridge.phone_news import PhoneNews
 from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.prompt_catalogue import Prompts
 from sipbridge.refer import DialogRequest, replaces_of
@@ -59,6 +60,7 @@ from sipbridge.sip_message import (
     SipHeaders,
     body_of,
     request_uri_user,
+    uri_host_port,
 )
 from sipbridge.transfer import Replaces
 
@@ -105,6 +107,7 @@ class Bridge:
         self._notifier = NotifierLink(settings.bus_path, settings.node.name, self.calls)
         self.pbx_accounts: dict[str, Any] = {}
         self.phone_accounts: dict[str, Any] = {}
+        self.phones = PhoneNews(self.emit)
         self.digest = DigestAccounts(self._account)
         self._phone_credentials: dict[str, Credentials] = {}
         """By the URI of the phone that they are for."""
@@ -185,6 +188,10 @@ class Bridge:
         refusal = self._admission.refusal(
             headers, peer, unavailable=self._unavailable(), calls=self.calls
         )
+        if refusal is None and (rest_s := self._phone_rests(headers)):
+            log.info("invite_refused", reason="phone_rests", status=480, detail="")
+            self._refuse(account, pjsua_id, call_id, 480, [("Retry-After", str(rest_s))])
+            return
         if refusal is None and peer is not None:
             try:
                 plan = self._admission.plan(call_id, headers, message, peer)
@@ -207,6 +214,18 @@ class Bridge:
         request_id = self.media.next_request_id()
         self._spawn(self._open_media(bridged, request_id))
         bridged.run(bridged.call.begin(request_id))
+
+    def _phone_rests(self, headers: SipHeaders) -> int:
+        """Seconds for which the agent's phone asked not to be called."""
+        agent = self.settings.agents[request_uri_user(headers.start_line)]
+        return self.phones.rest_s(agent.uri)
+
+    def may_be_called_instead(self, uri: str) -> Callable[[str], bool]:
+        """Hosts that may be called in the place of this phone; with its password, only its own."""
+        host = uri_host_port(uri)[0]
+        if uri in self._phone_credentials:
+            return lambda other: other == host
+        return self.may_be_referred_to
 
     def _unavailable(self) -> str:
         if self.draining:

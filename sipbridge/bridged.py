@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pjsua2 as pj
@@ -40,7 +40,9 @@ from sipbridge.call_steps import (
 from sipbridge.legs import Leg
 from sipbridge.media_link import MediaLink
 from sipbridge.offer_answer import LegMedia, OfferRefused
+from sipbridge.phone_news import PhoneNews
 from sipbridge.pjsip_stack import PjsipStack
+from sipbridge.redirect import Redirections
 from sipbridge.refer import Transfers, replaces_of
 from sipbridge.sip_message import (
     SipHeaders,
@@ -72,8 +74,14 @@ class CallHost(Protocol):
     phone_accounts: dict[str, Any]
     codes: Mapping[str, Action]
 
+    phones: PhoneNews
+    """What phones said of themselves by refusing."""
+
     def phone_account(self, uri: str) -> Any:
         """The pjsua2 account for a leg to a configured phone."""
+
+    def may_be_called_instead(self, uri: str) -> Callable[[str], bool]:
+        """Whether a host may be called that a phone redirects us to."""
 
     def emit(self, event: Event) -> None:
         """An event for the notifier."""
@@ -129,13 +137,17 @@ class Bridged:
         self.transfers = Transfers(bridge, self)
         self.called_host = uri_host_port(headers.start_line.split(" ")[1])[0].lower()
         """The host of the request's URI: our own domain, as the PBX and the phones know it."""
-        contact = address_uri(headers.first("Contact"))
-        self.pbx_host_port = uri_host_port(contact)[1] or source
-        """Where the PBX takes calls from us: its Contact in this dialog."""
+        host, host_port = uri_host_port(address_uri(headers.first("Contact")))
+        self.pbx_host_port = host_port if bridge.may_be_referred_to(host) else source
+        """Where the PBX takes calls from us: its Contact in this dialog, inside the networks."""
 
     @property
     def call_id(self) -> str:
         return self.call.plan.call_id
+
+    @property
+    def _agent_uri(self) -> str:
+        return self._bridge.settings.agents[self.call.plan.agent_id].uri
 
     # --------------------------------------------------------------------- LegOwner (callbacks)
 
@@ -197,6 +209,7 @@ class Bridged:
             return
         if self.phone is not None:
             self.phone.signalling_address = source_host(source)
+        self._bridge.phones.believed(self._agent_uri)
         self.run(steps)
 
     def _helper_answered(self, body: str, source: str) -> None:
@@ -220,7 +233,12 @@ class Bridged:
         elif leg is LegName.HELPER:
             self.run(self.call.on_helper_gone())
         else:
-            self.run(self.call.on_phone_gone(status, contact))
+            rest_s = 0
+            if self.phone is not None and not self.phone.answered:
+                rest_s = self.phone.rest_s if status == 503 else 0
+                uri, agent_id = self._agent_uri, self.call.plan.agent_id
+                self._bridge.phones.refused(uri, agent_id, status, rest_s)
+            self.run(self.call.on_phone_gone(status, contact, rest_s))
 
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
         """Answer a re-INVITE ourselves: new address, hold or resume; the other leg is not told."""
@@ -470,6 +488,7 @@ class Bridged:
             *bridge.headers_for(self, ()),
             *extra,
         ]
+        leg.redirections = Redirections(uri, bridge.may_be_called_instead(uri))
         leg.invite(uri, offer, headers, bridge.from_header(self.headers))
 
     def _call_helper(self, uri: str, offer: str) -> None:

@@ -425,7 +425,7 @@ class Call(CallSetup):
             reason = "caller_hangup" if self.answered_ts else "cancelled"
         return self._finish(reason, sip_status=status)
 
-    def on_phone_gone(self, status: int, contact: str = "") -> list[Step]:
+    def on_phone_gone(self, status: int, contact: str = "", rest_s: int = 0) -> list[Step]:
         """BYE from the agent's phone, or its final refusal with ``status``."""
         self._phone_gone = True
         if self.state in (CallState.ENDING, CallState.ENDED):
@@ -438,7 +438,7 @@ class Call(CallSetup):
         if self.state is not CallState.RINGING:
             reason = "transferred" if self._transferred else "agent_hangup"
             return self._finish(reason, sip_status=status)
-        answer, reason = refusal_for_pbx(status, contact)
+        answer, reason = refusal_for_pbx(status, contact, rest_s)
         self._caller_gone = True
         return [answer, *self._finish(reason, sip_status=status)]
 
