@@ -11,7 +11,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pjsip_guard
@@ -58,6 +58,7 @@ from sipbridge.media_news import note, tell_call
 from sipbridge.notifier_link import NotifierLink
 from sipbridge.offer_answer import OfferRefused
 from sipbridge.own_uris import own_from, own_uri, trunk_identity
+from sipbridge.phone_news import PhoneNews
 from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.prompt_catalogue import Prompts
 from sipbridge.refer import DialogRequest, replaces_of
@@ -66,6 +67,7 @@ from sipbridge.sip_message import (
     SipHeaders,
     body_of,
     request_uri_user,
+    uri_host_port,
 )
 from sipbridge.transfer import Replaces
 
@@ -120,6 +122,7 @@ class Bridge:
         self._notifier = NotifierLink(settings.bus_path, settings.node.name, self.calls)
         self.pbx_accounts: dict[str, Any] = {}
         self.phone_accounts: dict[str, Any] = {}
+        self.phones = PhoneNews(self.emit)
         self.digest = DigestAccounts(self._account)
         self._phone_credentials: dict[str, Credentials] = {}
         """By the URI of the phone that they are for."""
@@ -223,6 +226,10 @@ class Bridge:
             )
             self._refuse(account, pjsua_id, call_id, route.status)
             return
+        if not route.trunk and (rest_s := self.phones.rest_s(route.called_uri)):
+            log.info("invite_refused", reason="phone_rests", status=480, detail="")
+            self._refuse(account, pjsua_id, call_id, 480, [("Retry-After", str(rest_s))])
+            return
         assert peer is not None  # without one nothing is routed
         try:
             plan = self._admission.plan(call_id, headers, message, peer, route)
@@ -246,6 +253,14 @@ class Bridge:
             plan = bridged.call.plan
             if bridged.call.state in (CallState.OPENING, CallState.RINGING):
                 yield Ringing(plan.agent_id, bridged.numbers, plan.dialled, plan.called_uri)
+
+    def may_be_called_instead(self, uri: str) -> Callable[[str], bool]:
+        """Hosts that may be called in the place of this phone; with its password, only its own,
+        and of a line never another: whom it redirects an agent's call to would be anybody."""
+        host = uri_host_port(uri)[0]
+        if uri in self._phone_credentials or uri not in self.settings.phone_uris:
+            return lambda other: other == host
+        return self.may_be_referred_to
 
     def _unavailable(self) -> str:
         if self.draining:

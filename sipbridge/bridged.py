@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import pjsua2 as pj
@@ -40,7 +40,9 @@ from sipbridge.call_steps import (
 from sipbridge.legs import Leg
 from sipbridge.media_link import MediaLink
 from sipbridge.offer_answer import LegMedia, OfferRefused
+from sipbridge.phone_news import PhoneNews
 from sipbridge.pjsip_stack import PjsipStack
+from sipbridge.redirect import Redirections
 from sipbridge.refer import Transfers, replaces_of
 from sipbridge.routing import calling_numbers
 from sipbridge.sip_message import (
@@ -75,6 +77,8 @@ class CallHost(Protocol):
 
     own_headers: Collection[str]
     """Names (small letters) of headers that are said to us alone."""
+    phones: PhoneNews
+    """What phones said of themselves by refusing."""
 
     def phone_account(self, uri: str) -> Any:
         """The pjsua2 account for a leg to a configured phone."""
@@ -84,6 +88,9 @@ class CallHost(Protocol):
 
     def trunk_identity(self, name: str, headers: SipHeaders) -> tuple[str, list[tuple[str, str]]]:
         """From, and other headers that say who calls over a line."""
+
+    def may_be_called_instead(self, uri: str) -> Callable[[str], bool]:
+        """Whether a host may be called that a phone redirects us to."""
 
     def emit(self, event: Event) -> None:
         """An event for the notifier."""
@@ -144,13 +151,19 @@ class Bridged:
         self.transfers = Transfers(bridge, self)
         self.called_host = uri_host_port(headers.start_line.split(" ")[1])[0].lower()
         """The host of the request's URI: our own domain, as the PBX and the phones know it."""
-        contact = address_uri(headers.first("Contact"))
-        self.pbx_host_port = uri_host_port(contact)[1] or source
-        """Where the PBX takes calls from us: its Contact in this dialog."""
+        host, host_port = uri_host_port(address_uri(headers.first("Contact")))
+        self.pbx_host_port = host_port if bridge.may_be_referred_to(host) else source
+        """Where the PBX takes calls from us: its Contact in this dialog, inside the networks."""
 
     @property
     def call_id(self) -> str:
         return self.call.plan.call_id
+
+    @property
+    def _called(self) -> str:
+        """Whom we call: the phone's URI, or the line's name."""
+        plan = self.call.plan
+        return f"trunk {plan.trunk}" if plan.trunk else plan.called_uri
 
     # --------------------------------------------------------------------- LegOwner (callbacks)
 
@@ -214,6 +227,7 @@ class Bridged:
             return
         if (called := self._leg(leg)) is not None:
             called.signalling_address = source_host(source)
+        self._bridge.phones.believed(self._called)
         self.run(steps)
 
     def _helper_answered(self, body: str, source: str) -> None:
@@ -232,13 +246,20 @@ class Bridged:
             self._held.setdefault(LegName.CALLER, not self.call.caller_listens)
 
     def leg_gone(self, leg: LegName, status: int, contact: str) -> None:
+        if leg is LegName.HELPER:
+            self.run(self.call.on_helper_gone())
+            return
+        plan, own, rest_s = self.call.plan, self._leg(leg), 0
+        if leg is plan.outgoing and own is not None and not own.answered:
+            # A line's Retry-After is about one number, or its own trouble: the next call tries.
+            rest_s = own.rest_s if status == 503 and not plan.trunk else 0
+            whose = self._called if plan.trunk else plan.agent_id
+            self._bridge.phones.refused(self._called, whose, status, rest_s)
         if leg is LegName.CALLER:
             self.transfers.on_caller_gone()
             self.run(self.call.on_caller_gone(status, contact))
-        elif leg is LegName.HELPER:
-            self.run(self.call.on_helper_gone())
         else:
-            self.run(self.call.on_phone_gone(status, contact))
+            self.run(self.call.on_phone_gone(status, contact, rest_s))
 
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
         """Answer a re-INVITE ourselves: new address, hold or resume; the other leg is not told."""
@@ -534,6 +555,7 @@ class Bridged:
             *extra,
             *self._bridge.headers_for(self, ()),
         ]
+        leg.redirections = Redirections(uri, self._bridge.may_be_called_instead(uri))
         leg.invite(uri, offer, headers, local)
 
     def _call_helper(self, uri: str, offer: str) -> None:

@@ -451,7 +451,7 @@ class Call(CallSetup):
             reason = "caller_hangup" if self.answered_ts else "cancelled"
         return self._finish(reason, sip_status=status)
 
-    def on_phone_gone(self, status: int, contact: str = "") -> list[Step]:
+    def on_phone_gone(self, status: int, contact: str = "", rest_s: int = 0) -> list[Step]:
         """BYE or CANCEL from the agent's side, or its final refusal with ``status``."""
         self._phone_gone = True
         if self.state in (CallState.ENDING, CallState.ENDED):
@@ -462,16 +462,16 @@ class Call(CallSetup):
         if self._transferring and not self._transferred:
             return self._agent_left()
         if self.state is CallState.RINGING and self.plan.outgoing is LegName.AGENT:
-            return self._refused(status, contact)
+            return self._refused(status, contact, rest_s)
         if self._transferred:
             reason = "transferred"
         else:
             reason = "agent_hangup" if self.answered_ts else "cancelled"
         return self._finish(reason, sip_status=status)
 
-    def _refused(self, status: int, contact: str) -> list[Step]:
+    def _refused(self, status: int, contact: str, rest_s: int = 0) -> list[Step]:
         """The side that we called does not take the call: the PBX is told as it is."""
-        answer, reason = refusal_for_pbx(status, contact, over_trunk=bool(self.plan.trunk))
+        answer, reason = refusal_for_pbx(status, contact, rest_s, over_trunk=bool(self.plan.trunk))
         if self.plan.incoming is LegName.CALLER:
             self._caller_gone = True
         else:

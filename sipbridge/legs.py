@@ -17,7 +17,9 @@ import structlog
 from callshield.errors import SdpError
 from callshield.messages import LegName
 from sipbridge import sdp
-from sipbridge.sip_message import SipHeaders, address_uri, body_of
+from sipbridge.phone_news import retry_after_s
+from sipbridge.redirect import Redirections, contacts_of
+from sipbridge.sip_message import SipHeaders, body_of
 from sipbridge.transfer import Replaces
 
 log = structlog.get_logger()
@@ -120,7 +122,13 @@ class Leg(pj.Call):
         self._late_offer = False
         self.gone = False
         self.redirected_to = ""
-        """Where the called side's 3xx points."""
+        """Where the called side's 3xx points: to somebody else."""
+        self.redirections: Redirections | None = None
+        """Decides on the 3xx answers; without it none is followed."""
+        self.rest_s = 0
+        """Retry-After of the refusal."""
+        self._refused_with = 0
+        """The answer after which a redirection was not followed."""
 
     # -------------------------------------------------------------------------- pjsua2 callbacks
 
@@ -133,8 +141,13 @@ class Leg(pj.Call):
                 self.owner.leg_confirmed(self.name)
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED and not self.gone:
             self.gone = True
+            message = _received(prm.e)
+            status = int(info.lastStatusCode)
+            if 300 <= status < 400:  # without a SIP URI PJSIP asks nobody
+                self._redirected(message)
             # PJSIP calls an INVITE whose redirection was not followed terminated (487).
-            status = 302 if self.redirected_to else int(info.lastStatusCode)
+            status = 302 if self.redirected_to else self._refused_with or status
+            self.rest_s = retry_after_s(SipHeaders(message).first("Retry-After"))
             self.owner.leg_gone(self.name, status, self.redirected_to)
 
     @_never_raises
@@ -216,10 +229,27 @@ class Leg(pj.Call):
         prm.statusCode = pj.PJSIP_SC_NOT_ACCEPTABLE_HERE
 
     def onCallRedirected(self, prm: Any) -> int:
-        # Not followed: a phone may not send our call to just anybody. The PBX is told, and decides.
+        try:
+            return self._redirected(_received(prm.e))
+        except Exception:  # never out of a pjsua2 callback
+            log.exception("leg_callback_failed", call_id=self.call_id, leg=self.name.value)
+            return int(pj.PJSIP_REDIRECT_STOP)
+
+    def _redirected(self, message: str) -> int:
         # The event's message, not prm.targetUri: that has lost its port.
-        message = _received(prm.e)
-        self.redirected_to = address_uri(SipHeaders(message).first("Contact"))
+        status = int(message[8:11]) if message.startswith("SIP/2.0 ") else 0
+        if status and not 300 <= status < 400:
+            # The first place that a redirection named refused: that is the answer.
+            self._refused_with = status
+            return int(pj.PJSIP_REDIRECT_STOP)
+        contacts = contacts_of(SipHeaders(message))
+        refusal = self.redirections.refusal(contacts) if self.redirections else "elsewhere"
+        if not refusal:
+            return int(pj.PJSIP_REDIRECT_ACCEPT)
+        log.info("redirection_refused", call_id=self.call_id, reason=refusal)
+        if refusal == "elsewhere":
+            self.redirected_to = next((uri for uri in contacts), "")
+        self._refused_with = 480
         return int(pj.PJSIP_REDIRECT_STOP)
 
     # ------------------------------------------------------------------------ for the bridge

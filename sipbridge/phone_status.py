@@ -20,7 +20,7 @@ def map_phone_status(status: int) -> int:
         return 488
     if status in (481, 603):  # 481: the dialog that Replaces names is not the phone's
         return status
-    if status in (404, 408, 410, 480, 487, 503, 504):
+    if status in (401, 404, 407, 408, 410, 480, 487, 503, 504):
         return 480
     return 500
 
@@ -43,18 +43,23 @@ def map_trunk_status(status: int) -> int:
 
 
 def refusal_for_pbx(
-    status: int, contact: str, *, over_trunk: bool = False
+    status: int, contact: str, rest_s: int = 0, *, over_trunk: bool = False
 ) -> tuple[AnswerIncoming, str]:
     """Our answer to the INVITE when the side that we called refused, and the call's reason.
 
     Args:
         status: of its response.
         contact: where it redirects to; a 3xx without one counts as no answer.
+        rest_s: Retry-After of the phone's 503; the PBX is told.
         over_trunk: a line refused an agent's call, not a phone.
     """
     mapped = map_trunk_status(status) if over_trunk else map_phone_status(status)
     if mapped == 302 and not contact:
         mapped = 480
     headers = (("Contact", f"<{contact}>"),) if mapped == 302 else ()
+    if rest_s and mapped == 480:
+        headers = (("Retry-After", str(rest_s)),)
+    if status in (401, 407):
+        return AnswerIncoming(mapped, headers=headers), "not_authorised"
     reason = {302: "redirected", 486: "busy", 600: "busy", 480: "no_answer"}.get(mapped, "refused")
     return AnswerIncoming(mapped, headers=headers), reason

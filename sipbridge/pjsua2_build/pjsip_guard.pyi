@@ -1,11 +1,11 @@
 """Refuses SIP requests before a transaction exists, and answers OPTIONS.
 
-A C extension in the wheel of pjsua2 (`pjsip_guard.c`). It refuses requests only, never responses,
-below PJSIP's transaction layer; in both it keeps the dialog's requests of ours inside the networks
-and lets a session refresh that met one of the far end's be sent again (`pjsip_paths.c`); above it, REFER, NOTIFY and INFO inside dialogs are
-kept for Python to answer, and Replaces is hidden from pjsua (`pjsip_dialogs.c`). Until
-`set_allowed_networks` is called nobody is allowed; until `set_readiness` is called OPTIONS is
-answered 503.
+A C extension in the wheel of pjsua2 (`pjsip_guard.c`), below PJSIP's transaction layer. It refuses
+requests, never responses. In both it keeps the requests of our dialogs inside the networks, and a
+session refresh that met one of the far end's is sent again (`pjsip_paths.c`). Above that layer,
+REFER, NOTIFY and INFO inside dialogs are kept for Python to answer, and Replaces is hidden from
+pjsua (`pjsip_dialogs.c`). Until `set_allowed_networks` is called nobody is allowed; until
+`set_readiness` is called OPTIONS is answered 503.
 
 All functions may be called from any thread, except where a function says otherwise.
 """

@@ -184,6 +184,8 @@ class End:
         self.call_id, self.tag = f"call-{number}@{wire.address}", f"tag{number}"
         self.to_tag = ""
         self.seen: list[Message] = []
+        self.sent: list[str] = []
+        """Requests as they went out."""
         self._cseq = 0
         self._invite: Message | None = None
 
@@ -218,7 +220,7 @@ class End:
         number = cseq or self._cseq
         to_tag = f";tag={self.to_tag}" if self.to_tag else ""
         content = "Content-Type: application/sdp\r\n" if body else ""
-        self.wire.send(
+        self.sent.append(
             f"{method} {self.remote} SIP/2.0\r\n"
             f"Via: SIP/2.0/{self.wire.kind} {self.wire.address}:{self.wire.port}"
             f";branch=z9hG4bK{next(_NUMBERS)};rport\r\n"
@@ -227,6 +229,7 @@ class End:
             f"CSeq: {number} {method}\r\nContact: {self.contact}\r\nMax-Forwards: 70\r\n"
             f"{headers}{content}Content-Length: {len(body.encode())}\r\n\r\n{body}"
         )
+        self.wire.send(self.sent[-1])
 
     async def final(self, method: str = "INVITE") -> Message:
         """The final response to the last request; a 200's dialog is kept, a refusal is acked."""

@@ -90,6 +90,12 @@ PARTS = {
         "Call-ID: [call_id]\nCSeq: 2 INVITE"
     ),
     "reinvite_ack": _send(_request("ACK", "2") + _NO_BODY),
+    "reinvite_again": (
+        f"INVITE [next_url] SIP/2.0\n{_VIA}\n[routes]\n{_CALLER}[peer_tag_param]\n"
+        "Call-ID: [call_id]\nCSeq: 3 INVITE"
+    ),
+    "ack_again": _send(_request("ACK", "3") + _NO_BODY),
+    "bye_again": _send(_request("BYE", "4") + _NO_BODY, _RETRANS) + '\n<recv response="200"/>',
     "bye": _send(_request("BYE", "2") + _NO_BODY, _RETRANS) + '\n<recv response="200"/>',
     # ----------------------------------------------------------------------------- the phone
     "echo": _ECHO,

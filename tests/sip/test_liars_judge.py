@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from callshield.messages import CallStarted
 from tests.sip.half_node import HalfNode
 
 pytestmark = [
@@ -47,6 +48,6 @@ async def test_the_judge_notices_a_dialog(half: HalfNode, tmp_path: Path) -> Non
     """A call that still rings is no clean state; its transactions and dialogs are seen."""
     agent = half.agent()
     async with half.phone(tmp_path, agent, "phone_rings"), half.pbx(tmp_path, agent, "pbx_cancels"):
-        await half.event(_started(), lambda e: e.agent_id == agent)
+        await half.event(CallStarted, lambda event: event.agent_id == agent)
         left = await half.leftovers(patience_s=0.1)
         assert {"calls", "dialogs", "transactions", "legs", "ports"} <= set(left)
