@@ -19,12 +19,15 @@ import httpx
 import numpy as np
 import pytest
 
-from callshield.g711 import PCMA, decode
-from callshield.heard import Heard, find, read_wav
+from callshield.g711 import PCMA, decode, encode
+from callshield.heard import Heard, find, read_growing_wav, read_wav
 from sipbridge.prompt_catalogue import SHIPPED
+from tests.peers.baresip import running_baresip
 from tests.peers.node import Node, Watch, running_node
 from tests.peers.prompts import Prompts
 from tests.peers.sip_ua import Dialog, Message, Ua, running_ua
+from tests.peers.sipp import running_sipp
+from tests.peers.sound import blocks, purity, tone_db, write_tone
 from tests.peers.tap_copy import TapCopy, copying_tap
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
@@ -35,6 +38,8 @@ NUMBER = "0212345678"
 #: One byte of A-law each: who speaks is seen in every packet. What the agent hears is next to
 #: silence: nothing of it is limited.
 CUSTOMER, AGENT, EARLY = 0xD4, 0x33, 0xD7
+#: Tones of the real telephones; the customer's is one that the agent's shock guard lets pass.
+CUSTOMER_HZ, AGENT_HZ, QUIET = 1000.0, 1600.0, 0.05
 
 
 @dataclass
@@ -330,20 +335,17 @@ async def test_ringing_then_the_agent_gives_up(scene: Scene) -> None:
     assert (await scene.console.wait("call.ended"))["reason"] == "cancelled"
 
 
-@pytest.mark.parametrize(
-    ("status", "told", "reason"),
-    [(486, 486, "busy"), (404, 404, "refused"), (603, 603, "refused"), (503, 502, "refused")],
-)
-async def test_the_agents_pbx_is_told_why_the_customer_was_not_reached(
-    scene: Scene, status: int, told: int, reason: str
-) -> None:
-    dialog, cseq = scene.dial()
-    invite = await scene.line.request("INVITE")
-    scene.line.reply(invite, status, tag="customer")
-    await scene.line.request("ACK")
-    assert (await dialog.response(cseq, "INVITE")).status == told
-    dialog.send("ACK", cseq=cseq)
-    assert (await scene.console.wait("call.ended"))["reason"] == reason
+async def test_the_agents_pbx_is_told_why_the_customer_was_not_reached(scene: Scene) -> None:
+    said = [(486, 486, "busy"), (404, 404, "refused"), (603, 603, "refused"), (503, 502, "refused")]
+    for number, (status, told, reason) in enumerate(said, 1):
+        dialog, cseq = scene.dial()
+        invite = await scene.line.request("INVITE")
+        scene.line.reply(invite, status, tag=f"customer{number}")
+        await scene.line.request("ACK")
+        assert (await dialog.response(cseq, "INVITE")).status == told
+        dialog.send("ACK", cseq=cseq)
+        ended = await scene.console.wait("call.ended", count=number)
+        assert (ended["reason"], ended["sip_status"]) == (reason, status)
 
 
 async def test_agents_pbx_that_makes_no_offer_gets_one_when_the_customer_answered(
@@ -432,27 +434,30 @@ async def reach(scene: Scene, dialog: Dialog, cseq: int, phone: Ua) -> tuple[Dia
     return phones, final
 
 
-@pytest.mark.parametrize(
-    ("to", "headers", "agent", "caller"),
-    [
-        ("1002", ("X-Callshield-Internal: yes",), "", "01012345678"),
-        ("1002", (), "", "1001"),  # a colleague's number
-        ("1002", (), "1001", ""),  # an agent dials a colleague
-        ("lead", (), "1001", ""),  # ... or a supervisor
-    ],
-)
-async def test_calls_between_colleagues_are_bridged_and_never_tapped(
-    scene: Scene, to: str, headers: tuple[str, ...], agent: str, caller: str
-) -> None:
+async def test_calls_between_colleagues_are_bridged_and_never_tapped(scene: Scene) -> None:
+    marked = ("X-Callshield-Internal: yes",)
+    await colleagues(scene, marked, to="1002", agent="", caller="01012345678")
+    await colleagues(scene, (), to="1002", agent="", caller="1001")  # a colleague's number
+    await colleagues(scene, (), to="1002", agent="1001")  # an agent dials a colleague
+    await colleagues(scene, (), to="lead", agent="1001")  # ... or a supervisor
+    closed = await scene.node.wait_for_log("media_closed", count=4)
+    assert {(line["tapped"], line["tap_dropped"]) for line in closed} == {(0, 0)}
+    assert scene.tap.frames == {}
+
+
+async def colleagues(scene: Scene, headers: tuple[str, ...], *, to: str, **who: str) -> None:
+    """One call between colleagues, from its INVITE to its end."""
     whose = "1001" if to == "lead" else "1002"
     async with scene.node.watch(whose) as console:
-        dialog, cseq = scene.dial(*headers, to=to, agent=agent, caller=caller)
+        dialog, cseq = scene.dial(*headers, to=to, **who)
         phone, final = await reach(scene, dialog, cseq, scene.phone)
         started = await console.wait("call.started")
         assert (started["direction"], started["agent_id"]) == ("internal", whose)
         finished = await console.wait("notice.finished")
         assert (finished["source"], finished["tapped"]) == ("internal", False)
         response = await phone.invite()
+        scene.phone.audio.heard.clear()
+        scene.pbx.audio.heard.clear()
         await asyncio.gather(
             scene.pbx.audio.speak(CUSTOMER, (final.media_address, final.media_port)),
             scene.phone.audio.speak(EARLY, (response.media_address, response.media_port)),
@@ -467,9 +472,6 @@ async def test_calls_between_colleagues_are_bridged_and_never_tapped(
         assert (await dialog.ask("BYE")).status == 200
         scene.phone.reply(await scene.phone.request("BYE"), 200)
         await console.wait("call.ended")
-    (closed,) = await scene.node.wait_for_log("media_closed")
-    assert (closed["tapped"], closed["tap_dropped"]) == (0, 0)
-    assert scene.tap.frames == {}
 
 
 async def test_nothing_is_dialled_that_may_not_be(scene: Scene) -> None:
@@ -659,3 +661,67 @@ async def test_a_line_that_asks_for_a_password_gets_it_and_the_pbx_never_sees_th
 def digest(*parts: str) -> str:
     """RFC 2617 section 3.2.2, without qop."""
     return hashlib.md5(":".join(parts).encode()).hexdigest()
+
+
+async def test_a_real_telephone_is_called_hears_the_whole_notice_and_is_the_one_tapped(
+    tmp_path: Path,
+) -> None:
+    """sipp is the agent's PBX, baresip the customer's telephone: judged by what it recorded."""
+    said = write_tone(tmp_path / "customer.wav", CUSTOMER_HZ, 60, QUIET)
+    prompts = Prompts(tmp_path / "prompts")
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        customer = await enter(running_baresip(tmp_path / "customer", LINE, NUMBER, said))
+        line = f'[trunks.line]\nhost = "{LINE}"\nport = {customer.port}\n'
+        node = await enter(
+            running_node(
+                tmp_path / "node",
+                {"1001": f"sip:1001@{PBX}:5099"},
+                peer=PBX,
+                peer_options='outgoing = true\ntrunk = "line"\n',
+                sides=(PBX_SIDE, PHONE_SIDE),
+                extra=prompts.toml + line + '[outbound]\npatterns = ["0[0-9]{8,10}"]\n',
+            )
+        )
+        tap = await enter(copying_tap(node.settings.tap_path))
+        console = await enter(node.watch("1001"))
+        pbx = await enter(
+            running_sipp(
+                tmp_path / "pbx",
+                PBX,
+                "uac_talk",
+                values={
+                    "headers": "X-Callshield-Agent: 1001\n",
+                    "audio": str(alaw_tone(tmp_path)),
+                    "talk_ms": "6000",
+                },
+                target=f"{PBX_SIDE}:{node.pbx_port}",
+                service=NUMBER,
+            )
+        )
+        finished = await console.wait("notice.finished")
+        began = await console.wait("tap.started")
+        assert await pbx.finish() == 0
+        ended = await console.wait("call.ended")
+        assert ended["reason"] == "agent_hangup"
+    (stamp,) = finished["prompts"]
+    assert began["ts"] >= stamp["finished_ts"]
+    heard = read_growing_wav(customer.recording())
+    notice = find(prompts.samples("recording"), heard)
+    assert notice is not None
+    assert notice.whole
+    before, after = heard[: int(notice.end_s * 8000)], heard[int((notice.end_s + 0.6) * 8000) :]
+    assert max(tone_db(block, AGENT_HZ) for block in blocks(before)) < -40  # nobody but the notice
+    assert min(purity(block, AGENT_HZ) for block in blocks(after[:-4800])) > 0.95
+    _, sound = tap.sound(ended["call_id"])
+    assert min(purity(block, CUSTOMER_HZ) for block in blocks(sound)) > 0.95
+    assert max(tone_db(block, AGENT_HZ) for block in blocks(sound)) < -40
+
+
+def alaw_tone(folder: Path) -> Path:
+    """The agent's tone as sipp streams it: raw A-law, whole periods, so that it can be looped."""
+    time = np.arange(8000) / 8000
+    tone = (0.3 * 32767 * np.sin(2 * np.pi * AGENT_HZ * time)).astype(np.int16)
+    path = folder / "tone.al"
+    path.write_bytes(encode(tone, PCMA))
+    return path
