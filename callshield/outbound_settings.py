@@ -76,6 +76,9 @@ class OutboundSettings(BaseModel):
     internal_header: str = Field("X-Callshield-Internal", pattern=r"^[A-Za-z0-9-]{1,64}$")
     """Header by which the PBX says ``yes`` for a call between colleagues: never analysed, never
     recorded, no notice."""
+    calls_per_agent: int = Field(2, ge=1, le=100)
+    """Outgoing calls of one agent at once, those on hold included: what stolen credentials of one
+    phone may cost."""
     ring_timeout_s: float = Field(90.0, ge=5, le=600)
     """A called party that has not answered by then is cancelled; the PBX gets 480."""
 

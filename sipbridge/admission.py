@@ -18,9 +18,9 @@ from sipbridge.offer_answer import offered_onward, read_offer
 from sipbridge.prompt_catalogue import Prompts
 from sipbridge.routing import (
     Refused,
-    Ringing,
     Route,
     Routing,
+    Running,
     calling_numbers,
 )
 from sipbridge.sip_message import (
@@ -118,7 +118,7 @@ class Admission:
         *,
         unavailable: str,
         calls: Collection[str],
-        ringing: Iterable[Ringing] = (),
+        running: Iterable[Running] = (),
     ) -> Route | Refused:
         """Whom an INVITE connects, or why it cannot be taken, before its body is looked at.
 
@@ -127,7 +127,7 @@ class Admission:
             peer: who sent it.
             unavailable: why the node takes no calls now; ``""`` when it does.
             calls: ids of the running ones.
-            ringing: those of them that nobody has answered yet.
+            running: what of them counts.
         """
         if peer is None:
             return Refused(403, "unknown_peer")
@@ -145,11 +145,14 @@ class Admission:
         route = self._routing.route(headers, peer)
         if isinstance(route, Refused):
             return route
-        numbers = calling_numbers(headers)
-        for call in ringing:
+        numbers, outgoing = calling_numbers(headers), 0
+        for call in running:
+            outgoing += bool(call.dialled) and call.agent_id == route.agent_id
             to_this_peer = self.peer_of(uri_host_port(call.called_uri)[0]) is peer
             if to_this_peer and call.is_repeated_by(route, numbers):
                 return Refused(482, "loop", "same_call_rings")
+        if route.dialled and outgoing >= self._settings.outbound.calls_per_agent:
+            return Refused(403, "too_many_outgoing", route.agent_id)
         return route
 
     def plan(

@@ -62,7 +62,7 @@ from sipbridge.phone_news import PhoneNews
 from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.prompt_catalogue import Prompts
 from sipbridge.refer import DialogRequest, replaces_of
-from sipbridge.routing import Refused, Ringing
+from sipbridge.routing import Refused, Running
 from sipbridge.sip_message import (
     SipHeaders,
     body_of,
@@ -218,7 +218,7 @@ class Bridge:
             peer,
             unavailable=self._unavailable(),
             calls=self.calls,
-            ringing=self._ringing(),
+            running=self._running(),
         )
         if isinstance(route, Refused):
             log.info(
@@ -247,12 +247,14 @@ class Bridge:
         self._spawn(self._open_media(bridged, request_id))
         bridged.run(bridged.call.begin(request_id))
 
-    def _ringing(self) -> Iterator[Ringing]:
-        """The calls whose other side has not answered yet."""
+    def _running(self) -> Iterator[Running]:
+        """The calls, as what a new one is held against."""
         for bridged in self.calls.values():
-            plan = bridged.call.plan
-            if bridged.call.state in (CallState.OPENING, CallState.RINGING):
-                yield Ringing(plan.agent_id, bridged.numbers, plan.dialled, plan.called_uri)
+            plan, state = bridged.call.plan, bridged.call.state
+            rings = state in (CallState.OPENING, CallState.RINGING)
+            if state is not CallState.ENDED and (rings or plan.dialled):
+                numbers, uri = bridged.numbers, plan.called_uri
+                yield Running(plan.agent_id, numbers, plan.dialled, uri, rings)
 
     def may_be_called_instead(self, uri: str) -> Callable[[str], bool]:
         """Hosts that may be called in the place of this phone; with its password, only its own,

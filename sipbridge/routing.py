@@ -50,19 +50,21 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Ringing:
-    """A call of ours whose other side has not answered yet, for the sake of loops."""
+class Running:
+    """A call that is there already: for the sake of loops, and of who calls too much."""
 
     agent_id: str
     numbers: frozenset[str]
     """The calling numbers, as From and P-Asserted-Identity say them."""
     dialled: str
     called_uri: str
+    rings: bool
+    """Nobody has answered it yet."""
 
     def is_repeated_by(self, route: Route, numbers: frozenset[str]) -> bool:
         """Whether an INVITE looks like this call, come back: Asterisk, being a B2BUA, lets neither
         Via nor Max-Forwards nor headers of ours through."""
-        if (self.agent_id, self.dialled) != (route.agent_id, route.dialled):
+        if not self.rings or (self.agent_id, self.dialled) != (route.agent_id, route.dialled):
             return False
         return bool(self.dialled) or bool(self.numbers & numbers)
 

@@ -493,6 +493,18 @@ async def test_nothing_is_dialled_that_may_not_be(scene: Scene) -> None:
     assert (await call.wait("call.started"))["direction"] == "outbound"
 
 
+async def test_one_agent_has_two_outgoing_calls_at_once_and_no_more(scene: Scene) -> None:
+    first = await scene.answered()
+    await scene.answered(to="0212345679")
+    assert await scene.refused(to="0212345670") == 403
+    (line,) = await scene.node.wait_for_log("invite_refused")
+    assert (line["reason"], line["detail"]) == ("too_many_outgoing", "1001")
+    assert (await first.agent.ask("BYE")).status == 200
+    scene.line.reply(await scene.line.request("BYE"), 200)
+    await first.wait("call.ended")
+    await scene.answered(to="0212345670")
+
+
 async def test_a_peer_without_the_right_calls_nobody(scene: Scene) -> None:
     async with running_ua(OTHER_PBX, "other") as other:
         assert await scene.refused(ua=other) == 403

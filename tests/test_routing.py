@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +16,9 @@ from callshield.settings import Settings
 from sipbridge.admission import channel_name
 from sipbridge.routing import (
     Refused,
-    Ringing,
     Route,
     Routing,
+    Running,
     calling_number,
     dialled_number,
 )
@@ -57,6 +58,7 @@ def invite(uri: str, *headers: str, caller: str = "1001") -> SipHeaders:
     return SipHeaders("\r\n".join(lines) + "\r\n\r\n")
 
 
+PHONE = "sip:phone-1001@192.0.2.1:5060"
 AGENT, OTHER = "X-Callshield-Agent: 1001", "X-Callshield-Agent: 1002"
 
 
@@ -236,11 +238,13 @@ def test_asserted_identity_goes_before_a_from_that_anybody_can_write() -> None:
 
 
 def test_the_same_call_back_is_a_loop_and_a_second_call_is_not() -> None:
-    ringing = Ringing("1001", frozenset({"01012345678"}), "", "sip:phone-1001@192.0.2.1:5060")
-    inbound = Route(Direction.INBOUND, "1001", LegName.CALLER, "sip:phone-1001@192.0.2.1:5060")
+    ringing = Running("1001", frozenset({"01012345678"}), "", PHONE, True)
+    inbound = Route(Direction.INBOUND, "1001", LegName.CALLER, PHONE)
     assert ringing.is_repeated_by(inbound, frozenset({"01012345678"}))
     assert not ringing.is_repeated_by(inbound, frozenset({"01099999999"}))  # call waiting
-    out = Ringing("1001", frozenset({"1001"}), "0212345678", "sip:0212345678@192.0.2.1")
+    answered = replace(ringing, rings=False)
+    assert not answered.is_repeated_by(inbound, frozenset({"01012345678"}))
+    out = Running("1001", frozenset({"1001"}), "0212345678", "sip:0212345678@192.0.2.1", True)
     again = dial("sip:0212345678@192.0.2.2")
     assert isinstance(again, Route)
     assert out.is_repeated_by(again, frozenset({"0215550100"}))  # the line's number in From

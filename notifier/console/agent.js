@@ -148,7 +148,10 @@ function drawIdle() {
   );
 }
 
-const reasonOf = (call) => t(has(`reason.${call.reason}`) ? `reason.${call.reason}` : "reason.other");
+function reasonOf(call) {
+  const keys = [`reason.${call.direction}.${call.reason}`, `reason.${call.reason}`];
+  return t(keys.find(has) ?? "reason.other");
+}
 
 function drawOthers(call) {
   const calls = orderedCalls(state);
