@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import importlib
 import json
 import os
 import socket
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pjsip_guard
-import pjsua2
 
 from callshield.messages import CloseSession, OpenSession
 from sipbridge import process
@@ -33,7 +33,9 @@ class OpenBridge(Bridge):
 
     async def start(self) -> None:
         await super().start()
-        ctypes.CDLL(pjsua2._pjsua2.__file__).pjsip_tsx_set_timers(T1_MS, T2_MS, T4_MS, TD_MS)
+        ctypes.CDLL(importlib.import_module("_pjsua2").__file__).pjsip_tsx_set_timers(
+            T1_MS, T2_MS, T4_MS, TD_MS
+        )
         path = self.settings.node.runtime_dir / "window.sock"
         self._leaked: list[Any] = []
         self._window = await asyncio.start_unix_server(self._look, path=str(path))
