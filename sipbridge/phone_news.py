@@ -78,11 +78,11 @@ class PhoneNews:
             self._tell()
 
     def _tell(self) -> None:
-        names = ", ".join(
-            name if name.startswith("trunk ") else f"agent {name}"
-            for name in sorted(self._unbelieved.values())
-        )
-        reason = f"the far end does not take our username and password: {names}"
+        names = sorted(self._unbelieved.values())
+        lines = [name for name in names if name.startswith("trunk ")]
+        agents = [name for name in names if name not in lines]
+        who = ", ".join([*([f"agent {', '.join(agents)}"] if agents else []), *lines])
+        reason = f"the far end does not take our username and password: {who}"
         self._send(
             NodeDegraded(
                 ts=time.time(),
