@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import pjsua2 as pj
@@ -40,16 +40,16 @@ from sipbridge.call_steps import (
 from sipbridge.legs import Leg
 from sipbridge.media_link import MediaLink
 from sipbridge.offer_answer import LegMedia, OfferRefused
+from sipbridge.our_invites import OurInvite, OurInvites
 from sipbridge.phone_news import PhoneNews
 from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.redirect import Redirections
-from sipbridge.refer import Transfers, replaces_of
+from sipbridge.refer import Transfers
 from sipbridge.routing import calling_numbers
 from sipbridge.sip_message import (
     SipHeaders,
     address_uri,
     body_of,
-    max_forwards,
     source_host,
     uri_host_port,
 )
@@ -149,6 +149,7 @@ class Bridged:
         self._held: dict[LegName, bool] = {}
         self._early_response = ""
         self.transfers = Transfers(bridge, self)
+        self.invites = OurInvites(bridge, plan, headers)
         self.called_host = uri_host_port(headers.start_line.split(" ")[1])[0].lower()
         """The host of the request's URI: our own domain, as the PBX and the phones know it."""
         host, host_port = uri_host_port(address_uri(headers.first("Contact")))
@@ -496,50 +497,6 @@ class Bridged:
         else:
             self.phone = leg
 
-    def customer_from(self, *, pbx_side: bool = False) -> str:
-        """A From header that shows whom the agent speaks with to a phone or PBX of ours."""
-        plan = self.call.plan
-        if plan.incoming is LegName.CALLER:
-            return self._bridge.from_header(self.headers, pbx_side=pbx_side)
-        return self._bridge.from_number(plan.dialled, pbx_side=pbx_side)
-
-    def _call_out(self, offer: str) -> None:
-        """Our INVITE: to a phone of ours, or over a line to whom the agent dialled."""
-        bridge, plan = self._bridge, self.call.plan
-        extra: list[tuple[str, str]] = []
-        if plan.trunk:
-            account = bridge.trunk_account(plan.trunk)
-            # What our PBX says to us is not a carrier's to know; our PBX may need it again.
-            trunk_is_ours = bridge.is_peer(uri_host_port(plan.called_uri)[0])
-            carried = self._carried() if trunk_is_ours else []
-            if bridge.settings.trunks[plan.trunk].caller_id:  # the only one that is shown
-                carried = [h for h in carried if h[0].lower() != "p-asserted-identity"]
-            local, extra = bridge.trunk_identity(plan.trunk, self.headers)
-        else:
-            account = bridge.phone_account(plan.called_uri)
-            carried = self._carried()
-            local = bridge.from_header(self.headers)
-            replaces = replaces_of(self.headers)
-            if isinstance(replaces, Replaces):
-                # Not a dialog of ours: one that the phone has with the PBX itself.
-                extra = [("Replaces", replaces.header()), ("Require", "replaces")]
-        leg = Leg(account, self, plan.outgoing, self.call_id)
-        self._set_leg(plan.outgoing, leg)
-        try:
-            self._invite(leg, plan.called_uri, offer, [*carried, *extra], local)
-        except BaseException:
-            self._set_leg(plan.outgoing, None)  # no dialog: nothing to hang up or to wait for
-            raise
-
-    def _carried(self) -> list[tuple[str, str]]:
-        """Headers of the INVITE that go across, but those that are said to us alone."""
-        own = self._bridge.own_headers
-        return [header for header in self.headers.carried() if header[0].lower() not in own]
-
-    def carried_to_colleagues(self) -> list[tuple[str, str]]:
-        """The same for who joins later; an agent's own identity is not the customer's."""
-        return [] if self.call.plan.incoming is LegName.AGENT else self._carried()
-
     def caller_is_peer(self) -> bool:
         """The caller's leg is one with a PBX of ours, which may move it."""
         plan = self.call.plan
@@ -547,16 +504,21 @@ class Bridged:
             return True
         return self._bridge.is_peer(uri_host_port(plan.called_uri)[0])
 
-    def _invite(
-        self, leg: Leg, uri: str, offer: str, extra: Sequence[tuple[str, str]], local: str
-    ) -> None:
-        headers = [
-            ("Max-Forwards", str(max_forwards(self.headers) - 1)),
-            *extra,
-            *self._bridge.headers_for(self, ()),
-        ]
-        leg.redirections = Redirections(uri, self._bridge.may_be_called_instead(uri))
-        leg.invite(uri, offer, headers, local)
+    def _call_out(self, offer: str) -> None:
+        """Our INVITE: to a phone of ours, or over a line to whom the agent dialled."""
+        invite, name = self.invites.first(), self.call.plan.outgoing
+        leg = Leg(invite.account, self, name, self.call_id)
+        self._set_leg(name, leg)
+        try:
+            self._invite(leg, invite, offer)
+        except BaseException:
+            self._set_leg(name, None)  # there is no dialog: nothing to hang up or to wait for
+            raise
+
+    def _invite(self, leg: Leg, invite: OurInvite, offer: str) -> None:
+        leg.redirections = Redirections(invite.uri, self._bridge.may_be_called_instead(invite.uri))
+        headers = [*invite.headers, *self._bridge.headers_for(self, ())]
+        leg.invite(invite.uri, offer, headers, invite.local)
 
     def _call_helper(self, uri: str, offer: str) -> None:
         bridge = self._bridge
@@ -565,11 +527,10 @@ class Bridged:
             self.run(self.call.on_helper_gone())
             return
         self._held.pop(LegName.HELPER, None)
-        account = bridge.phone_account(uri)
-        self.helper = Leg(account, self, LegName.HELPER, self.call_id)
+        invite = self.invites.helper(uri)
+        self.helper = Leg(invite.account, self, LegName.HELPER, self.call_id)
         try:
-            carried = self.carried_to_colleagues()
-            self._invite(self.helper, uri, offer, carried, self.customer_from())
+            self._invite(self.helper, invite, offer)
         except BaseException:
             self.helper = None
             raise

@@ -328,7 +328,7 @@ class Transfers:
         leg = Leg(account, _Candidate(self), name, self._call_id)
         headers = [
             ("Max-Forwards", str(max_forwards(bridged.headers) - 1)),
-            *bridged.carried_to_colleagues(),
+            *bridged.invites.carried_to_colleagues(),
             ("Referred-By", f"<{host.pbx_side_uri(bridged.call.plan.agent_id)}>"),
         ]
         if replaces is not None:
@@ -343,7 +343,7 @@ class Transfers:
             comfort_noise=other.comfort_noise is not None,
         )
         local = host.pbx_side_uri(bridged.call.plan.agent_id)
-        from_header = f"<{local}>" if by_pbx else bridged.customer_from(pbx_side=True)
+        from_header = f"<{local}>" if by_pbx else bridged.invites.customer(pbx_side=True)
         try:
             leg.invite(uri, offer, headers, from_header)
         except pj.Error as error:
