@@ -23,7 +23,7 @@ WITHIN_S = 15.0
 class Watched:
     """A client with what it said."""
 
-    def __init__(self, double: AmiDouble, secret: str = "s3cret", **settings: object) -> None:
+    def __init__(self, double: AmiDouble, secret: str = "", **settings: object) -> None:
         self.ups = 0
         self.downs: list[str] = []
         self.events: list[Message] = []
@@ -31,7 +31,7 @@ class Watched:
         values = {"host": double.host, "port": double.port, "ping_s": 1, **settings}
         self.client = AmiClient(
             AmiSettings.model_validate(values),
-            secret,
+            secret or double.secret,
             on_up=self._up,
             on_down=self._down,
             on_event=self._event,
