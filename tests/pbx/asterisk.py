@@ -131,8 +131,9 @@ class Asterisk:
         )
 
     async def start(self) -> None:
-        """Start it and wait until it is fully booted."""
-        self._write()
+        """Start it, or start it again, and wait until it is fully booted."""
+        if not (self.folder / "etc").exists():
+            self._write()
         with (self.folder / "log/console.log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._inside("asterisk", "-f", "-n", "-C", "/srv/etc/asterisk.conf"),
