@@ -43,6 +43,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("sip tls", _tls),
         ("media ports", _media_ports),
         ("web port", _web_port),
+        ("manager interface", _ami),
     ]
     for name, check in checks:
         try:
@@ -164,6 +165,18 @@ def _recording(settings: Settings) -> str:
             "(recording.min_free_mib)"
         )
     return f"{recording.directory} ({free_mib} MiB free), node key {keys.ids()[0]}"
+
+
+def _ami(settings: Settings) -> str:
+    from notifier.ami_secret import load_secret
+
+    if not settings.ami.enabled:
+        return "off"
+    load_secret(settings.ami)
+    if settings.ami.ca_file is not None and not os.access(settings.ami.ca_file, os.R_OK):
+        raise _Failed(f"ami.ca_file: {settings.ami.ca_file} cannot be read")
+    carried = "TLS" if settings.ami.tls else "not encrypted"
+    return f"{settings.ami.host}:{settings.ami.port}, {carried}; `callshield pbx check` tries it"
 
 
 def _descriptors(settings: Settings) -> str:
