@@ -23,6 +23,7 @@ class Sipp:
         values: for the scenario's placeholders.
         target: ``address:port`` that it calls; None waits for a call.
         service: user part of the request URI.
+        echo: send back every RTP packet that comes.
     """
 
     def __init__(
@@ -35,11 +36,12 @@ class Sipp:
         target: str | None = None,
         service: str = "1001",
         calls: int = 1,
+        echo: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.address = folder, address
         self.port = free_port(address)
-        self._target, self._service, self._calls = target, service, calls
+        self._target, self._service, self._calls, self._echo = target, service, calls, echo
         text = (SCENARIOS / f"{scenario}.xml").read_text(encoding="utf-8")
         self._scenario = folder / f"{scenario}.xml"
         filled = Template(text).substitute({"hops": "70", "headers": "", **(values or {})})
@@ -61,6 +63,7 @@ class Sipp:
             "sipp",
             *target,
             *("-sf", str(self._scenario), "-s", self._service, "-m", str(self._calls)),
+            *(("-rtp_echo",) if self._echo else ()),
             *("-i", self.address, "-p", str(self.port)),
             *("-mi", self.address, "-mp", str(self._media_port), "-ci", self.address, "-nostdin"),
             *("-trace_msg", "-message_file", str(self.folder / "messages")),
