@@ -239,7 +239,7 @@ MANAGERS = Way(
     LISTENING_LAW,
     "who has such a password can start a listener (Originate with ChanSpy), a recording, or a "
     "command line",
-    "give each manager user only what it needs: no originate, no command, no config, no all",
+    "give each manager user only what it needs: no all, originate, command, config or system",
     'asterisk -rx "manager show users"; asterisk -rx "manager show user NAME" (its write line)',
 )
 MEDIA_PATH = Way(
@@ -501,8 +501,12 @@ def _queues(pbx: Snapshot) -> Iterator[Finding]:
 def _ari(pbx: Snapshot) -> Iterator[Finding]:
     sections = pbx.files.get("ari.conf", ())
     general = next((s for s in sections if s.name.lower() == "general"), Section("general", ()))
-    # Without a general section or key ARI is on as soon as its module is loaded.
-    enabled = _true(general.get("enabled", "yes")) and "res_ari_channels" in pbx.modules
+    # Without the key ARI is on as soon as there is the file and the module.
+    enabled = (
+        bool(sections)
+        and _true(general.get("enabled", "yes"))
+        and "res_ari_channels" in pbx.modules
+    )
     users = [
         section.name
         for section in sections
@@ -525,7 +529,10 @@ def _ari(pbx: Snapshot) -> Iterator[Finding]:
         )
 
 
-_DANGEROUS = {"all", "originate", "command", "config"}
+#: Classes of a manager user with which it can listen or record: Originate starts ChanSpy, a command
+#: line or a changed dialplan do anything, and ``system`` has MixMonitor and ModuleLoad. Of ``call``
+#: it is Monitor, where that is loaded.
+_DANGEROUS = {"all", "originate", "command", "config", "system"}
 
 
 def _managers(pbx: Snapshot, ours: Ourselves) -> Iterator[Finding]:
@@ -535,8 +542,11 @@ def _managers(pbx: Snapshot, ours: Ourselves) -> Iterator[Finding]:
         if name.lower() == "general" or not section.get("secret"):
             continue
         write = {part.strip().lower() for part in ",".join(section.all("write")).split(",")}
-        classes = sorted(write & _DANGEROUS)
-        if classes:
+        dangerous = _DANGEROUS | ({"call"} if "res_monitor" in pbx.modules else set())
+        if name == ours.manager_user:
+            # It needs these two; it is as safe as the machine that Callshield runs on.
+            dangerous -= {"system", "call"}
+        if classes := sorted(write & dangerous):
             own = " (Callshield's own!)" if name == ours.manager_user else ""
             named.append(f"{name}{own}: write={','.join(classes)}")
     if named:

@@ -49,6 +49,7 @@ class _TestCall(pj.Call):
         self.confirmed = False
         self.gone = asyncio.Event()
         self.hanging_up = False
+        self.bye_answered = False
         self.info_answered = asyncio.Event()
         self.moved: Callable[[str, int], None] = lambda address, port: None
 
@@ -83,6 +84,8 @@ class _TestCall(pj.Call):
             if transaction.method == "INFO" and int(transaction.statusCode) >= 200:
                 self.seen.info_status = int(transaction.statusCode)
                 self.info_answered.set()
+            if transaction.method == "BYE" and _received(prm.e)[0]:
+                self.bye_answered = True
             if transaction.method != "INVITE" or self.seen.answered:
                 return
             message, source = _received(prm.e)
@@ -237,6 +240,7 @@ class TestCaller:
             self._stack.pump()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(call.gone.wait(), HANG_UP_WITHIN_S)
+            seen.bye_unanswered = call.confirmed and not seen.ended_by_pbx and not call.bye_answered
             shell.close()
             self._ports.give_back(pair)
         return seen

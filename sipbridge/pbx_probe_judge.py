@@ -542,14 +542,23 @@ def judge_keys(call: CallSeen, ours: Ours) -> Finding:
 
 
 def judge_end(call: CallSeen) -> Finding | None:
-    """Whether the PBX hung up by itself while we listened."""
-    if not call.ended_by_pbx:
-        return None
-    return note(
-        "end of the call",
-        f"the PBX hung up after {call.sent_ms / 1000:.1f} s",
-        "an echo extension should last until the caller hangs up",
-    )
+    """How the call ended; None when we ended it and the PBX agreed."""
+    name = "end of the call"
+    if call.bye_unanswered:
+        contact = uri_host_port(address_uri(call.headers.first("Contact")))[1]
+        return problem(
+            name,
+            f"our BYE to {contact or 'the Contact'} got no answer",
+            "requests inside a call go to the Contact of the 200: the PBX must be reachable there, "
+            "or its calls stay open after everybody has hung up",
+        )
+    if call.ended_by_pbx:
+        return note(
+            name,
+            f"the PBX hung up after {call.sent_ms / 1000:.1f} s",
+            "an echo extension should last until the caller hangs up",
+        )
+    return None
 
 
 def _is_address(host: str) -> bool:

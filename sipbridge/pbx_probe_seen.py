@@ -141,6 +141,8 @@ class CallSeen:
     """Address to which the last of them moved the media, when it is another."""
     ended_by_pbx: bool = False
     """The PBX sent BYE before we did."""
+    bye_unanswered: bool = False
+    """Our BYE got no answer."""
     sent_packets: int = 0
     sent_ms: float = 0.0
     """How long we sent."""
