@@ -335,6 +335,15 @@ class AgentSettings(_Section):
     """Offer the phone only codecs that the limiter can limit (G.711)."""
     srtp: SrtpMode | None = None
     """As ``sip.phone.srtp``, for this phone."""
+    queue_member: str = Field("", pattern=r"^[A-Za-z0-9_./@:;*#+-]{0,128}$")
+    """Interface of this agent in the PBX's queues, e.g. ``Local/1001@callshield-agents/n``: paused
+    during a rest (docs/pbx/ami.md)."""
+    device_state: str = Field("", pattern=r"^(Custom:[A-Za-z0-9._-]{1,64})?$")
+    """Device state at the PBX that follows this agent's calls, e.g. ``Custom:agent1001``."""
+    endpoint: str = Field("", pattern=r"^[A-Za-z0-9._@-]{0,128}$")
+    """PJSIP endpoint of the phone at the PBX, when the PBX rings it: tells us its model."""
+    phone_model: str = Field("", pattern=r"^[\x20-\x7e]{0,256}$")
+    """User-Agent or model of the phone; goes before what the PBX says."""
 
     @property
     def transport(self) -> Literal["udp", "tcp", "tls"]:
@@ -357,6 +366,12 @@ class SupervisorSettings(AgentSettings):
 
     role: Literal["supervisor", "manager"] = "supervisor"
     """A manager can take a call over, a supervisor only join it."""
+
+    @model_validator(mode="after")
+    def _is_no_agent(self) -> SupervisorSettings:
+        if self.queue_member or self.device_state:
+            raise ValueError("queue_member and device_state in [agents.ID] only")
+        return self
 
 
 class HelpSettings(_Section):
@@ -517,6 +532,46 @@ class AlertSettings(_Section):
     """An alert is raised when a call's level reaches this."""
 
 
+class AmiSettings(_Section):
+    """``[ami]``: the manager interface of an Asterisk PBX; off without ``host`` (docs/pbx/ami.md).
+
+    The secret comes from ``secret_file`` or from the environment variable
+    ``CALLSHIELD_AMI_SECRET`` (which goes first); it is never sent, only proven (MD5 challenge).
+    """
+
+    host: str = Field("", pattern=r"^[A-Za-z0-9.:-]{0,253}$")
+    """Address or name of the PBX; with it this is switched on."""
+    port: Port = 5038
+    """Its TCP port; 5039 is usual with TLS."""
+    tls: bool = False
+    """Connect with TLS; anywhere but on loopback or in a network of your own it should be."""
+    ca_file: Path | None = None
+    """PEM file of the authorities that may vouch for the PBX; the system's when absent."""
+    username: str = Field("callshield", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """The user of ``deploy/asterisk/manager_callshield.conf``."""
+    secret_file: Path = Path("/etc/callshield/ami.secret")
+    """One line, mode 0600."""
+    ping_s: float = Field(15.0, ge=1, le=300)
+    """How often the connection is tried; one that does not answer is made anew."""
+    pause_pbx_recording: bool = True
+    """The agent's pause of the recording mutes the PBX's own (MixMonitor) too."""
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.host)
+
+
+class AftercareSettings(_Section):
+    """``[aftercare]``: rest after a bad call; the PBX's queues leave the agent alone meanwhile."""
+
+    rest_s: float = Field(0.0, ge=0, le=7200)
+    """Length of the rest; 0: none. The agent ends it earlier with *ready*, nobody else does."""
+    from_level: int = Field(2, ge=1, le=3)
+    """Rest after a call that reached this risk level."""
+    after_end: bool = True
+    """Rest after a call that was ended with announcement, at whatever level."""
+
+
 class Settings(BaseSettings):
     """The whole configuration of one node."""
 
@@ -536,6 +591,8 @@ class Settings(BaseSettings):
     ear: EarSettings = Field(default_factory=EarSettings)  # type: ignore[arg-type]
     web: WebSettings = Field(default_factory=WebSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)  # type: ignore[arg-type]
+    ami: AmiSettings = Field(default_factory=AmiSettings)  # type: ignore[arg-type]
+    aftercare: AftercareSettings = Field(default_factory=AftercareSettings)  # type: ignore[arg-type]
 
     @field_validator("agents", "supervisors")
     @classmethod
@@ -551,6 +608,14 @@ class Settings(BaseSettings):
         found = self.supervisors.get(manager)
         if manager and (found is None or found.role != "manager"):
             raise ValueError('help.manager: the ID of a [supervisors.ID] with role = "manager"')
+        return self
+
+    @model_validator(mode="after")
+    def _pbx_names_differ(self) -> Settings:
+        for key in ("queue_member", "device_state"):
+            names = [name for agent in self.agents.values() if (name := getattr(agent, key))]
+            if len(set(names)) != len(names):
+                raise ValueError(f"a {key} of its own for each agent")
         return self
 
     @model_validator(mode="after")
