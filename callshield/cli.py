@@ -110,7 +110,10 @@ def doctor(
     report = Report(as_json=as_json)
     if pbx:
         from callshield.doctor_pbx import examine_pbx
+        from callshield.logs import configure_logs
 
+        # What matters comes as a finding; standard output is the report's alone.
+        configure_logs("doctor", level="error")
         examine_pbx(settings, report.show)
     else:
         from callshield.doctor import examine

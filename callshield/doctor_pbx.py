@@ -42,6 +42,7 @@ def examine_pbx(settings: Settings, show: Callable[[Finding | str], None]) -> No
 async def _examine(
     settings: Settings, say: Callable[[Finding | str], None]
 ) -> AsyncIterator[Finding]:
+    from callshield.doctor_listening import examine_listening
     from sipbridge.pbx_probe import PbxProbe, examine_options
 
     if not settings.peers:
@@ -71,6 +72,8 @@ async def _examine(
     finally:
         if probe is not None:
             probe.stop()
+    for finding in await examine_listening(settings, say):
+        yield finding
 
 
 _LEFT_OUT = note("test call", "left out: see above", "")

@@ -22,13 +22,14 @@ from sipbridge.pbx_probe_media import TestMedia
 from sipbridge.pbx_probe_seen import CallSeen, Provisional, status_of
 from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.ports import PortRange
-from sipbridge.sip_message import SipHeaders, body_of, uri_host_port
+from sipbridge.sip_message import SipHeaders, address_uri, body_of, source_host, uri_host_port
 
 #: An echo extension that has not answered by then is cancelled.
 ANSWER_WITHIN_S = 20.0
 #: For BYE or CANCEL to be answered.
 HANG_UP_WITHIN_S = 4.0
-INFO_WITHIN_S = 4.0
+#: For a request inside the call.
+REQUEST_WITHIN_S = 4.0
 #: The whole of one call, whatever happens.
 CALL_WITHIN_S = 90.0
 
@@ -49,8 +50,7 @@ class _TestCall(pj.Call):
         self.confirmed = False
         self.gone = asyncio.Event()
         self.hanging_up = False
-        self.bye_answered = False
-        self.info_answered = asyncio.Event()
+        self.request_answered = asyncio.Event()
         self.moved: Callable[[str, int], None] = lambda address, port: None
 
     def onCallState(self, prm: Any) -> None:
@@ -81,11 +81,12 @@ class _TestCall(pj.Call):
             transaction = state.tsx
             if transaction.role != pj.PJSIP_ROLE_UAC:
                 return
-            if transaction.method == "INFO" and int(transaction.statusCode) >= 200:
-                self.seen.info_status = int(transaction.statusCode)
-                self.info_answered.set()
-            if transaction.method == "BYE" and _received(prm.e)[0]:
-                self.bye_answered = True
+            if transaction.method in ("INFO", "OPTIONS") and _received(prm.e)[0]:
+                if transaction.method == "INFO":
+                    self.seen.info_status = int(transaction.statusCode)
+                else:
+                    self.seen.contact_answers = True
+                self.request_answered.set()
             if transaction.method != "INVITE" or self.seen.answered:
                 return
             message, source = _received(prm.e)
@@ -158,18 +159,16 @@ class _TestCall(pj.Call):
             with contextlib.suppress(pj.Error):
                 self.hangup(pj.CallOpParam())
 
-    def digit_by_info(self) -> bool:
-        """One digit as INFO (the form that Cisco and Asterisk read)."""
+    async def ask(self, method: str, content_type: str = "", body: str = "") -> None:
+        """Send a request inside the dialog and wait for its answer, or not for ever."""
         option = pj.CallSendRequestParam()
-        option.method = "INFO"
-        option.txOption.contentType = "application/dtmf-relay"
-        option.txOption.msgBody = "Signal=5\r\nDuration=160\r\n"
-        try:
+        option.method = method
+        option.txOption.contentType = content_type
+        option.txOption.msgBody = body
+        self.request_answered.clear()
+        with contextlib.suppress(pj.Error, TimeoutError):
             self.sendRequest(option)
-        except pj.Error:
-            return False
-        self.seen.info_sent = True
-        return True
+            await asyncio.wait_for(self.request_answered.wait(), REQUEST_WITHIN_S)
 
 
 class TestCaller:
@@ -240,7 +239,6 @@ class TestCaller:
             self._stack.pump()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(call.gone.wait(), HANG_UP_WITHIN_S)
-            seen.bye_unanswered = call.confirmed and not seen.ended_by_pbx and not call.bye_answered
             shell.close()
             self._ports.give_back(pair)
         return seen
@@ -274,10 +272,14 @@ class TestCaller:
         await shell.run(
             negotiated.voice, negotiated.event, audio.voice, audio.ptime_ms, call.gone, say
         )
-        if negotiated.event is None and not call.gone.is_set() and call.digit_by_info():
-            self._stack.pump()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(call.info_answered.wait(), INFO_WITHIN_S)
+        if negotiated.event is None and not call.gone.is_set():
+            seen.info_sent = True
+            # The form that Cisco and Asterisk read.
+            await call.ask("INFO", "application/dtmf-relay", "Signal=5\r\nDuration=160\r\n")
+        contact = uri_host_port(address_uri(call.seen.headers.first("Contact")))[0]
+        if contact != source_host(seen.response_source) and not call.gone.is_set():
+            seen.contact_asked = True
+            await call.ask("OPTIONS")
 
 
 def _received(event: Any) -> tuple[str, str]:

@@ -379,6 +379,12 @@ def judge_audio(call: CallSeen, audio: sdp.AudioMedia, *, found: bool) -> Findin
             "the media address or port in the PBX's SDP is wrong (NAT, media_address), or its "
             "firewall rejects RTP",
         )
+    if call.send_error:
+        return problem(
+            name,
+            f"our own machine cannot send to {theirs} ({call.send_error})",
+            "the PBX's SDP names an address that cannot be reached from here: see above",
+        )
     if not call.packets:
         if reported:
             return problem(
@@ -544,13 +550,14 @@ def judge_keys(call: CallSeen, ours: Ours) -> Finding:
 def judge_end(call: CallSeen) -> Finding | None:
     """How the call ended; None when we ended it and the PBX agreed."""
     name = "end of the call"
-    if call.bye_unanswered:
+    if call.contact_asked and not call.contact_answers:
         contact = uri_host_port(address_uri(call.headers.first("Contact")))[1]
         return problem(
             name,
-            f"our BYE to {contact or 'the Contact'} got no answer",
-            "requests inside a call go to the Contact of the 200: the PBX must be reachable there, "
-            "or its calls stay open after everybody has hung up",
+            f"requests inside the call go to the Contact, {contact}, which does not answer: the "
+            "PBX got no BYE",
+            "the PBX must be reachable at its Contact, or calls stay open there after everybody "
+            "has hung up (Asterisk: external_signaling_address=)",
         )
     if call.ended_by_pbx:
         return note(

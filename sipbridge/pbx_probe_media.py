@@ -180,8 +180,11 @@ class TestMedia:
             self._pair.rtp.sendto(packet, self._target)
         except OSError:
             self._drain_errors()
-            with contextlib.suppress(OSError):  # the error was an earlier packet's
+            try:  # the error was an earlier packet's, perhaps
                 self._pair.rtp.sendto(packet, self._target)
+            except OSError as error:
+                if not isinstance(error, ConnectionRefusedError):
+                    self.seen.send_error = error.strerror or str(error)
         self.seen.sent_packets += 1
         self._octets += len(data)
 

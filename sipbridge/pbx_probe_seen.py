@@ -141,8 +141,9 @@ class CallSeen:
     """Address to which the last of them moved the media, when it is another."""
     ended_by_pbx: bool = False
     """The PBX sent BYE before we did."""
-    bye_unanswered: bool = False
-    """Our BYE got no answer."""
+    contact_asked: bool = False
+    """The Contact is another host than the answer's source, so it was sent an OPTIONS."""
+    contact_answers: bool = False
     sent_packets: int = 0
     sent_ms: float = 0.0
     """How long we sent."""
@@ -155,6 +156,8 @@ class CallSeen:
     """Datagrams on the RTP port that were not RTP."""
     icmp_errors: int = 0
     """Of our RTP packets, that many were answered "nothing listens here"."""
+    send_error: str = ""
+    """Why this machine would not send to the PBX's media address."""
     reports: list[Report] = field(default_factory=list)
     rtcp_packets: int = 0
     echo: EchoSeen | None = None

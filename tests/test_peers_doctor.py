@@ -90,8 +90,12 @@ async def test_a_good_pbx_gives_no_problem_and_every_check_a_line(tmp_path: Path
         seen = await told(tmp_path, pbx)
     assert (seen.status, seen.problems) == (0, [])
     assert seen.object["ok"] is True
-    notes = [f["name"] for f in seen.object["findings"] if f["verdict"] == "note"]
+    findings = [f for f in seen.object["findings"] if f["subject"] == "peer pbx"]
+    notes = [f["name"] for f in findings if f["verdict"] == "note"]
     assert notes == ["reachable over TCP"]  # it speaks UDP only
+    # Without [ami] the PBX is not asked how it can listen: what to look for by hand is listed.
+    assert "[ami] is not configured" in seen("not asked")["detail"]
+    assert "ChanSpy" in seen("ChanSpy, ExtenSpy")["advice"]
     assert "200 Said" in seen("reachable over UDP")["detail"]
     assert seen("our address as the PBX sees it")["detail"].startswith(OURS)
     assert seen("test call")["detail"].startswith("answered after")
@@ -228,6 +232,14 @@ CASES = [
         "ok",
         "3600 s, the PBX refreshes; it first wanted at least 3600 s (422)",
     ),
+    Case(
+        "a Contact that nobody answers at",
+        Habits(contact_host="127.0.44.9"),
+        "end of the call",
+        "problem",
+        "requests inside the call go to the Contact, 127.0.44.9:",
+        "must be reachable at its Contact",
+    ),
     Case("digit kept", Habits(digits="swallow"), DIGITS, "note", "our digit did not come back"),
     Case("digit by INFO", Habits(digits="info"), DIGITS, "note", "our digit came back as INFO"),
     Case("tones only, INFO", Habits(**NO_EVENTS), DIGITS, "note", "the PBX takes INFO"),
@@ -266,7 +278,7 @@ async def test_each_fault_is_named_with_what_to_do(tmp_path: Path) -> None:
         wrong_address = {"media address", AUDIO} if case.habits.sdp_address else {case.name}
         if case.habits.contact_host:
             wrong_address |= {"end of the call"}
-            assert "192.168.7.7" in seen("end of the call")["detail"]
+            assert case.habits.contact_host in seen("end of the call")["detail"]
         if case.name != AUDIO and case.habits.options_status:
             assert set(seen.problems) <= wrong_address, (case.what, seen.problems)
 
