@@ -6,23 +6,14 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from callshield.errors import CallshieldError
+from callshield.findings import Finding, Verdict
 from callshield.settings import Settings, SideSettings
 
 #: Under this much free space the store is about to fail.
 MIN_FREE_MIB = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The outcome of one check."""
-
-    ok: bool
-    name: str
-    detail: str
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -47,11 +38,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
     ]
     for name, check in checks:
         try:
-            yield Finding(True, name, check(settings))
+            yield Finding(Verdict.OK, name, check(settings))
         except CallshieldError as error:
-            yield Finding(False, name, str(error))
+            yield Finding(Verdict.PROBLEM, name, str(error))
         except _Failed as error:
-            yield Finding(False, name, str(error))
+            yield Finding(Verdict.PROBLEM, name, str(error))
 
 
 class _Failed(Exception):

@@ -301,6 +301,26 @@ class PeerSettings(_Section):
     """NAME of the ``[trunks.NAME]`` over which they go."""
     trunks: list[str] = []
     """NAMEs of others that this peer may choose by :attr:`OutboundSettings.trunk_header`."""
+    echo_uri: str | None = None
+    """An extension that answers and sends back what it hears, e.g. ``sip:603@192.0.2.1:5060``:
+    `callshield doctor --pbx` calls it."""
+    options_uri: str | None = None
+    """Where `callshield doctor --pbx` asks whether the PBX is there, e.g. ``sip:192.0.2.1:5060``;
+    when absent the host of ``echo_uri``, of a phone behind this peer, or its only address."""
+
+    @field_validator("echo_uri")
+    @classmethod
+    def _is_phone_uri(cls, value: str | None) -> str | None:
+        return None if value is None else _phone_uri(value)
+
+    @field_validator("options_uri")
+    @classmethod
+    def _is_server_uri(cls, value: str | None) -> str | None:
+        if value is not None:
+            scheme, _, rest = value.partition(":")
+            # A user part is optional here.
+            _phone_uri(value if "@" in rest else f"{scheme}:pbx@{rest}")
+        return value
 
     @field_validator("networks")
     @classmethod
@@ -619,6 +639,14 @@ class Settings(BaseSettings):
             and ((pbx.bind, pbx.tls.port) == (phone.bind, phone.tls.port))
         ):
             raise ValueError("sip.pbx.tls and sip.phone.tls on different addresses or ports")
+        return self
+
+    @model_validator(mode="after")
+    def _echoes_can_be_reached(self) -> Settings:
+        for peer in self.peers:
+            uri = peer.echo_uri
+            if uri and uri_transport(uri) == "tls" and not self.sip.pbx.tls.enabled:
+                raise ValueError(f"a [sip.pbx.tls] table for the TLS echo_uri of peer {peer.name}")
         return self
 
     @model_validator(mode="after")
