@@ -227,6 +227,10 @@ class SipSettings(_Section):
     """New requests a second from one address; beyond it 503."""
     request_burst: int = Field(200, ge=1)
     """New requests at once from one address after a pause."""
+    connections_per_address: int = Field(512, ge=1, le=2048)
+    """TCP and TLS connections that one address may hold; the next one is closed at once."""
+    first_message_timeout_s: int = Field(10, ge=1, le=600)
+    """A TCP or TLS connection without a whole SIP message by then is closed."""
     ring_timeout_s: float = Field(60.0, ge=5, le=600)
     """A phone that has not answered by then is cancelled; the PBX gets 480."""
     rtp_timeout_s: float = Field(60.0, ge=5, le=3600)

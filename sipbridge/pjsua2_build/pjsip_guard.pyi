@@ -61,6 +61,22 @@ def set_rate_limit(per_second: float, burst: int) -> None:
         ValueError: a figure is out of range.
     """
 
+def set_connection_limits(per_source: int, in_all: int, first_message_s: int) -> None:
+    """Bound the TCP and TLS connections that others open to us.
+
+    A connection from outside both lists of networks is closed before anything is read from it, and
+    so is one too many; those that are open are never touched. Until this is called there may be
+    4096, and a silent one stays.
+
+    Args:
+        per_source: connections of one address, at least 1.
+        in_all: of all addresses together, 1 to 4096.
+        first_message_s: one without a whole SIP message after so many seconds is closed; 0: never.
+
+    Raises:
+        ValueError: a figure is out of range.
+    """
+
 def set_readiness(ready: bool, retry_after_s: int) -> None:
     """Set the answer to OPTIONS outside dialogs, given statelessly for every Request-URI.
 
@@ -139,7 +155,10 @@ def counters() -> dict[str, int]:
     `refused_source`: from outside the networks; `refused_source_answered` of them got a 403.
     `rate_limited`: answered 503 by the rate limit.
     `options_ok`, `options_unready`: OPTIONS answered 200 and 503.
+    `refused_method`: answered 405 (a method that nobody serves), 403 (REFER outside a dialog) or
+        481 (another method of dialogs, outside of one).
     `unknown_byes`: BYEs for unknown dialogs; `unknown_byes_dropped` of them pushed out unread.
+    `refused_connections`: closed by `set_connection_limits`; `open_connections` there are now.
     `malformed`: messages that PJSIP's transport layer reports as dropped: a broken start line or
         header, a missing Call-ID, From, To, Via or CSeq, too long for the buffer. Keep-alives are
         not counted, nor are packets without a single line that looks like SIP: PJSIP ignores those
