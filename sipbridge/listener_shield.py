@@ -2,8 +2,8 @@
 
 A socket filter (classic BPF, Linux's ``SO_ATTACH_FILTER``) on each listening socket drops the SYN
 of an address outside the networks: a port scan sees nothing, no descriptor is spent on a stranger
-and no TLS handshake is computed for one. :mod:`pjsip_guard` asks again above it, per connection and per
-request: where the kernel takes no filter, strangers are refused there.
+and no TLS handshake is computed for one. :mod:`pjsip_guard` asks again above it, per connection and
+per request: where the kernel takes no filter, strangers are refused there.
 
 PJSIP listens with room for 5 connections that it has not accepted yet; with a sixth the kernel
 drops the SYN of a PBX, which tries again a second later. Here the room is made larger too.
