@@ -35,6 +35,13 @@ SERVER = re.compile(r"^\d{1,3}(\.\d{1,3}){3}$")
 MAX_EVENTS_A_TURN = 64
 #: Legs besides two a call: helpers' phones, and refusals under way.
 SPARE_LEGS = 72
+#: TLS 1.2 with forward secrecy only (TLS 1.3 knows no other): SRTP keys travel in this SIP, and who
+#: records it must not be able to read it with a key stolen later. ECDHE with an ECDSA or an RSA
+#: certificate: AES-GCM, ChaCha20, and AES-CBC for older phones. Numbers of IANA's registry.
+CIPHERS_TLS12 = [
+    *(0xC02C, 0xC030, 0xC02B, 0xC02F, 0xCCA9, 0xCCA8),
+    *(0xC024, 0xC028, 0xC023, 0xC027, 0xC00A, 0xC014, 0xC009, 0xC013),
+]
 #: TCP and TLS connections that others may hold, over all addresses.
 MAX_CONNECTIONS = 2048
 #: A far end that has not finished its TLS handshake by then is given up.
@@ -292,6 +299,7 @@ def _tls_config(tls: TlsSettings) -> Any:
     config.privKeyFile = _name(tls.private_key)
     config.CaListFile = _name(tls.ca_file)
     config.proto = pj.PJ_SSL_SOCK_PROTO_TLS1_2 | pj.PJ_SSL_SOCK_PROTO_TLS1_3
+    config.ciphers = pj.IntVector(CIPHERS_TLS12)
     config.verifyServer = tls.verify_server
     config.verifyClient = tls.require_client_certificate
     config.requireClientCert = tls.require_client_certificate

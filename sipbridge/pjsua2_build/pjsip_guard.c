@@ -13,6 +13,8 @@
  *   1. Source filter. A source outside the allowed networks is refused. It gets a 403 at most ten
  *      times per second over all such sources, silence otherwise, so that we are neither a
  *      reflector nor an amplifier. ACK never gets an answer (RFC 3261 17: no response to an ACK).
+ *      One whose Via says TLS but that came without is answered 400: it would have keys agreed on
+ *      in the clear.
  *   2. Rate limit. A token bucket per source address for requests outside dialogs; above it a 503
  *      with Retry-After (RFC 3261 21.5.4). OPTIONS has a bucket of its own, so that a burst of
  *      calls can't make the PBX's health check believe that this node is dead. A retransmission of
@@ -109,6 +111,7 @@ typedef struct {
     uint64_t options_ok;
     uint64_t options_unready;
     uint64_t refused_method;
+    uint64_t false_tls;
     uint64_t unknown_byes;
     uint64_t unknown_byes_dropped;
     uint64_t malformed;
@@ -402,6 +405,17 @@ on_rx_request(pjsip_rx_data *rdata)
     const int limited = g_rate_per_second > 0.0;
     pthread_mutex_unlock(&g_lock);
 
+    /* Whether keys may be agreed on is decided by the Via's transport (sipbridge.sip_message): one
+     * that says TLS has to have come by it (RFC 3261 18.1.1). */
+    if (pj_stricmp2(&rdata->msg_info.via->transport, "TLS") == 0 &&
+        !PJSIP_TRANSPORT_IS_SECURE(rdata->tp_info.transport)) {
+        pthread_mutex_lock(&g_lock);
+        g_counters.false_tls++;
+        pthread_mutex_unlock(&g_lock);
+        if (method != PJSIP_ACK_METHOD)
+            respond(rdata, PJSIP_SC_BAD_REQUEST, 0, 0);
+        return PJ_TRUE;
+    }
     if (method == PJSIP_ACK_METHOD) {
         /* The To tag of a stateless answer is the request's own branch (PJSIP makes it so that
          * all answers to one request agree): such an ACK has nobody waiting for it. */
@@ -699,12 +713,13 @@ py_counters(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     unsigned open;
     connections_count(&refused, &open);
 #define COUNTER(name) #name, (unsigned long long)now.name
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsI}", COUNTER(received_requests),
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsI}", COUNTER(received_requests),
                          COUNTER(refused_source), COUNTER(refused_source_answered),
                          COUNTER(rate_limited), COUNTER(options_ok), COUNTER(options_unready),
-                         COUNTER(refused_method), COUNTER(unknown_byes),
-                         COUNTER(unknown_byes_dropped), COUNTER(malformed), "refused_connections",
-                         (unsigned long long)refused, "open_connections", open);
+                         COUNTER(refused_method), COUNTER(false_tls),
+                         COUNTER(unknown_byes), COUNTER(unknown_byes_dropped), COUNTER(malformed),
+                         "refused_connections", (unsigned long long)refused, "open_connections",
+                         open);
 #undef COUNTER
 }
 

@@ -158,6 +158,7 @@ def counters() -> dict[str, int]:
     `refused_method`: answered 405 (a method that nobody serves), 403 (REFER outside a dialog) or
         481 (another method of dialogs, outside of one).
     `unknown_byes`: BYEs for unknown dialogs; `unknown_byes_dropped` of them pushed out unread.
+    `false_tls`: answered 400, for a Via that says TLS on a message that came without.
     `refused_connections`: closed by `set_connection_limits`; `open_connections` there are now.
     `malformed`: messages that PJSIP's transport layer reports as dropped: a broken start line or
         header, a missing Call-ID, From, To, Via or CSeq, too long for the buffer. Keep-alives are
