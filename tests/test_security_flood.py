@@ -11,7 +11,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +129,7 @@ async def calls(folder: Path, **options: Any) -> AsyncIterator[Calls]:
 
 
 async def test_calls_do_not_notice_a_flood(
-    tmp_path: Path, record_property: pytest.RecordProperty
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     sip = "ring_timeout_s = 5\n"
     async with calls(tmp_path / "node", sip=sip) as running:
@@ -204,7 +204,7 @@ async def test_calls_do_not_notice_a_flood(
         await running.hang_up()
 
 
-async def test_the_negative_control_without_the_limit_the_same_flood_costs_a_core(
+async def test_the_negative_control_without_the_limit_the_same_flood_costs_memory(
     tmp_path: Path,
 ) -> None:
     sip = "requests_per_s = 1e9\nrequest_burst = 1000000000\nring_timeout_s = 5\n"

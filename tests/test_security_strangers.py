@@ -11,7 +11,7 @@ import asyncio
 import re
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -95,7 +95,7 @@ async def bridge(tmp_path: Path, phone: End) -> AsyncIterator[Signalling]:
 
 
 async def test_a_spoofed_source_gets_far_less_than_was_sent_in_its_name(
-    bridge: Signalling, record_property: pytest.RecordProperty
+    bridge: Signalling, record_property: Callable[[str, object], None]
 ) -> None:
     """No amplifier: what a victim whose address was forged would be sent, per byte sent to us."""
     victim = Datagrams(STRANGER)
@@ -253,7 +253,7 @@ async def test_nobody_else_ends_or_changes_a_call_that_he_overheard(
 
 
 async def test_headers_many_long_and_deep_harm_nothing(
-    bridge: Signalling, phone: End, record_property: pytest.RecordProperty
+    bridge: Signalling, phone: End, record_property: Callable[[str, object], None]
 ) -> None:
     """Each is answered, dropped or refused within a moment, and the next call is a call."""
     peer = Datagrams(PEER)
