@@ -300,6 +300,8 @@ class PeerSettings(_Section):
     """Names this peer in events and logs."""
     networks: list[str] = Field(min_length=1)
     """Addresses and networks from which its SIP comes."""
+    tls_only: bool = False
+    """Take its calls over TLS alone: over UDP anybody on the way can forge its address."""
     attests_notice: bool = False
     """Believe this peer's :attr:`NoticeSettings.upstream_header`."""
 
@@ -552,6 +554,13 @@ class Settings(BaseSettings):
             and ((pbx.bind, pbx.tls.port) == (phone.bind, phone.tls.port))
         ):
             raise ValueError("sip.pbx.tls and sip.phone.tls on different addresses or ports")
+        return self
+
+    @model_validator(mode="after")
+    def _peers_can_reach_us(self) -> Settings:
+        for peer in self.peers:
+            if peer.tls_only and not self.sip.pbx.tls.enabled:
+                raise ValueError(f"a [sip.pbx.tls] table for peer {peer.name}, which is tls_only")
         return self
 
     @model_validator(mode="after")

@@ -306,6 +306,7 @@ def test_files_that_do_not_belong_together_are_named(
         ('[sip.pbx.tls]\ncertificate = "a"\nprivate_key = "b"\n', "verify_server = false"),
         ("[sip.pbx.tls]\nrequire_client_certificate = true\n", "ca_file"),
         ('[sip.pbx]\nsrtp = "required"\n', "srtp_over_plain"),
+        ('[[peers]]\nname = "p"\nnetworks = ["192.0.2.1"]\ntls_only = true\n', "sip.pbx.tls"),
         ('[agents.1]\nuri = "sips:1@192.0.2.1"\n', r"\[sip.phone.tls\]"),
         ('[agents.1]\nuri = "sip:1@192.0.2.1"\nsrtp = "required"\n', "sips:"),
         ('[agents.1]\nuri = "sip:1@192.0.2.1"\n[sip.phone]\ncodecs = ["G722"]\n', "PCMU or PCMA"),

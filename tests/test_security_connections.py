@@ -95,6 +95,17 @@ def test_one_address_holds_so_many_connections_and_takes_nobody_elses(
     assert bridge.counters()["refused_connections"] == 2
 
 
+def test_a_flood_of_forged_datagrams_leaves_the_connections_share_alone(
+    bridge: Bridge, pbx: Peer, stack: ExitStack
+) -> None:
+    """UDP may come from anybody who writes the PBX's address on it; its connection is the PBX's."""
+    bridge.call("set_rate_limit", 0.001, 2)
+    connection = connect(stack, PBX, bridge)
+    forged = [pbx.ask(pbx.request("OPTIONS"))[0] for _ in range(3)]
+    assert forged == [200, 200, 503]
+    assert [ask(connection, pbx)[8:11] for _ in range(3)] == [b"200", b"200", b"503"]
+
+
 def test_who_connects_and_says_half_a_message_is_let_go(
     bridge: Bridge, pbx: Peer, stack: ExitStack
 ) -> None:

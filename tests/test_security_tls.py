@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.peers.signalling import End, Message, Signalling, Wire, signalling
-from tests.test_peers_offer import audio, crypto, said
+from tests.test_peers_offer import audio, crypto, hang_up, said, talk
 from tests.test_peers_tls import Authority
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(60)]
@@ -161,6 +161,28 @@ async def test_required_srtp_is_never_answered_without(tmp_path: Path, house: Au
         final: Message = await pbx.final()
         assert final.status in (480, 488)
         assert "m=audio" not in final.body
+    phone.close()
+
+
+async def test_a_peer_that_has_tls_makes_no_call_without(tmp_path: Path, house: Authority) -> None:
+    """A forged datagram could have an agent's phone ring and send its audio to whom it names."""
+    phone = End(await Wire.udp(PHONE))
+    async with signalling(
+        tmp_path / "b",
+        {"1001": f'uri = "sip:1001@{PHONE}:{phone.wire.port}"\n'},
+        pbx=house.table("pbx", SIDES[0]),
+        sides=SIDES,
+        peer=PBX,
+        peer_options="tls_only = true",
+    ) as bridge:
+        forged = await bridge.caller()
+        assert (await forged.invite(said("8"))).status == 403
+        replaces = "Replaces: a;to-tag=b;from-tag=c\r\n"
+        assert (await (await bridge.caller()).invite(said("8"), replaces)).status == 403
+        assert phone.wire.inbox.empty()
+        pbx = await bridge.caller(tls=house.client())  # the control
+        await talk(bridge, pbx, phone, said("8"), said("8", address=PHONE, port=5000))
+        await hang_up(bridge, pbx)
     phone.close()
 
 

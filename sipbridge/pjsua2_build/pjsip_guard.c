@@ -17,7 +17,9 @@
  *      in the clear.
  *   2. Rate limit. A token bucket per source address for requests outside dialogs; above it a 503
  *      with Retry-After (RFC 3261 21.5.4). OPTIONS has a bucket of its own, so that a burst of
- *      calls can't make the PBX's health check believe that this node is dead. A retransmission of
+ *      calls can't make the PBX's health check believe that this node is dead. What comes by TCP
+ *      or TLS has its own too: who forges the PBX's address over UDP must not use up the share of
+ *      its connection. A retransmission of
  *      a request whose transaction exists is not a new request (RFC 3261 17.2.3) and passes.
  *   3. OPTIONS outside dialogs (RFC 3261 11.2): 200 when ready, 503 with Retry-After when not.
  *   4. Methods that nobody here serves (SUBSCRIBE, MESSAGE, REGISTER, PUBLISH, any unknown one): 405
@@ -90,7 +92,8 @@ typedef struct {
     int64_t filled_ns;
 } bucket_t;
 
-enum { BUCKET_CALLS, BUCKET_OPTIONS, BUCKETS };
+/* Of each source: datagrams and connections apart, calls and OPTIONS apart. */
+enum { BUCKET_CALLS = 0, BUCKET_OPTIONS = 1, BUCKET_CONNECTION = 2, BUCKETS = 4 };
 
 typedef struct {
     uint8_t octets[16];
@@ -439,13 +442,14 @@ on_rx_request(pjsip_rx_data *rdata)
         return PJ_FALSE;
 
     const int is_options = method == PJSIP_OPTIONS_METHOD;
+    const int kind = (is_options ? BUCKET_OPTIONS : BUCKET_CALLS) +
+                     (PJSIP_TRANSPORT_IS_RELIABLE(rdata->tp_info.transport) ? BUCKET_CONNECTION : 0);
     if (limited && !has_transaction(rdata)) {
         pthread_mutex_lock(&g_lock);
         rate_entry_t *entry = rate_entry(&source, now_ns);
         int wait_s = 0;
         if (g_rate_per_second > 0.0) /* may have been switched off meanwhile */
-            wait_s = bucket_take(&entry->bucket[is_options ? BUCKET_OPTIONS : BUCKET_CALLS],
-                                 g_rate_per_second, g_rate_burst, now_ns);
+            wait_s = bucket_take(&entry->bucket[kind], g_rate_per_second, g_rate_burst, now_ns);
         if (wait_s)
             g_counters.rate_limited++;
         pthread_mutex_unlock(&g_lock);

@@ -48,7 +48,8 @@ def set_rate_limit(per_second: float, burst: int) -> None:
     """Limit new requests outside dialogs for each allowed source address (token bucket).
 
     Counted: every request without a To tag but CANCEL and ACK, and not the retransmission of a
-    request that has a transaction. OPTIONS has a bucket of its own with the same figures. Above
+    request that has a transaction. OPTIONS has a bucket of its own with the same figures,
+    and so has what comes by TCP or TLS, whose address cannot be forged. Above
     the limit: a stateless 503 with Retry-After (RFC 3261 21.5.4). Buckets of 4096 addresses are
     kept, least recently seen ones make room. No limit until this is called. Every call fills all
     buckets.

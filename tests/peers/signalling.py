@@ -385,6 +385,7 @@ class Signalling:
         sip: more keys of ``[sip]``.
         sides: our addresses towards the PBX and the phones.
         peer: address of the PBX.
+        peer_options: more keys of ``[[peers]]``.
     """
 
     def __init__(
@@ -397,6 +398,7 @@ class Signalling:
         sip: str = "",
         sides: tuple[str, str] = (PBX_SIDE, PHONE_SIDE),
         peer: str = PBX,
+        peer_options: str = "",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.pbx_side, self.phone_side = sides
@@ -424,6 +426,7 @@ port = {self.phone_port}
 [[peers]]
 name = "pbx"
 networks = ["{peer}"]
+{peer_options}
 {tables}
 """,
             encoding="utf-8",
