@@ -174,7 +174,8 @@ def _descriptors(settings: Settings) -> str:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 4 * settings.sip.admission_limit + 256
+    # The media worker: four sockets a call. The bridge: the connections of others, and its own.
+    needed = max(4 * settings.sip.admission_limit + 256, 3072)
     if hard < needed:
         raise _Failed(f"{hard} open files allowed, {needed} needed: raise LimitNOFILE (ulimit -n)")
     return f"{soft} (up to {hard}), {needed} needed"

@@ -222,6 +222,10 @@ class SipSettings(_Section):
     """New requests a second from one address; beyond it 503."""
     request_burst: int = Field(200, ge=1)
     """New requests at once from one address after a pause."""
+    connections_per_address: int = Field(512, ge=1, le=2048)
+    """TCP and TLS connections that one address may hold; the next one is closed at once."""
+    first_message_timeout_s: int = Field(10, ge=1, le=600)
+    """A TCP or TLS connection without a whole SIP message by then is closed."""
     ring_timeout_s: float = Field(60.0, ge=5, le=600)
     """A phone that has not answered by then is cancelled; the PBX gets 480."""
     rtp_timeout_s: float = Field(60.0, ge=5, le=3600)
@@ -293,6 +297,8 @@ class PeerSettings(_Section):
     """Names this peer in events and logs."""
     networks: list[str] = Field(min_length=1)
     """Addresses and networks from which its SIP comes."""
+    tls_only: bool = False
+    """Take its calls over TLS alone: over UDP anybody on the way can forge its address."""
     attests_notice: bool = False
     """Believe this peer's :attr:`NoticeSettings.upstream_header`."""
     outgoing: bool = False
@@ -647,6 +653,13 @@ class Settings(BaseSettings):
             uri = peer.echo_uri
             if uri and uri_transport(uri) == "tls" and not self.sip.pbx.tls.enabled:
                 raise ValueError(f"a [sip.pbx.tls] table for the TLS echo_uri of peer {peer.name}")
+        return self
+
+    @model_validator(mode="after")
+    def _peers_can_reach_us(self) -> Settings:
+        for peer in self.peers:
+            if peer.tls_only and not self.sip.pbx.tls.enabled:
+                raise ValueError(f"a [sip.pbx.tls] table for peer {peer.name}, which is tls_only")
         return self
 
     @model_validator(mode="after")

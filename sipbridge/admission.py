@@ -73,14 +73,19 @@ class Admission:
 
     # --------------------------------------------------------------------------------- hosts
 
-    def peer_of(self, source: str) -> PeerSettings | None:
-        """The configured PBX that a request from ``host:port`` comes from."""
+    def peer_of(self, source: str, *, tls: bool) -> PeerSettings | None:
+        """The configured PBX that a request from ``host:port`` comes from.
+
+        Args:
+            source: of the request.
+            tls: it came over TLS; a peer that has to (``tls_only``) is none without.
+        """
         try:
             address = ipaddress.ip_address(source_host(source))
         except ValueError:
             return None
         for network, peer in self._peers:
-            if address in network:
+            if address in network and (tls or not peer.tls_only):
                 return peer
         return None
 
