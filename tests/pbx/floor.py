@@ -216,6 +216,8 @@ async def floor(
             await phone.start()
         for phone in (agent, colleague):
             await pbx.until_cli("pjsip show contacts", f"{phone.user}/sip:{phone.user}")
+        # Whoever calls the queue reaches 1001.
+        await ami.action("QueuePause", Interface="Local/1002@callshield-agents/n", Paused="true")
         yield Floor(
             pbx=pbx,
             node=node if callshield else None,
