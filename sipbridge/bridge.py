@@ -38,7 +38,7 @@ from callshield.messages import (
     SessionOpened,
     TapStarted,
 )
-from callshield.settings import PeerSettings, Settings, SideSettings
+from callshield.settings import Settings, SideSettings
 from sipbridge.admission import CALL_ID_HEADER, Admission
 from sipbridge.bridged import Bridged
 from sipbridge.call import CallState
@@ -46,7 +46,6 @@ from sipbridge.dialogs import leg_of_replaces, leg_of_request
 from sipbridge.dose_meter import DoseMeter
 from sipbridge.feature_codes import feature_codes
 from sipbridge.legs import Leg, Refusal
-from sipbridge.loops import Placed, calling_number, comes_back
 from sipbridge.media_link import MediaLink
 from sipbridge.media_news import note, tell_call
 from sipbridge.notifier_link import NotifierLink
@@ -59,7 +58,6 @@ from sipbridge.sip_message import (
     SipHeaders,
     body_of,
     request_uri_user,
-    uri_host_port,
 )
 from sipbridge.transfer import Replaces
 
@@ -162,8 +160,6 @@ class Bridge:
         refusal = self._admission.refusal(
             headers, peer, unavailable=self._unavailable(), calls=self.calls
         )
-        if refusal is None and peer is not None and self._comes_back(headers, peer):
-            refusal = (482, "loop", "agent, PBX and number of a call that is being placed")
         if refusal is None and peer is not None:
             try:
                 plan = self._admission.plan(call_id, headers, message, peer)
@@ -186,19 +182,6 @@ class Bridge:
         request_id = self.media.next_request_id()
         self._spawn(self._open_media(bridged, request_id))
         bridged.run(bridged.call.begin(request_id))
-
-    def _comes_back(self, headers: SipHeaders, peer: PeerSettings) -> bool:
-        """The PBX sends back our own call for a phone behind it (:mod:`sipbridge.loops`)."""
-        agent_id = request_uri_user(headers.start_line)
-        agent = self.settings.agents.get(agent_id)
-        if agent is None or self._admission.peer_of(uri_host_port(agent.uri)[0]) is not peer:
-            return False
-        placed = (
-            Placed(b.call.plan.agent_id, b.call.plan.pbx, calling_number(b.headers))
-            for b in self.calls.values()
-            if b.call.state in (CallState.OPENING, CallState.RINGING)
-        )
-        return comes_back(placed, agent_id, peer.name, calling_number(headers))
 
     def _unavailable(self) -> str:
         if self.draining:
