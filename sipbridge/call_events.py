@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from callshield.messages import (
     CallAnswered,
@@ -12,6 +11,7 @@ from callshield.messages import (
     CallStarted,
     NodeDegraded,
     NoticeFinished,
+    NoticeSource,
     NoticeStarted,
     PromptStamp,
     WarningPlayed,
@@ -42,10 +42,12 @@ class CallEvents:
             agent_id=plan.agent_id,
             pbx_call_id=plan.pbx_call_id,
             pbx=plan.pbx,
+            direction=plan.direction,
+            pbx_channel=plan.pbx_channel,
         )
 
     def answered(self, answered_ts: float, *, user_agent: str, codec: str) -> Emit:
-        """The phone took the call."""
+        """The side that we called took the call."""
         return Emit(
             CallAnswered(
                 ts=answered_ts,
@@ -70,7 +72,7 @@ class CallEvents:
 
     def notice_finished(
         self,
-        source: Literal["played", "upstream", "skipped", "failed"],
+        source: NoticeSource,
         stamps: Sequence[PromptStamp],
         *,
         started_ts: float,
