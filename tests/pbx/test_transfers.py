@@ -39,6 +39,7 @@ async def test_blind_transfer_to_nobody_leaves_the_agent_with_the_caller(
     """The control: the PBX knows no such extension."""
     async with floor(tmp_path, asterisk_root) as all_:
         await all_.connect()
+        await until_hears(all_.caller, AGENT_HZ)
         await all_.agent.command("transfer", all_.pbx.uri("1999"))
         await all_.agent.wait("TRANSFER_FAILED")
         await until_hears(all_.caller, AGENT_HZ)
