@@ -153,7 +153,7 @@ class Admission:
         numbers, outgoing = calling_numbers(headers), 0
         for call in running:
             outgoing += bool(call.dialled) and call.agent_id == route.agent_id
-            to_this_peer = self.peer_of(uri_host_port(call.called_uri)[0]) is peer
+            to_this_peer = self.peer_of(uri_host_port(call.called_uri)[0], tls=True) is peer
             if to_this_peer and call.is_repeated_by(route, numbers):
                 return Refused(482, "loop", "same_call_rings")
         if route.dialled and outgoing >= self._settings.outbound.calls_per_agent:
