@@ -305,6 +305,9 @@ class PeerSettings(_Section):
     """Agents' outgoing calls may come from this peer (``[outbound]``)."""
     trunk: str = ""
     """NAME of the ``[trunks.NAME]`` over which they go."""
+    internal_numbers: bool = True
+    """A calling number that is one of our people's makes a call internal (never analysed). Switch
+    it off for a peer over which outsiders could show such a number."""
     trunks: list[str] = []
     """NAMEs of others that this peer may choose by :attr:`OutboundSettings.trunk_header`."""
     echo_uri: str | None = None
