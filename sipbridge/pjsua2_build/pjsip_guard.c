@@ -366,7 +366,7 @@ on_rx_response(pjsip_rx_data *rdata)
         pthread_mutex_unlock(&g_lock);
         return PJ_TRUE; /* discarded (RFC 3261 18.3) */
     }
-    count_mended(paths_of_response(rdata, &may_be_sent_to));
+    count_mended(paths_of_response(rdata, &may_be_sent_to) + paths_of_description(rdata));
     return PJ_FALSE;
 }
 
@@ -409,7 +409,7 @@ on_rx_request(pjsip_rx_data *rdata)
             respond(rdata, PJSIP_SC_BAD_REQUEST, 0, 0);
         return PJ_TRUE;
     }
-    count_mended(paths_of_request(rdata, &may_be_sent_to));
+    count_mended(paths_of_request(rdata, &may_be_sent_to) + paths_of_description(rdata));
 
     if (method == PJSIP_ACK_METHOD) {
         /* The To tag of a stateless answer is the request's own branch (PJSIP makes it so that
