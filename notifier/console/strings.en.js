@@ -127,6 +127,7 @@ export default {
   "reason.busy": "The phone was busy",
   "reason.cancelled": "The caller hung up before the answer",
   "reason.refused": "The call was refused",
+  "reason.not_authorised": "The phone did not take the password",
   "reason.media_timeout": "Ended because no audio came",
   "reason.shutdown": "Ended because the system was stopped",
   "reason.lost": "The call's state is not known",
