@@ -281,8 +281,8 @@ class CallEnded(_Message, tag="call.ended", frozen=True, kw_only=True):
     agent_id: str
     reason: str
     """``caller_hangup``, ``agent_hangup``, ``ended_with_announcement``, ``no_answer``, ``busy``,
-    ``cancelled``, ``refused``, ``media_timeout``, ``shutdown``, ``error``, ``lost`` (the bridge
-    died), …"""
+    ``cancelled``, ``refused``, ``redirected``, ``not_authorised`` (the phone did not take our
+    password), ``media_timeout``, ``shutdown``, ``error``, ``lost`` (the bridge died), …"""
     duration_s: float = 0.0
     """From answer to end."""
     sip_status: int = 0

@@ -11,6 +11,7 @@ from sipbridge.sip_message import (
     display_name,
     request_uri_user,
     uri_user,
+    via_hosts,
 )
 
 INVITE = (
@@ -84,3 +85,17 @@ def test_any_text_has_headers_or_none(text: str) -> None:
     display_name(text)
     address_uri(text)
     assert all("\n" not in value for _, value in headers.carried())
+
+
+def test_who_a_message_came_through() -> None:
+    """The sent-by of every Via, in one header or several (RFC 3261 section 7.3.1)."""
+    message = (
+        "INVITE sip:1@x SIP/2.0\r\n"
+        "Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1, SIP / 2.0 / TCP PBX.example.com : 5080\r\n"
+        "v: SIP/2.0/TLS [2001:db8::1]:5061;received=192.0.2.9\r\nVia: nonsense\r\n\r\n"
+    )
+    assert via_hosts(SipHeaders(message)) == {
+        ("192.0.2.1", 5060),
+        ("pbx.example.com", 5080),
+        ("2001:db8::1", 5061),
+    }

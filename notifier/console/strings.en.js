@@ -142,6 +142,7 @@ export default {
   "reason.outbound.no_answer": "The customer did not answer",
   "reason.outbound.busy": "The customer's line was busy",
   "reason.refused": "The call was refused",
+  "reason.not_authorised": "The phone did not take the password",
   "reason.media_timeout": "Ended because no audio came",
   "reason.shutdown": "Ended because the system was stopped",
   "reason.lost": "The call's state is not known",

@@ -142,6 +142,7 @@ export default {
   "reason.outbound.no_answer": "고객이 받지 않았습니다",
   "reason.outbound.busy": "고객이 통화 중이었습니다",
   "reason.refused": "연결이 거절되었습니다",
+  "reason.not_authorised": "전화기 인증에 실패했습니다",
   "reason.media_timeout": "음성이 끊겨 종료되었습니다",
   "reason.shutdown": "시스템 중지로 종료되었습니다",
   "reason.lost": "통화 상태를 확인할 수 없습니다",

@@ -425,7 +425,7 @@ on_rx_response(pjsip_rx_data *rdata)
         pthread_mutex_unlock(&g_lock);
         return PJ_TRUE; /* discarded (RFC 3261 18.3) */
     }
-    count_mended(paths_of_response(rdata, &may_be_sent_to));
+    count_mended(paths_of_response(rdata, &may_be_sent_to) + paths_of_description(rdata));
     return PJ_FALSE;
 }
 
@@ -478,7 +478,7 @@ on_rx_request(pjsip_rx_data *rdata)
             respond(rdata, PJSIP_SC_BAD_REQUEST, 0, 0);
         return PJ_TRUE;
     }
-    count_mended(paths_of_request(rdata, &may_be_sent_to));
+    count_mended(paths_of_request(rdata, &may_be_sent_to) + paths_of_description(rdata));
 
     /* Whether keys may be agreed on is decided by the Via's transport (sipbridge.sip_message): one
      * that says TLS has to have come by it (RFC 3261 18.1.1). */

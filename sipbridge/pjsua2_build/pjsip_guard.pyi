@@ -168,7 +168,8 @@ def counters() -> dict[str, int]:
         not counted, nor are packets without a single line that looks like SIP: PJSIP ignores those
         without a word.
     `paths_mended`: messages whose Contact or Record-Route would have led our requests outside the
-        allowed and the in-dialog networks, or to a host name: they go where the message came from.
+        allowed and the in-dialog networks, or to a host name: they go where the message came from;
+        and host names in session descriptions, which nobody is to wait for a name server about.
     """
 
 def info() -> dict[str, str | int]:

@@ -13,11 +13,18 @@
  * once) or 500 with Retry-After (RFC 3311 5.2). It knows how to try again after a 503, so that is
  * what it gets to see; PJSIP_SESS_TIMER_RETRY_DELAY is within section 14.1's time.
  *
+ * And: PJSIP looks a host name in a session description (c=, a=rtcp) up with the C library, and
+ * every other call waits meanwhile, for as long as the name server likes. Such a name becomes "0",
+ * which needs no looking up and is no address for Python either: the description is refused, or
+ * (a=rtcp) the name was of no use anyway.
+ *
  * How. Called by the guard below the transaction layer, before any dialog reads the message. */
 #include "pjsip_paths.h"
 
 #include <pjlib.h>
 #include <pjsip_ua.h>
+
+#include <string.h>
 
 /* maddr goes before the host (RFC 3261 19.1.1). */
 static int
@@ -106,6 +113,47 @@ is_routed(const pjsip_rx_data *rdata, const pj_str_t *local_tag, const pj_str_t 
         pjsip_ua_find_dialog(&rdata->msg_info.cid->id, local_tag, remote_tag, PJ_FALSE);
     return dialog != NULL && dialog->state == PJSIP_DIALOG_STATE_ESTABLISHED &&
            !pj_list_empty(&dialog->route_set);
+}
+
+/* "c=IN IP4 name" and "a=rtcp:5 IN IP4 name"; in place, so that Python reads the same. */
+static int
+mend_line(char *line, char *end)
+{
+    static const char families[][8] = {"IN IP4 ", "IN IP6 "};
+    if (end - line < 10 || (memcmp(line, "c=", 2) != 0 && memcmp(line, "a=rtcp:", 7) != 0))
+        return 0;
+    for (char *at = line; at + 7 < end; at++) {
+        if (memcmp(at, families[0], 7) != 0 && memcmp(at, families[1], 7) != 0)
+            continue;
+        char *name = at + 7, *stop = name;
+        while (stop < end && *stop != ' ' && *stop != '\t' && *stop != '/' && *stop != '\r')
+            stop++;
+        const pj_str_t host = {name, stop - name};
+        if (stop == name || is_address(&host) || (stop - name == 1 && *name == '0'))
+            return 0;
+        *name = '0';
+        memset(name + 1, ' ', (size_t)(stop - name - 1));
+        return 1;
+    }
+    return 0;
+}
+
+int
+paths_of_description(pjsip_rx_data *rdata)
+{
+    /* The bytes, not PJSIP's body: that of a multipart message is no text. */
+    char *end = rdata->msg_info.msg_buf + rdata->msg_info.len;
+    int in_body = 0, mended = 0;
+    for (char *line = rdata->msg_info.msg_buf; line < end;) {
+        char *next = memchr(line, '\n', (size_t)(end - line));
+        next = next != NULL ? next : end;
+        if (in_body)
+            mended += mend_line(line, next);
+        else
+            in_body = next == line || (next == line + 1 && *line == '\r');
+        line = next + 1;
+    }
+    return mended;
 }
 
 int

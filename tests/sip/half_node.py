@@ -28,7 +28,9 @@ PBX, PHONE = "127.0.41.4", "127.0.41.5"
 STRANGER = "127.0.41.66"
 """In no network of the configuration."""
 SCENARIOS = Path(__file__).parent
-PHONES = 80
+PHONES = 150
+HONEST = "honest"
+"""Its phone answers, whoever lied before."""
 DIGEST_AGENTS = ("md5", "sha", "both", "proxy")
 PASSWORD = "9f-not-to-be-logged-3c"
 #: 64·T1 is 1.28 s (bridge_child); the worker looks twice a second.
@@ -52,7 +54,7 @@ class HalfNode:
         self.folder = folder
         self.pbx_port, self.phone_port = free_port(PBX_SIDE), free_port(PHONE_SIDE)
         first, _ = free_range(PHONE, PHONES)
-        special = agents or {}
+        special = {HONEST: "", **(agents or {})}
         names = [*special, *(f"p{number}" for number in range(PHONES - len(special)))]
         self.ports = {name: first + number for number, name in enumerate(names)}
         self._unused = [name for name in names if name not in special]
@@ -262,8 +264,7 @@ prompts = ["recording"]
 
     async def good_call(self, folder: Path) -> None:
         """An honest call of half a second goes through."""
-        agent = self.agent()
-        self._unused.insert(0, agent)  # an honest phone can be called again
+        agent = HONEST
         folder = folder / f"good-{time.monotonic_ns()}"
         async with (
             self.phone(folder, agent, "phone_answers") as desk,

@@ -47,7 +47,9 @@ async def test_the_judge_notices(half: HalfNode, leak: str, mend: str, shows: st
 async def test_the_judge_notices_a_dialog(half: HalfNode, tmp_path: Path) -> None:
     """A call that still rings is no clean state; its transactions and dialogs are seen."""
     agent = half.agent()
-    async with half.phone(tmp_path, agent, "phone_rings"), half.pbx(tmp_path, agent, "pbx_cancels"):
+    async with half.phone(tmp_path, agent, "phone_rings"), half.pbx(tmp_path, agent, "pbx_talks"):
         await half.event(CallStarted, lambda event: event.agent_id == agent)
         left = await half.leftovers(patience_s=0.1)
         assert {"calls", "dialogs", "transactions", "legs", "ports"} <= set(left)
+    # Both peers are gone without a word: the ring timeout ends it.
+    await half.judge(tmp_path)

@@ -119,6 +119,23 @@ async def test_one_audio_line_of_an_odd_offer_is_taken(
     await half.judge(tmp_path)
 
 
+async def test_no_name_server_is_asked_about_a_description(half: HalfNode, tmp_path: Path) -> None:
+    """PJSIP would look the name of a=rtcp up, and let every other call wait for the answer."""
+    agent = half.agent()
+    offer = HEAD + AUDIO + "a=rtcp:4001 IN IP4 slow.example.invalid\n"
+    before = (await half.held())["counters"]["paths_mended"]
+    async with (
+        half.phone(tmp_path, agent, "phone_answers") as desk,
+        half.pbx(
+            tmp_path, agent, "pbx_odd_offer", values={"offer": offer, "answer": "m=audio"}
+        ) as pbx,
+    ):
+        assert await pbx.finish(20) == 0, pbx.messages()
+        assert await desk.finish(20) == 0, desk.messages()
+    assert (await half.held())["counters"]["paths_mended"] == before + 1
+    await half.judge(tmp_path)
+
+
 @pytest.mark.parametrize("offer", [SIX, NAMED], ids=["IPv6 in c=", "name in c="])
 async def test_media_that_cannot_be_reached_is_refused(
     half: HalfNode, tmp_path: Path, offer: str
