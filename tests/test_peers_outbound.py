@@ -335,6 +335,28 @@ async def test_ringing_then_the_agent_gives_up(scene: Scene) -> None:
     assert (await scene.console.wait("call.ended"))["reason"] == "cancelled"
 
 
+async def test_a_customer_who_answers_while_the_agent_gives_up_is_not_left_alone(
+    scene: Scene,
+) -> None:
+    """CANCEL and 200 cross (RFC 3261 section 9.1): the 200 is acknowledged and ended by BYE."""
+    dialog, cseq = scene.dial()
+    invite = await scene.line.request("INVITE")
+    scene.line.reply(invite, 180, tag="customer")
+    await dialog.response(cseq, "INVITE", least=180)
+    dialog.send("CANCEL", cseq=cseq)
+    assert (await dialog.response(cseq, "INVITE")).status == 487
+    dialog.send("ACK", cseq=cseq)
+    cancel = await scene.line.request("CANCEL")
+    scene.line.accept(invite, tag="customer")
+    scene.line.reply(cancel, 200, tag="customer")
+    await scene.line.request("ACK")
+    scene.line.reply(await scene.line.request("BYE"), 200)
+    ended = await scene.console.wait("call.ended")
+    assert (ended["reason"], ended["duration_s"]) == ("cancelled", 0)
+    assert not scene.console.seen("notice.started")
+    assert scene.tap.frames == {}
+
+
 async def test_the_agents_pbx_is_told_why_the_customer_was_not_reached(scene: Scene) -> None:
     said = [(486, 486, "busy"), (404, 404, "refused"), (603, 603, "refused"), (503, 502, "refused")]
     for number, (status, told, reason) in enumerate(said, 1):

@@ -220,6 +220,18 @@ def test_calls_between_colleagues_are_internal(
     assert (found.called_uri, found.trunk) == (f"sip:{called}", "")
 
 
+def test_a_peer_may_mark_a_colleague_behind_a_line_as_internal() -> None:
+    """Another site: dialled as a number, over a line, and still between colleagues."""
+    found = dial("sip:0212345678@192.0.2.2", AGENT, "X-Callshield-Internal: YES")
+    assert isinstance(found, Route)
+    assert (found.direction, found.trunk) == (Direction.INTERNAL, "carrier")
+    found = dial("sip:0212345678@192.0.2.2", AGENT, "X-Callshield-Internal: no")
+    assert isinstance(found, Route)
+    assert found.direction is Direction.OUTBOUND
+    refused = dial("sip:0601234567@192.0.2.2", AGENT, "X-Callshield-Internal: yes")
+    assert isinstance(refused, Refused)  # marking opens no number
+
+
 def test_a_call_from_outside_is_not_internal() -> None:
     found = ROUTING.route(invite("sip:1001@192.0.2.2", caller="01012345678"), GATEWAY)
     assert isinstance(found, Route)
