@@ -501,8 +501,8 @@ async def test_nothing_is_dialled_that_may_not_be(scene: Scene) -> None:
     assert await scene.refused(to="0601234567") == 403  # denied
     assert await scene.refused(to="00441234567890") == 403  # no pattern
     assert await scene.refused(to="119") == 403
-    assert await scene.refused(to="0212345678;phone-context=evil") == 404
-    assert await scene.refused(to="%30212345678") == 404
+    assert await scene.refused(to="0212345678;phone-context=evil") == 403
+    assert await scene.refused(to="%30212345678") == 403
     assert await scene.refused(agent="9999") == 403
     assert await scene.refused("X-Callshield-Trunk: third") == 403
     assert await scene.refused("X-Callshield-Agent: 1002") == 400  # two agents

@@ -132,7 +132,7 @@ def test_what_is_not_exactly_a_number_is_not_dialled(uri: str) -> None:
     assert dialled_number(f"INVITE {uri} SIP/2.0") == ""
     refused = dial(uri)
     assert isinstance(refused, Refused)
-    assert refused.status == 404
+    assert (refused.status, refused.reason) == (403, "not_a_number")
 
 
 @pytest.mark.parametrize(
