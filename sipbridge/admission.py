@@ -153,8 +153,9 @@ class Admission:
         numbers, outgoing = calling_numbers(headers), 0
         for call in running:
             outgoing += bool(call.dialled) and call.agent_id == route.agent_id
-            to_this_peer = self.peer_of(uri_host_port(call.called_uri)[0], tls=True) is peer
-            if to_this_peer and call.is_repeated_by(route, numbers):
+            if not call.is_repeated_by(route, numbers):
+                continue
+            if self.peer_of(uri_host_port(call.called_uri)[0], tls=True) is peer:
                 return Refused(482, "loop", "same_call_rings")
         if route.dialled and outgoing >= self._settings.outbound.calls_per_agent:
             return Refused(403, "too_many_outgoing", route.agent_id)

@@ -152,7 +152,7 @@ class Routing:
             return Route(Direction.INTERNAL, names[0], LegName.AGENT, uri, dialled=colleague)
         number = dialled_number(headers.start_line)
         if not number:
-            return Refused(404, "not_a_number", names[0])
+            return Refused(403, "not_a_number", names[0])
         if not outbound.allows(number):
             return Refused(403, "number_not_allowed", names[0])
         trunks = headers.all(outbound.trunk_header)

@@ -335,6 +335,28 @@ async def test_ringing_then_the_agent_gives_up(scene: Scene) -> None:
     assert (await scene.console.wait("call.ended"))["reason"] == "cancelled"
 
 
+async def test_a_customer_who_answers_while_the_agent_gives_up_is_not_left_alone(
+    scene: Scene,
+) -> None:
+    """CANCEL and 200 cross (RFC 3261 section 9.1): the 200 is acknowledged and ended by BYE."""
+    dialog, cseq = scene.dial()
+    invite = await scene.line.request("INVITE")
+    scene.line.reply(invite, 180, tag="customer")
+    await dialog.response(cseq, "INVITE", least=180)
+    dialog.send("CANCEL", cseq=cseq)
+    assert (await dialog.response(cseq, "INVITE")).status == 487
+    dialog.send("ACK", cseq=cseq)
+    cancel = await scene.line.request("CANCEL")
+    scene.line.accept(invite, tag="customer")
+    scene.line.reply(cancel, 200, tag="customer")
+    await scene.line.request("ACK")
+    scene.line.reply(await scene.line.request("BYE"), 200)
+    ended = await scene.console.wait("call.ended")
+    assert (ended["reason"], ended["duration_s"]) == ("cancelled", 0)
+    assert not scene.console.seen("notice.started")
+    assert scene.tap.frames == {}
+
+
 async def test_the_agents_pbx_is_told_why_the_customer_was_not_reached(scene: Scene) -> None:
     said = [(486, 486, "busy"), (404, 404, "refused"), (603, 603, "refused"), (503, 502, "refused")]
     for number, (status, told, reason) in enumerate(said, 1):
@@ -479,8 +501,8 @@ async def test_nothing_is_dialled_that_may_not_be(scene: Scene) -> None:
     assert await scene.refused(to="0601234567") == 403  # denied
     assert await scene.refused(to="00441234567890") == 403  # no pattern
     assert await scene.refused(to="119") == 403
-    assert await scene.refused(to="0212345678;phone-context=evil") == 404
-    assert await scene.refused(to="%30212345678") == 404
+    assert await scene.refused(to="0212345678;phone-context=evil") == 403
+    assert await scene.refused(to="%30212345678") == 403
     assert await scene.refused(agent="9999") == 403
     assert await scene.refused("X-Callshield-Trunk: third") == 403
     assert await scene.refused("X-Callshield-Agent: 1002") == 400  # two agents

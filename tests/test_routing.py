@@ -132,7 +132,7 @@ def test_what_is_not_exactly_a_number_is_not_dialled(uri: str) -> None:
     assert dialled_number(f"INVITE {uri} SIP/2.0") == ""
     refused = dial(uri)
     assert isinstance(refused, Refused)
-    assert refused.status == 404
+    assert (refused.status, refused.reason) == (403, "not_a_number")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +218,18 @@ def test_calls_between_colleagues_are_internal(
     assert found.direction is Direction.INTERNAL
     assert (found.agent_id, found.incoming.value) == (agent, incoming)
     assert (found.called_uri, found.trunk) == (f"sip:{called}", "")
+
+
+def test_a_peer_may_mark_a_colleague_behind_a_line_as_internal() -> None:
+    """Another site: dialled as a number, over a line, and still between colleagues."""
+    found = dial("sip:0212345678@192.0.2.2", AGENT, "X-Callshield-Internal: YES")
+    assert isinstance(found, Route)
+    assert (found.direction, found.trunk) == (Direction.INTERNAL, "carrier")
+    found = dial("sip:0212345678@192.0.2.2", AGENT, "X-Callshield-Internal: no")
+    assert isinstance(found, Route)
+    assert found.direction is Direction.OUTBOUND
+    refused = dial("sip:0601234567@192.0.2.2", AGENT, "X-Callshield-Internal: yes")
+    assert isinstance(refused, Refused)  # marking opens no number
 
 
 def test_a_call_from_outside_is_not_internal() -> None:
