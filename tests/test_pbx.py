@@ -326,12 +326,17 @@ async def test_nobody_but_the_agent_sees_or_ends_the_rest(
     tmp_path: Path, double: AmiDouble
 ) -> None:
     async with scene(tmp_path, extra(double, tmp_path)) as at:
-        async with at.desk.console(at.desk.supervisor) as supervisor:
+        async with (
+            at.desk.console(at.desk.supervisor) as supervisor,
+            at.desk.console(at.desk.agent) as colleague,
+        ):
             at.bridge.end_call(at.bad_call())
             await at.console.until("rest.changed")
-            marker = at.call()
-            await supervisor.until("call.started", call_id=marker)
-            assert "rest.changed" not in [m["type"] for m in supervisor.seen]
+            at.call()
+            theirs = at.bridge.start_call("1001")
+            for other in (supervisor, colleague):
+                await other.until("call.started", call_id=theirs)
+                assert "rest.changed" not in [m["type"] for m in other.seen]
         for token, status in ((at.desk.supervisor, 403), (at.desk.agent, 404)):
             async with at.desk.http(token) as http:
                 assert (await http.post("/api/v1/agents/1003/ready")).status_code == status

@@ -42,6 +42,17 @@ exten => tone,1,Answer()
  same => n,MixMonitor(/srv/spool/mix.wav)
  same => n,Milliwatt()
 """
+#: As docs/pbx/ami.md shows it.
+FREE = """
+[ami-agents]
+exten => _X.,1,Set(CHANNEL(hangup_handler_push)=callshield-free,s,1(${EXTEN}))
+ same => n,Wait(60)
+
+[callshield-free]
+exten => s,1,GotoIf($["${DEVICE_STATE(PJSIP/callshield)}" != "UNAVAILABLE"]?done)
+ same => n,Set(DEVICE_STATE(Custom:agent${ARG1})=NOT_INUSE)
+ same => n(done),Return()
+"""
 AGENT = f"""
 [agents.1003]
 uri = "sip:1003@192.0.2.22:5060"
@@ -50,7 +61,9 @@ device_state = "Custom:agent1001"
 """
 
 
-def asterisk(folder: Path, root: Path, *, write: str = "", phone_port: int = 5060) -> Asterisk:
+def asterisk(
+    folder: Path, root: Path, *, write: str = "", phone_port: int = 5060, port: int = 5060
+) -> Asterisk:
     """An Asterisk with the shipped manager user; ``write``: other rights than shipped."""
     replace = {"secret=CHANGE-ME": f"secret={SECRET}", "permit=192.0.2.10/": "permit=127.0.0.1/"}
     if write:
@@ -59,9 +72,9 @@ def asterisk(folder: Path, root: Path, *, write: str = "", phone_port: int = 506
         folder,
         root,
         pstn=f"{PSTN}:{phone_port}",
-        callshield=f"{US}:5060",
+        callshield=f"{US}:{port}",
         address=ADDRESS,
-        dialplan=DIALPLAN,
+        dialplan=DIALPLAN + FREE,
         replace=replace,
     )
 
@@ -248,6 +261,49 @@ async def test_the_shipped_rights_are_enough_and_no_more(
         # Besides what the filter lets through whenever it happens.
         heard = {event.event for event in events} - {"ContactStatus", "FullyBooted"}
         assert heard == {"MixMonitorStart", "QueueMemberPause"}
+
+
+@pytest.mark.parametrize("alive", [False, True])
+async def test_an_agent_is_free_again_when_callshield_died_in_the_call(
+    tmp_path: Path, asterisk_root: Path, alive: bool
+) -> None:
+    """The handler of docs/pbx/ami.md; while Callshield answers it leaves the state to it."""
+    page = (Path(__file__).parents[2] / "docs/pbx/ami.md").read_text(encoding="utf-8")
+    for line in FREE.strip().splitlines():
+        assert line in page or line.startswith(("[ami-agents]", "exten => _X.", " same => n,Wait"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as callshield:
+        callshield.bind((US, 0))
+        pbx = asterisk(tmp_path / "pbx", asterisk_root, port=callshield.getsockname()[1])
+        async with running(pbx) as tester, answering(callshield, alive):
+            await pbx.until_cli("pjsip show aor callshield", "Avail" if alive else "Unavail")
+            await tester.action("Setvar", Variable=DEVICE, Value="INUSE")
+            await pbx.cli("channel originate Local/1001@ami-agents application Wait 60")
+            await pbx.until_cli("core show channels count", "2 active channels")
+            tester.events.clear()
+            await pbx.cli("channel request hangup all")
+            await pbx.until_cli("core show channels count", "0 active channels")
+            assert await device(tester) == ("INUSE" if alive else "NOT_INUSE")
+
+
+@contextlib.asynccontextmanager
+async def answering(callshield: socket.socket, alive: bool) -> AsyncIterator[None]:
+    """200 to every OPTIONS of the PBX, or silence."""
+
+    def answer() -> None:
+        data, source = callshield.recvfrom(4000)
+        head = data.decode().split("\r\n\r\n")[0].split("\r\n")[1:]
+        kept = [h for h in head if h.split(":")[0] in ("Via", "From", "To", "Call-ID", "CSeq")]
+        text = "\r\n".join(["SIP/2.0 200 OK", *kept, "Content-Length: 0"])
+        callshield.sendto(f"{text}\r\n\r\n".encode(), source)
+
+    callshield.setblocking(False)
+    loop = asyncio.get_running_loop()
+    if alive:
+        loop.add_reader(callshield, answer)
+    try:
+        yield
+    finally:
+        loop.remove_reader(callshield)
 
 
 async def test_a_notify_reaches_the_phone_whole(tmp_path: Path, asterisk_root: Path) -> None:
