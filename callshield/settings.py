@@ -14,13 +14,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from callshield.errors import ConfigurationError
+from callshield.outbound_settings import OutboundSettings, TrunkSettings
+from callshield.settings_base import SECTION, DigestSettings, Port
+from callshield.settings_base import address as _address
 
 Language = Literal["ko", "en", "zh", "ja"]
-Port = Annotated[int, Field(ge=1, le=65535)]
 VoiceCodec = Literal["PCMU", "PCMA", "G722", "OPUS"]
 SrtpMode = Literal["off", "optional", "required"]
 SrtpSuite = Literal[
@@ -40,13 +42,6 @@ def uri_transport(uri: str) -> Literal["udp", "tcp", "tls"]:
     if uri.lower().startswith("sips:") or "transport=tls" in params:
         return "tls"
     return "tcp" if "transport=tcp" in params else "udp"
-
-
-def _address(value: str) -> str:
-    try:
-        return str(ipaddress.ip_address(value))
-    except ValueError:
-        raise ValueError("an IPv4 or IPv6 address") from None
 
 
 def _phone_uri(value: str) -> str:
@@ -69,7 +64,7 @@ def _network(value: str) -> str:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = SECTION
 
 
 class NodeSettings(_Section):
@@ -260,6 +255,8 @@ class SipSettings(_Section):
     without this: the peers' addresses, the phones' networks, ours, and the host that was called."""
     pbx_call_id_header: str = Field("X-Asterisk-Uniqueid", pattern=r"^[A-Za-z0-9-]{1,64}$")
     """Header in which the PBX sends its own id of the call; without it the SIP Call-ID counts."""
+    pbx_channel_header: str = Field("X-Callshield-Channel", pattern=r"^[A-Za-z0-9-]{1,64}$")
+    """Header in which the PBX names its channel of the call, for what is asked of it by AMI."""
 
     @field_validator("transfer_hosts")
     @classmethod
@@ -298,6 +295,12 @@ class PeerSettings(_Section):
     """Addresses and networks from which its SIP comes."""
     attests_notice: bool = False
     """Believe this peer's :attr:`NoticeSettings.upstream_header`."""
+    outgoing: bool = False
+    """Agents' outgoing calls may come from this peer (``[outbound]``)."""
+    trunk: str = ""
+    """NAME of the ``[trunks.NAME]`` over which they go."""
+    trunks: list[str] = []
+    """NAMEs of others that this peer may choose by :attr:`OutboundSettings.trunk_header`."""
 
     @field_validator("networks")
     @classmethod
@@ -305,8 +308,8 @@ class PeerSettings(_Section):
         return [_network(item) for item in value]
 
 
-class AgentSettings(_Section):
-    """``[agents.ID]``: where an agent's phone is."""
+class PhoneSettings(DigestSettings):
+    """A phone that we call."""
 
     uri: str
     """SIP URI of the phone, e.g. ``sip:1001@192.0.2.20:5060``; the host as an address.
@@ -341,7 +344,14 @@ class AgentSettings(_Section):
         return _phone_uri(value)
 
 
-class SupervisorSettings(AgentSettings):
+class AgentSettings(PhoneSettings):
+    """``[agents.ID]``: where an agent's phone is."""
+
+    outgoing: bool = True
+    """May call out, where a peer and ``[outbound]`` let anybody."""
+
+
+class SupervisorSettings(PhoneSettings):
     """``[supervisors.ID]``: the phone of somebody whom an agent may ask into a call."""
 
     role: Literal["supervisor", "manager"] = "supervisor"
@@ -564,6 +574,8 @@ class Settings(BaseSettings):
     peers: list[PeerSettings] = []
     agents: dict[str, AgentSettings] = {}
     supervisors: dict[str, SupervisorSettings] = {}
+    trunks: dict[str, TrunkSettings] = {}
+    outbound: OutboundSettings = Field(default_factory=OutboundSettings)  # type: ignore[arg-type]
     help: HelpSettings = Field(default_factory=HelpSettings)  # type: ignore[arg-type]
     notice: NoticeSettings = Field(default_factory=NoticeSettings)  # type: ignore[arg-type]
     detector: DetectorSettings = Field(default_factory=DetectorSettings)
@@ -574,7 +586,7 @@ class Settings(BaseSettings):
     ami: AmiSettings = Field(default_factory=AmiSettings)  # type: ignore[arg-type]
     aftercare: AftercareSettings = Field(default_factory=AftercareSettings)  # type: ignore[arg-type]
 
-    @field_validator("agents", "supervisors")
+    @field_validator("agents", "supervisors", "trunks")
     @classmethod
     def _agent_ids(cls, value: dict[str, Any]) -> dict[str, Any]:
         for agent_id in value:
@@ -630,6 +642,28 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "PCMU or PCMA in sip.phone.codecs, or hearing_protection = false for "
                     f"agent {agent_id}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _outgoing_calls_have_a_way(self) -> Settings:
+        for peer in self.peers:
+            for name in [*([peer.trunk] if peer.trunk else []), *peer.trunks]:
+                if name not in self.trunks:
+                    raise ValueError(f"a [trunks.{name}], which peer {peer.name} names")
+            if peer.outgoing and not peer.trunk:
+                raise ValueError(f"trunk = a NAME of [trunks.NAME], for peer {peer.name}")
+            if peer.outgoing and not self.outbound.patterns:
+                raise ValueError(
+                    f"outbound.patterns, without which nobody can be called from peer {peer.name}"
+                )
+        for name, trunk in self.trunks.items():
+            if trunk.transport == "tls" and not self.sip.pbx.tls.enabled:
+                raise ValueError(f"a [sip.pbx.tls] table for trunk {name}")
+            open_keys = trunk.transport != "tls" and not self.sip.pbx.srtp_over_plain
+            if self.sip.pbx.srtp == "required" and open_keys:
+                raise ValueError(
+                    f'transport = "tls" for trunk {name}, whose SRTP keys must not go in the clear'
                 )
         return self
 
@@ -759,6 +793,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "peers": PeerSettings,
     "agents": AgentSettings,
     "supervisors": SupervisorSettings,
+    "trunks": TrunkSettings,
 }
 
 
@@ -775,7 +810,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
         kind = field.annotation if field else None
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             model = kind
-        elif model not in (AgentSettings, SupervisorSettings):
+        elif model not in (AgentSettings, SupervisorSettings, TrunkSettings):
             model = None
     return list(model.model_fields) if model else []
 

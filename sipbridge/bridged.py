@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import pjsua2 as pj
@@ -19,14 +19,14 @@ from callshield.messages import (
     Event,
     LegName,
 )
-from callshield.settings import Settings, uri_transport
+from callshield.settings import Settings
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
 from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import (
-    AnswerCaller,
+    AnswerIncoming,
     CallHelper,
-    CallPhone,
+    CallOut,
     CallSupervisor,
     Emit,
     Forget,
@@ -42,6 +42,7 @@ from sipbridge.media_link import MediaLink
 from sipbridge.offer_answer import LegMedia, OfferRefused
 from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.refer import Transfers, replaces_of
+from sipbridge.routing import calling_numbers
 from sipbridge.sip_message import (
     SipHeaders,
     address_uri,
@@ -72,6 +73,18 @@ class CallHost(Protocol):
     phone_accounts: dict[str, Any]
     codes: Mapping[str, Action]
 
+    own_headers: Collection[str]
+    """Names (small letters) of headers that are said to us alone."""
+
+    def phone_account(self, uri: str) -> Any:
+        """The pjsua2 account for a leg to a configured phone."""
+
+    def trunk_account(self, name: str) -> Any:
+        """The pjsua2 account for a leg over a line."""
+
+    def trunk_identity(self, name: str, headers: SipHeaders) -> tuple[str, list[tuple[str, str]]]:
+        """From, and other headers that say who calls over a line."""
+
     def emit(self, event: Event) -> None:
         """An event for the notifier."""
 
@@ -88,6 +101,9 @@ class CallHost(Protocol):
 
     def from_header(self, headers: SipHeaders, *, pbx_side: bool = False) -> str:
         """From of the phone's leg, or of one that we call on the PBX's side."""
+
+    def from_number(self, number: str, *, pbx_side: bool = False) -> str:
+        """From with a number at our own address on one side."""
 
     def pbx_side_uri(self, user: str) -> str:
         """A user at our own address towards the PBX."""
@@ -115,7 +131,9 @@ class Bridged:
         self._bridge = bridge
         self.call = Call(plan, time.time)
         self.headers = headers
-        self.caller_address = source_host(source)
+        self.source = source_host(source)
+        """Where the call's INVITE came from."""
+        self.numbers = calling_numbers(headers)
         self.caller: Leg | None = None
         self.phone: Leg | None = None
         self.helper: Leg | None = None
@@ -139,15 +157,15 @@ class Bridged:
     def leg_progress(self, leg: LegName, status: int) -> None:
         if leg is LegName.HELPER:
             return
-        self.run(self.call.on_phone_ringing(status))
+        self.run(self.call.on_ringing(status))
 
     def leg_early(self, leg: LegName, response: str, source: str) -> None:
-        """A provisional response with a session description: the caller hears the phone's side."""
-        if leg is not LegName.AGENT or self.call.state is not CallState.RINGING:
+        """A provisional response with a session description: who calls hears the called side."""
+        if leg is not self.call.plan.outgoing or self.call.state is not CallState.RINGING:
             return  # a helper's ring-back is nobody's business
         try:
             description = sdp.parse(body_of(response))
-            negotiated = self.call.media[LegName.AGENT].take_answer(description)
+            negotiated = self.call.media[leg].take_answer(description)
         except SdpError as error:
             log.info("early_media_unusable", call_id=self.call_id, error=str(error))
             negotiated = None
@@ -155,7 +173,7 @@ class Bridged:
         if negotiated is not None:
             self._early_response = response
             try:
-                steps = self.call.on_phone_early(
+                steps = self.call.on_early_media(
                     description,
                     negotiated,
                     signalling_address=source_host(source),
@@ -163,37 +181,39 @@ class Bridged:
                 )
             except OfferRefused as refused:
                 log.info("early_media_unusable", call_id=self.call_id, error=str(refused))
-                steps = self.call.on_phone_ringing(180)
+                steps = self.call.on_ringing(180)
             self.run(steps)
         if negotiated is None or status == 180:
-            self.run(self.call.on_phone_ringing(status))
+            self.run(self.call.on_ringing(status))
 
     def leg_request_answered(self, leg: LegName, method: str, status: int) -> None:
         if method == "REFER" and leg is LegName.CALLER:
             self.transfers.on_refer_answered(status)
 
     def leg_answered(self, leg: LegName, response: str, source: str) -> None:
-        """The phone's 200: its session description must be one that the relay can carry."""
+        """The called side's 200: its session description must be one that the relay can carry."""
         if leg is LegName.HELPER:
             self._helper_answered(body_of(response), source_host(source))
             return
         try:
             description = sdp.parse(body_of(response) or body_of(self._early_response))
-            negotiated = self.call.media[LegName.AGENT].take_answer(description)
-            headers = SipHeaders(response)
-            steps = self.call.on_phone_answered(
+            negotiated = self.call.media[leg].take_answer(description)
+            agents = SipHeaders(response) if leg is LegName.AGENT else self.headers
+            steps = self.call.on_answered(
                 description,
                 negotiated,
-                user_agent=(headers.first("User-Agent") or headers.first("Server"))[:128],
+                user_agent=(agents.first("User-Agent") or agents.first("Server"))[:128],
                 signalling_address=source_host(source),
                 session_id=self._session_id + 1,
             )
         except SdpError as error:
-            log.warning("phone_answer_unusable", call_id=self.call_id, error=str(error))
+            log.warning(
+                "phone_answer_unusable", call_id=self.call_id, leg=leg.value, error=str(error)
+            )
             self.run(self.call.on_error("phone_answer_unusable", 488))
             return
-        if self.phone is not None:
-            self.phone.signalling_address = source_host(source)
+        if (called := self._leg(leg)) is not None:
+            called.signalling_address = source_host(source)
         self.run(steps)
 
     def _helper_answered(self, body: str, source: str) -> None:
@@ -207,13 +227,14 @@ class Bridged:
         self.run(self.call.on_helper_answered(description, source))
 
     def leg_confirmed(self, leg: LegName) -> None:
-        if leg is LegName.CALLER:
-            self.run(self.call.on_caller_confirmed(self.caller_address))
+        if leg is self.call.plan.incoming and self.call.state is CallState.ANSWERING:
+            self.run(self.call.on_incoming_confirmed(self.source))
+            self._held.setdefault(LegName.CALLER, not self.call.caller_listens)
 
     def leg_gone(self, leg: LegName, status: int, contact: str) -> None:
         if leg is LegName.CALLER:
             self.transfers.on_caller_gone()
-            self.run(self.call.on_caller_gone(status))
+            self.run(self.call.on_caller_gone(status, contact))
         elif leg is LegName.HELPER:
             self.run(self.call.on_helper_gone())
         else:
@@ -266,8 +287,8 @@ class Bridged:
         """The answer to an offer of ours in a 200 came with the ACK."""
         try:
             description = sdp.parse(answer)
-            if leg is LegName.CALLER and self.call.state is CallState.ANSWERING:
-                self.call.on_caller_answer(description)  # the ACK of the call's own INVITE
+            if leg is self.call.plan.incoming and self.call.state is CallState.ANSWERING:
+                self.call.on_incoming_answer(description)  # the ACK of the call's own INVITE
                 return
             negotiated = self.call.media[leg].take_answer(description)
         except SdpError as error:
@@ -286,8 +307,6 @@ class Bridged:
         return legs.get(leg, self.helper)
 
     def _signalling_address(self, leg: LegName) -> str:
-        if leg is LegName.CALLER:
-            return self.caller_address
         own = self._leg(leg)
         return own.signalling_address if own else ""
 
@@ -331,7 +350,6 @@ class Bridged:
         self._held[leg.name] = description.audio is not None and description.audio.held
         if leg.name is LegName.CALLER:
             old, self.caller = self.caller, leg
-            self.caller_address = leg.signalling_address
             steps = self.call.on_caller_replaced(description, negotiated, leg.signalling_address)
         else:
             old, self.phone = self.phone, leg
@@ -372,12 +390,12 @@ class Bridged:
                     step=type(step).__name__,
                     status=error.status,
                 )
-                if isinstance(step, CallPhone):
-                    # An unusable URI or no transport: the agent cannot be reached.
-                    self.run(self.call.on_phone_gone(480))
+                if isinstance(step, CallOut):
+                    # An unusable URI or no transport: the other side cannot be reached.
+                    self.leg_gone(self.call.plan.outgoing, 480, "")
                 elif isinstance(step, CallHelper):
                     self.run(self.call.on_helper_gone())
-                elif isinstance(step, AnswerCaller):
+                elif isinstance(step, AnswerIncoming):
                     self.run(self.call.on_error("caller_unreachable"))
             except Exception as error:  # one odd call must not take others, or its slot, with it
                 log.exception("step_failed", call_id=self.call_id, step=type(step).__name__)
@@ -395,22 +413,20 @@ class Bridged:
                 self._bridge.emit(event)
             case CallSupervisor(by):
                 self.call.help.known_as(self._bridge.call_supervisor(self.call_id, by))
-            case CallPhone(offer):
-                self._call_phone(offer)
+            case CallOut(offer):
+                self._call_out(offer)
             case CallHelper(uri, offer):
                 self._call_helper(uri, offer)
             case ReplaceAgent():
                 self._replace_agent()
-            case AnswerCaller(status, answer, headers):
-                if self.caller is not None and not self.caller.gone:
-                    self.caller.respond(status, answer, self._bridge.headers_for(self, headers))
-            case HangUp(LegName.CALLER, status):
-                if self.caller is not None:
+            case AnswerIncoming(status, answer, headers):
+                incoming = self.incoming_leg
+                if incoming is not None and not incoming.gone:
+                    incoming.respond(status, answer, self._bridge.headers_for(self, headers))
+            case HangUp((LegName.CALLER | LegName.AGENT) as leg, status):
+                if (own := self._leg(leg)) is not None:
                     extra = self._retry_after() if status == 503 else ()
-                    self.caller.hang_up(status, self._bridge.headers_for(self, extra))
-            case HangUp(LegName.AGENT, status):
-                if self.phone is not None:
-                    self.phone.hang_up(status, self._bridge.headers_for(self, ()))
+                    own.hang_up(status, self._bridge.headers_for(self, extra))
             case HangUp(LegName.HELPER, status):
                 if self.helper is not None:
                     self.helper.hang_up(status, self._bridge.headers_for(self, ()))
@@ -440,34 +456,85 @@ class Bridged:
         self._timers.pop(name, None)
         self.run(self.call.on_timer(name))
 
-    def _call_phone(self, offer: str) -> None:
-        bridge = self._bridge
-        agent = bridge.settings.agents[self.call.plan.agent_id]
-        account = bridge.phone_accounts[agent.transport]
-        self.phone = Leg(account, self, LegName.AGENT, self.call_id)
-        replaces = replaces_of(self.headers)
+    def take_incoming(self, account: Any, pjsua_id: int) -> None:
+        """The dialog of the INVITE that began this call becomes its leg."""
+        plan = self.call.plan
+        leg = Leg(account, self, plan.incoming, self.call_id, pjsua_id)
+        leg.offered = plan.offer is not None
+        leg.signalling_address = self.source
+        self._set_leg(plan.incoming, leg)
+
+    @property
+    def incoming_leg(self) -> Leg | None:
+        """The leg that the call's INVITE came on."""
+        return self._leg(self.call.plan.incoming)
+
+    def _set_leg(self, name: LegName, leg: Leg | None) -> None:
+        if name is LegName.CALLER:
+            self.caller = leg
+        else:
+            self.phone = leg
+
+    def customer_from(self, *, pbx_side: bool = False) -> str:
+        """A From header that shows whom the agent speaks with to a phone or PBX of ours."""
+        plan = self.call.plan
+        if plan.incoming is LegName.CALLER:
+            return self._bridge.from_header(self.headers, pbx_side=pbx_side)
+        return self._bridge.from_number(plan.dialled, pbx_side=pbx_side)
+
+    def _call_out(self, offer: str) -> None:
+        """Our INVITE: to a phone of ours, or over a line to whom the agent dialled."""
+        bridge, plan = self._bridge, self.call.plan
         extra: list[tuple[str, str]] = []
-        if isinstance(replaces, Replaces):
-            # Not a dialog of ours: one that the phone has with the PBX itself.
-            extra = [("Replaces", replaces.header()), ("Require", "replaces")]
+        if plan.trunk:
+            account = bridge.trunk_account(plan.trunk)
+            # What our PBX says to us is not a carrier's to know; our PBX may need it again.
+            trunk_is_ours = bridge.is_peer(uri_host_port(plan.called_uri)[0])
+            carried = self._carried() if trunk_is_ours else []
+            if bridge.settings.trunks[plan.trunk].caller_id:  # the only one that is shown
+                carried = [h for h in carried if h[0].lower() != "p-asserted-identity"]
+            local, extra = bridge.trunk_identity(plan.trunk, self.headers)
+        else:
+            account = bridge.phone_account(plan.called_uri)
+            carried = self._carried()
+            local = bridge.from_header(self.headers)
+            replaces = replaces_of(self.headers)
+            if isinstance(replaces, Replaces):
+                # Not a dialog of ours: one that the phone has with the PBX itself.
+                extra = [("Replaces", replaces.header()), ("Require", "replaces")]
+        leg = Leg(account, self, plan.outgoing, self.call_id)
+        self._set_leg(plan.outgoing, leg)
         try:
-            self._invite(self.phone, agent.uri, offer, extra)
+            self._invite(leg, plan.called_uri, offer, [*carried, *extra], local)
         except BaseException:
-            self.phone = None  # there is no dialog: nothing to hang up or to wait for
+            self._set_leg(plan.outgoing, None)  # no dialog: nothing to hang up or to wait for
             raise
 
+    def _carried(self) -> list[tuple[str, str]]:
+        """Headers of the INVITE that go across, but those that are said to us alone."""
+        own = self._bridge.own_headers
+        return [header for header in self.headers.carried() if header[0].lower() not in own]
+
+    def carried_to_colleagues(self) -> list[tuple[str, str]]:
+        """The same for who joins later; an agent's own identity is not the customer's."""
+        return [] if self.call.plan.incoming is LegName.AGENT else self._carried()
+
+    def caller_is_peer(self) -> bool:
+        """The caller's leg is one with a PBX of ours, which may move it."""
+        plan = self.call.plan
+        if plan.incoming is LegName.CALLER:
+            return True
+        return self._bridge.is_peer(uri_host_port(plan.called_uri)[0])
+
     def _invite(
-        self, leg: Leg, uri: str, offer: str, extra: Sequence[tuple[str, str]] = ()
+        self, leg: Leg, uri: str, offer: str, extra: Sequence[tuple[str, str]], local: str
     ) -> None:
-        bridge = self._bridge
-        hops = max_forwards(self.headers)
         headers = [
-            ("Max-Forwards", str(hops - 1)),
-            *self.headers.carried(),
-            *bridge.headers_for(self, ()),
+            ("Max-Forwards", str(max_forwards(self.headers) - 1)),
             *extra,
+            *self._bridge.headers_for(self, ()),
         ]
-        leg.invite(uri, offer, headers, bridge.from_header(self.headers))
+        leg.invite(uri, offer, headers, local)
 
     def _call_helper(self, uri: str, offer: str) -> None:
         bridge = self._bridge
@@ -476,10 +543,11 @@ class Bridged:
             self.run(self.call.on_helper_gone())
             return
         self._held.pop(LegName.HELPER, None)
-        account = bridge.phone_accounts[uri_transport(uri)]
+        account = bridge.phone_account(uri)
         self.helper = Leg(account, self, LegName.HELPER, self.call_id)
         try:
-            self._invite(self.helper, uri, offer)
+            carried = self.carried_to_colleagues()
+            self._invite(self.helper, uri, offer, carried, self.customer_from())
         except BaseException:
             self.helper = None
             raise

@@ -30,13 +30,13 @@ class LegOwner(Protocol):
     """What a leg tells the bridge; implemented by :class:`sipbridge.bridge.Bridged`."""
 
     def leg_progress(self, leg: LegName, status: int) -> None:
-        """A provisional response came (a phone's leg only)."""
+        """A provisional response to our INVITE came."""
 
     def leg_early(self, leg: LegName, response: str, source: str) -> None:
         """A provisional response with a session description came: early media (RFC 3960)."""
 
     def leg_answered(self, leg: LegName, response: str, source: str) -> None:
-        """The phone's 200 arrived; ``response`` is the whole message, ``source`` its address.
+        """The called side's 200 arrived; ``response`` is the whole message, ``source`` its address.
 
         After a reliable 183 with a session description the 200 has none (RFC 6337 section 2.2).
         """
@@ -107,19 +107,20 @@ class Leg(pj.Call):
         """What we say next: our offer, or our answer to the INVITE."""
         self.signalling_address = ""
         self.answered = False
-        """The phone's first 200 was seen; those of our own re-INVITEs don't count."""
+        """The called side's first 200 was seen; those of our own re-INVITEs don't count."""
         self.offered = True
-        """The caller's INVITE carried an offer."""
+        """An incoming INVITE carried an offer."""
         self.accepted = False
         """We said 200 to this INVITE: from now on it ends by BYE, not by a response."""
         self.confirmed = False
         self.early_described = False
         """Our session description went out in a provisional response; it stays in force."""
-        self._calls_out = False
+        self.incoming = pjsua_id != pj.PJSUA_INVALID_ID
+        """The far end's INVITE began this dialog, not ours."""
         self._late_offer = False
         self.gone = False
         self.redirected_to = ""
-        """Where the phone's 3xx points."""
+        """Where the called side's 3xx points."""
 
     # -------------------------------------------------------------------------- pjsua2 callbacks
 
@@ -145,8 +146,8 @@ class Leg(pj.Call):
         if transaction.method in _OURS:
             self._own_request_moved(prm.e, transaction)
             return
-        # A caller's leg that we did not begin sends INVITE only to refresh its session.
-        if transaction.method != "INVITE" or not self._calls_out or self.answered:
+        # On a leg that we did not begin we send INVITE only to refresh its session.
+        if transaction.method != "INVITE" or self.incoming or self.answered:
             return
         message = _received(prm.e)
         if not message or not message.startswith("SIP/2.0 "):
@@ -182,7 +183,7 @@ class Leg(pj.Call):
         elif self.local_sdp:
             prm.sdp.wholeSdp = self.local_sdp
             # An INVITE without an offer: the 200 carries ours.
-            self._late_offer = self.name is LegName.CALLER and not remote
+            self._late_offer = self.incoming and not remote
 
     @_never_raises
     def onCallRxReinvite(self, prm: Any) -> None:
@@ -230,7 +231,6 @@ class Leg(pj.Call):
             pj.Error: the URI or the transport cannot be used.
         """
         self.local_sdp = offer
-        self._calls_out = True
         option = pj.CallOpParam(True)
         _set_headers(option, headers)
         if local_uri:
@@ -298,7 +298,7 @@ class Leg(pj.Call):
         """BYE, CANCEL or a final response, whichever this leg needs; harmless when it is over."""
         if self.gone:
             return
-        if status and self.name is LegName.CALLER and not self.accepted:
+        if status and self.incoming and not self.accepted:
             # pjsua's hangup() of an unanswered call would leave our headers out.
             try:
                 self.respond(status, "", headers)

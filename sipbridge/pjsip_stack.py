@@ -163,6 +163,7 @@ class PjsipStack:
             match = SIP_URI.match(uri)
             assert match is not None  # the settings took nothing else, and only addresses
             networks.append(_prefix(match["host"].strip("[]")))
+        networks += [_prefix(trunk.host) for trunk in self._settings.trunks.values()]
         return sorted(set(networks))
 
     def _open_transports(self, side: SideSettings, key: str) -> dict[str, int]:

@@ -19,7 +19,9 @@ GROUND = {
     "lifeline",
     "logs",
     "messages",
+    "outbound_settings",
     "settings",
+    "settings_base",
     "tap",
 }
 

@@ -99,7 +99,8 @@ function updateCall(row, call) {
   say(agent, t("agent", { id: call.agent_id }));
   say(category, shown > 0 ? categoriesOf(call) : "");
   say(time, clock(page.link.now() - (call.answered_ts ?? call.started_ts)));
-  say(what, stateOf(call));
+  const direction = call.direction === "inbound" ? "" : `${t(`direction.${call.direction}`)} · `;
+  say(what, `${direction}${stateOf(call)}`);
 }
 
 function drawHealth() {

@@ -22,6 +22,7 @@ _INPUTS = (
     "config_site.h",
     *recipe.GUARD_SOURCES,
     "pjsip_dialogs.h",
+    "pjsip_paths.h",
     "pjsip_sdp.h",
     "pjsip_guard.pyi",
     "stubs.py",

@@ -33,6 +33,7 @@
 #include <Python.h>
 
 #include "pjsip_dialogs.h"
+#include "pjsip_paths.h"
 #include "pjsip_sdp.h"
 
 #include <pjlib.h>
@@ -106,6 +107,7 @@ typedef struct {
     uint64_t unknown_byes;
     uint64_t unknown_byes_dropped;
     uint64_t malformed;
+    uint64_t paths_mended;
 } counters_t;
 
 static pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -307,6 +309,67 @@ keep_unknown_bye(const pjsip_rx_data *rdata)
 
 /* ---------------------------------------------------------------- the module */
 
+/* A datagram's body is as long as Content-Length says (RFC 3261 18.3): what is behind it is cut
+ * off, and one that is shorter is refused. PJSIP takes all that came, whatever it says. */
+static int
+length_holds(pjsip_rx_data *rdata)
+{
+    const pjsip_clen_hdr *length = rdata->msg_info.clen;
+    if (length == NULL || PJSIP_TRANSPORT_IS_RELIABLE(rdata->tp_info.transport))
+        return 1;
+    const char *start = rdata->msg_info.msg_buf, *end = start + rdata->msg_info.len;
+    const char *body = end;
+    for (const char *at = start; at + 1 < end; at++) {
+        if (at[0] == '\n' && (at[1] == '\n' || (at[1] == '\r' && at + 2 < end && at[2] == '\n'))) {
+            body = at + (at[1] == '\n' ? 2 : 3);
+            break;
+        }
+    }
+    if (length->len < 0 || length->len > end - body)
+        return 0;
+    rdata->msg_info.len = (int)(body - start) + length->len;
+    pjsip_msg_body *parsed = rdata->msg_info.msg->body;
+    if (parsed != NULL && parsed->len > (unsigned)length->len)
+        parsed->len = (unsigned)length->len;
+    if (length->len == 0)
+        rdata->msg_info.msg->body = NULL;
+    return 1;
+}
+
+static int
+may_be_sent_to(const pj_sockaddr *sockaddr)
+{
+    address_t address;
+    if (!address_from_sockaddr(sockaddr, &address))
+        return 0;
+    pthread_mutex_lock(&g_lock);
+    const int may = list_contains(&g_allowed, &address) || list_contains(&g_in_dialog, &address);
+    pthread_mutex_unlock(&g_lock);
+    return may;
+}
+
+static void
+count_mended(int mended)
+{
+    pthread_mutex_lock(&g_lock);
+    g_counters.paths_mended += (uint64_t)mended;
+    pthread_mutex_unlock(&g_lock);
+}
+
+/* Responses of a length that holds are let through; where they would lead us is looked at. */
+static pj_bool_t
+on_rx_response(pjsip_rx_data *rdata)
+{
+    if (!length_holds(rdata)) {
+        pthread_mutex_lock(&g_lock);
+        g_counters.malformed++;
+        pthread_mutex_unlock(&g_lock);
+        return PJ_TRUE; /* discarded (RFC 3261 18.3) */
+    }
+    count_mended(paths_of_response(rdata, &may_be_sent_to));
+    return PJ_FALSE;
+}
+
 /* PJ_TRUE: this request is done with. PJ_FALSE: let the next module see it. */
 static pj_bool_t
 on_rx_request(pjsip_rx_data *rdata)
@@ -338,6 +401,15 @@ on_rx_request(pjsip_rx_data *rdata)
     }
     const int limited = g_rate_per_second > 0.0;
     pthread_mutex_unlock(&g_lock);
+    if (!length_holds(rdata)) {
+        pthread_mutex_lock(&g_lock);
+        g_counters.malformed++;
+        pthread_mutex_unlock(&g_lock);
+        if (method != PJSIP_ACK_METHOD)
+            respond(rdata, PJSIP_SC_BAD_REQUEST, 0, 0);
+        return PJ_TRUE;
+    }
+    count_mended(paths_of_request(rdata, &may_be_sent_to));
 
     if (method == PJSIP_ACK_METHOD) {
         /* The To tag of a stateless answer is the request's own branch (PJSIP makes it so that
@@ -416,6 +488,7 @@ static pjsip_module g_module = {
     .priority = PJSIP_MOD_PRIORITY_TSX_LAYER - 1,
     .unload = &on_unload,
     .on_rx_request = &on_rx_request,
+    .on_rx_response = &on_rx_response,
 };
 
 /* ---------------------------------------------------------------- Python's side */
@@ -618,10 +691,11 @@ py_counters(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     const counters_t now = g_counters;
     pthread_mutex_unlock(&g_lock);
 #define COUNTER(name) #name, (unsigned long long)now.name
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsK}", COUNTER(received_requests),
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsK}", COUNTER(received_requests),
                          COUNTER(refused_source), COUNTER(refused_source_answered),
                          COUNTER(rate_limited), COUNTER(options_ok), COUNTER(options_unready),
-                         COUNTER(unknown_byes), COUNTER(unknown_byes_dropped), COUNTER(malformed));
+                         COUNTER(unknown_byes), COUNTER(unknown_byes_dropped), COUNTER(malformed),
+                         COUNTER(paths_mended));
 #undef COUNTER
 }
 

@@ -1,7 +1,8 @@
 """Refuses SIP requests before a transaction exists, and answers OPTIONS.
 
-A C extension in the wheel of pjsua2 (`pjsip_guard.c`). It looks at requests only, never at
-responses, below PJSIP's transaction layer; above it, REFER, NOTIFY and INFO inside dialogs are
+A C extension in the wheel of pjsua2 (`pjsip_guard.c`). It refuses requests only, never responses,
+below PJSIP's transaction layer; in both it keeps the dialog's requests of ours inside the networks
+and lets a session refresh that met one of the far end's be sent again (`pjsip_paths.c`); above it, REFER, NOTIFY and INFO inside dialogs are
 kept for Python to answer, and Replaces is hidden from pjsua (`pjsip_dialogs.c`). Until
 `set_allowed_networks` is called nobody is allowed; until `set_readiness` is called OPTIONS is
 answered 503.
@@ -141,9 +142,12 @@ def counters() -> dict[str, int]:
     `options_ok`, `options_unready`: OPTIONS answered 200 and 503.
     `unknown_byes`: BYEs for unknown dialogs; `unknown_byes_dropped` of them pushed out unread.
     `malformed`: messages that PJSIP's transport layer reports as dropped: a broken start line or
-        header, a missing Call-ID, From, To, Via or CSeq, too long for the buffer. Keep-alives are
+        header, a missing Call-ID, From, To, Via or CSeq, too long for the buffer; and datagrams
+        shorter than their Content-Length (requests are answered 400). Keep-alives are
         not counted, nor are packets without a single line that looks like SIP: PJSIP ignores those
         without a word.
+    `paths_mended`: messages whose Contact or Record-Route would have led our requests outside the
+        allowed and the in-dialog networks, or to a host name: they go where the message came from.
     """
 
 def info() -> dict[str, str | int]:
