@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from callshield.messages import HelperChanged, HoldChanged, PauseChanged
-from notifier import ami_client, pbx
+from notifier import ami_client, settling
 from notifier.queue_pause import REASON
 from notifier.tokens import create_token
 from tests.ami_double import WITHIN_S, AmiDouble, Member
@@ -45,7 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ami_client, "FIRST_RETRY_S", 0.05)
     monkeypatch.setattr(ami_client, "LAST_RETRY_S", 0.2)
     monkeypatch.setattr(ami_client, "REQUEST_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(pbx, "RETRY_S", 0.2)
+    monkeypatch.setattr(settling, "RETRY_S", 0.2)
 
 
 @pytest.fixture
