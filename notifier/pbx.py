@@ -1,7 +1,7 @@
 """What the PBX should know, kept true there: device states, rests, muted recordings; and phones.
 
-Nothing is told as a list of past wishes. For each agent and each paused call there is one task at
-most that compares what should be with what the PBX was told, and says the difference; after a
+Nothing is told as a list of past wishes. For each agent and each paused call what should be is
+compared with what the PBX was told, and the difference is said (:mod:`notifier.settling`); after a
 loss of the connection, ours or the PBX's restart, everything counts as untold. So no order of
 failures leaves an agent paused for ever, or takes a rest away.
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from callshield.errors import AmiError, AmiProtocolError
+from callshield.errors import AmiError
 from callshield.messages import (
     CallAnswered,
     CallEnded,
@@ -38,19 +38,18 @@ from notifier.pbx_recording import Mutes
 from notifier.phones import Phones
 from notifier.queue_pause import membership, memberships, pause, resume
 from notifier.rest import Rest, Rests
+from notifier.settling import Key, Settling
 
 log = structlog.get_logger()
 
-#: What a connected PBX refused is tried again after this time.
-RETRY_S = 5.0
 #: A rest is told to the PBX when it is stored, or after this time when the disk is slow.
 STORED_WITHIN_S = 1.0
 #: An event about our own unpausing may come this much later.
 _ECHO_S = 2.0
 _PHONES_SETTLE_S = 0.5
 
-Key = tuple[str, str]
-"""``("agent", id)``, ``("call", id)``, ``("members", "")`` or ``("phones", "")``."""
+#: Keys of what is settled, besides ``("agent", id)`` and ``("call", id)``.
+MEMBERS, PHONES = ("members", ""), ("phones", "")
 
 
 class Pbx:
@@ -100,10 +99,10 @@ class Pbx:
         self._to_resume: set[str] = set()
         self._resumed_at: dict[str, float] = {}
         self._saving: dict[str, asyncio.Task[None]] = {}
-        self._work: dict[Key, asyncio.Task[None]] = {}
-        self._again: set[Key] = set()
-        self._failing: dict[Key, str] = {}
-        self._retry: asyncio.TimerHandle | None = None
+        self._settling = Settling(
+            self._settle,
+            lambda reason: note("pbx_actions", reason is not None, reason or ""),
+        )
         self._due: asyncio.TimerHandle | None = None
         self._closing = False
 
@@ -128,15 +127,14 @@ class Pbx:
     async def close(self) -> None:
         """Stop; the PBX keeps what it was told until somebody comes back."""
         self._closing = True
-        for timer in (self._retry, self._due):
-            if timer is not None:
-                timer.cancel()
+        if self._due is not None:
+            self._due.cancel()
+        await self._settling.close()
         if self._saving:
-            await asyncio.wait(self._saving.values(), timeout=STORED_WITHIN_S)
-        tasks = [*self._work.values(), *self._saving.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            _, late = await asyncio.wait(self._saving.values(), timeout=STORED_WITHIN_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         await self.client.close()
 
     # ------------------------------------------------------------------- what happens in calls
@@ -168,7 +166,7 @@ class Pbx:
                 self._held.discard(event.call_id)
                 self._left.discard(event.call_id)
                 self._mutes.ended(event.call_id)
-                self._forget(("call", event.call_id))
+                self._settling.forget(("call", event.call_id))
                 self._rest_after(entry, event.ts)
             case _:
                 return
@@ -266,9 +264,8 @@ class Pbx:
     # ------------------------------------------------------------------------------ connection
 
     def _up(self) -> None:
-        self._failing.clear()
+        self._settling.start_over()
         self._note("pbx", False, "")
-        self._note("pbx_actions", False, "")
         self._start_over()
 
     def _start_over(self) -> None:
@@ -279,9 +276,9 @@ class Pbx:
         for call_id in self._mutes.lost():
             self._kick(("call", call_id))
         if self._members:
-            self._kick(("members", ""))
+            self._kick(MEMBERS)
         if self.phones.endpoints:
-            self._kick(("phones", ""))
+            self._kick(PHONES)
 
     def _down(self, reason: str) -> None:
         self._note("pbx", True, reason)
@@ -297,7 +294,7 @@ class Pbx:
             case "ContactStatus":
                 endpoint = message.get("EndpointName") or message.get("AOR")
                 if endpoint in self.phones.endpoints:
-                    self._kick(("phones", ""))
+                    self._kick(PHONES)
             case "FullyBooted":
                 self._start_over()
 
@@ -321,31 +318,9 @@ class Pbx:
             self._kick(("agent", agent_id))
 
     def _kick(self, key: Key) -> None:
-        if not self.enabled or self._closing:
-            return
         # Without a connection only a pause goes on: that it cannot be done is said at once.
-        if not self.client.connected and key[0] != "call":
-            return
-        if key in self._work:
-            self._again.add(key)
-        else:
-            self._work[key] = asyncio.create_task(self._run(key))
-
-    async def _run(self, key: Key) -> None:
-        try:
-            while True:
-                self._again.discard(key)
-                try:
-                    await self._settle(key)
-                    self._forget(key)
-                except AmiAway:
-                    pass  # all of it is done when the connection is back
-                except (AmiError, AmiProtocolError) as error:
-                    self._fail(key, str(error))
-                if key not in self._again:
-                    return
-        finally:
-            del self._work[key]
+        if self.enabled and (self.client.connected or key[0] == "call"):
+            self._settling.kick(key)
 
     async def _settle(self, key: Key) -> None:
         match key:
@@ -434,22 +409,6 @@ class Pbx:
         else:
             raise AmiError(f"the PBX does not tell its phones: {answer.text}")
 
-    def _fail(self, key: Key, reason: str) -> None:
-        log.warning("pbx_refuses", what=key[0], reason=reason)
-        self._failing[key] = reason
-        self._note("pbx_actions", True, reason)
-        if self._retry is None and not self._closing:
-            self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._try_again)
-
-    def _forget(self, key: Key) -> None:
-        if self._failing.pop(key, None) is not None and not self._failing:
-            self._note("pbx_actions", False, "")
-
-    def _try_again(self) -> None:
-        self._retry = None
-        for key in list(self._failing):
-            self._kick(key)
-
     # -------------------------------------------------------------------------- what it is now
 
     def state(self) -> dict[str, Any]:
@@ -458,6 +417,6 @@ class Pbx:
             "configured": self.enabled,
             "connected": self.client.connected,
             "version": self.client.version if self.client.connected else "",
-            "failing": sorted(set(self._failing.values())),
+            "failing": self._settling.failing,
             "phones": [self.phones.get(agent_id) for agent_id in self._agents],
         }

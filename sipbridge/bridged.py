@@ -37,6 +37,7 @@ from sipbridge.call_steps import (
     StopTimer,
     ToMedia,
 )
+from sipbridge.far_end import is_somebody_else
 from sipbridge.legs import Leg
 from sipbridge.media_link import MediaLink
 from sipbridge.offer_answer import LegMedia, OfferRefused
@@ -343,6 +344,14 @@ class Bridged:
                 agent_held=self._held.get(LegName.AGENT, False),
             )
         )
+
+    def leg_named(self, leg: LegName, headers: SipHeaders) -> None:
+        """The PBX says who is at the caller's end now (:mod:`sipbridge.far_end`)."""
+        if leg is not LegName.CALLER or leg is not self.call.plan.incoming:
+            return
+        other = is_somebody_else(self.numbers, headers)
+        if other is not None:
+            self.run(self.call.on_caller_named(somebody_else=other))
 
     def leg_digit(self, leg: LegName, digit: str) -> None:
         """A digit by INFO takes the way of a telephone-event through the media worker."""

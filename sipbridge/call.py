@@ -100,6 +100,7 @@ class Call(CallSetup):
         self._plays = Announcer(plan)
         self._end_reason = ""
         self._caller_gone = False
+        self._somebody_else = False
         self._phone_gone = False
         self._caller_held = False
         self._agent_held = False
@@ -550,6 +551,15 @@ class Call(CallSetup):
             self.flow(),  # first: not one frame of the new far end is tapped
             ToMedia(self.leg_update(LegName.CALLER, sdp, negotiated, signalling_address)),
         ]
+
+    def on_caller_named(self, *, somebody_else: bool) -> list[Step]:
+        """The PBX says who is at the caller's end: while it is somebody else, who has heard no
+        notice, nothing is tapped or recorded; the caller may come back."""
+        if somebody_else == self._somebody_else:
+            return []
+        self._somebody_else = somebody_else
+        self.gate.somebody_else(there=somebody_else)
+        return [self.flow()] if self.state is CallState.CONNECTED else []
 
     # ------------------------------------------------------------------------------------ ends
 

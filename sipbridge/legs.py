@@ -61,6 +61,9 @@ class LegOwner(Protocol):
     def leg_late_answer(self, leg: LegName, answer: str) -> None:
         """The session description that answers an offer in a 200 of ours."""
 
+    def leg_named(self, leg: LegName, headers: SipHeaders) -> None:
+        """A re-INVITE or UPDATE came, which may name who is there now."""
+
     def leg_digit(self, leg: LegName, digit: str) -> None:
         """A digit came by INFO."""
 
@@ -155,6 +158,8 @@ class Leg(pj.Call):
         # PJSIP calls this after the state has already become CONFIRMED.
         transaction = prm.e.body.tsxState.tsx
         if transaction.role != pj.PJSIP_ROLE_UAC:
+            if transaction.method in ("INVITE", "UPDATE") and (message := _received(prm.e)):
+                self.owner.leg_named(self.name, SipHeaders(message))
             return
         if transaction.method in _OURS:
             self._own_request_moved(prm.e, transaction)
@@ -391,6 +396,9 @@ class Refusal:
         return self.leg.local_sdp if self.leg else ""
 
     def leg_late_answer(self, leg: LegName, answer: str) -> None:
+        return
+
+    def leg_named(self, leg: LegName, headers: SipHeaders) -> None:
         return
 
     def leg_digit(self, leg: LegName, digit: str) -> None:

@@ -21,12 +21,20 @@ class MediaGate:
         """The detector may have the caller's audio."""
         self._relayed = False
         self._recorded = False
+        self._somebody_else = self._notice_missed = False
 
     def open(self, *, tap: bool, record: bool) -> None:
         """The notice is over: both hear each other, and what the caller knows of may begin."""
         self._relayed = True
-        self.tapped = tap and not self._internal
-        self._recorded = record and not self._internal
+        shut = self._internal or self._notice_missed
+        self.tapped = tap and not shut
+        self._recorded = record and not shut
+
+    def somebody_else(self, *, there: bool) -> None:
+        """The PBX put somebody else where the caller was, who has heard no notice; or the caller
+        is back. Who was away while the notice played has not heard it."""
+        self._somebody_else = there
+        self._notice_missed = self._notice_missed or (there and not self._relayed)
 
     def unwatch(self) -> None:
         """Nothing is tapped or recorded any more, for good."""
@@ -53,9 +61,9 @@ class MediaGate:
                 call_id=self._call_id,
                 caller_to_agent=hears,
                 agent_to_caller=self._relayed and talks,
-                tap=self.tapped and talks and not on_hold and not paused,
+                tap=self.tapped and talks and not (on_hold or paused or self._somebody_else),
                 on_hold=on_hold,
-                record=self._recorded and talks and not on_hold,
+                record=self._recorded and talks and not (on_hold or self._somebody_else),
                 paused=paused,
                 conference=conference and talks,
             )

@@ -515,6 +515,9 @@ class _Candidate:
     def leg_late_answer(self, leg: LegName, answer: str) -> None:
         return
 
+    def leg_named(self, leg: LegName, headers: SipHeaders) -> None:
+        return
+
     def leg_digit(self, leg: LegName, digit: str) -> None:
         return
 

@@ -122,9 +122,8 @@ class Routing:
         agent = self._settings.agents.get(agent_id)
         if agent is None:
             return Refused(404, "unknown_agent")
-        internal = (
-            headers.first(outbound.internal_header).lower() == "yes"
-            or (peer.internal_numbers and calling_number(headers) in self._colleagues)
+        internal = headers.first(outbound.internal_header).lower() == "yes" or (
+            peer.internal_numbers and calling_number(headers) in self._colleagues
         )
         direction = Direction.INTERNAL if internal else Direction.INBOUND
         return Route(direction, agent_id, LegName.CALLER, agent.uri)

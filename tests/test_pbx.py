@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from callshield.messages import HelperChanged, HoldChanged, PauseChanged
-from notifier import ami_client, pbx
+from notifier import ami_client, settling
 from notifier.queue_pause import REASON
 from notifier.tokens import create_token
 from tests.ami_double import WITHIN_S, AmiDouble, Member
@@ -45,7 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ami_client, "FIRST_RETRY_S", 0.05)
     monkeypatch.setattr(ami_client, "LAST_RETRY_S", 0.2)
     monkeypatch.setattr(ami_client, "REQUEST_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(pbx, "RETRY_S", 0.2)
+    monkeypatch.setattr(settling, "RETRY_S", 0.2)
 
 
 @pytest.fixture
@@ -326,12 +326,17 @@ async def test_nobody_but_the_agent_sees_or_ends_the_rest(
     tmp_path: Path, double: AmiDouble
 ) -> None:
     async with scene(tmp_path, extra(double, tmp_path)) as at:
-        async with at.desk.console(at.desk.supervisor) as supervisor:
+        async with (
+            at.desk.console(at.desk.supervisor) as supervisor,
+            at.desk.console(at.desk.agent) as colleague,
+        ):
             at.bridge.end_call(at.bad_call())
             await at.console.until("rest.changed")
-            marker = at.call()
-            await supervisor.until("call.started", call_id=marker)
-            assert "rest.changed" not in [m["type"] for m in supervisor.seen]
+            at.call()
+            theirs = at.bridge.start_call("1001")
+            for other in (supervisor, colleague):
+                await other.until("call.started", call_id=theirs)
+                assert "rest.changed" not in [m["type"] for m in other.seen]
         for token, status in ((at.desk.supervisor, 403), (at.desk.agent, 404)):
             async with at.desk.http(token) as http:
                 assert (await http.post("/api/v1/agents/1003/ready")).status_code == status

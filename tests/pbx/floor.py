@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,7 +134,7 @@ async def floor(
     *,
     callshield: bool = True,
     capture: bool = False,
-    extra: str = "",
+    extra: str | Callable[[Asterisk], str] = "",
     dialplan: str = "",
     replace: dict[str, str] | None = None,
     peer_options: str = "",
@@ -151,7 +151,7 @@ async def floor(
             ``phone-1001`` at the PBX, which rings them.
         callshield: it runs; else nobody is at its address.
         capture: tshark watches Callshield's address.
-        extra: more of Callshield's configuration.
+        extra: more of Callshield's configuration, or what makes it when the PBX's ports are known.
         dialplan: more of Asterisk's.
         replace: see :class:`Asterisk`.
         peer_options: more keys of the peer in Callshield's configuration.
@@ -200,7 +200,7 @@ async def floor(
             peer_options=peer_options,
             sides=(CALLSHIELD, CALLSHIELD),
             sip=sip,
-            extra=prompts.toml + extra,
+            extra=prompts.toml + (extra if isinstance(extra, str) else extra(pbx)),
         )
         pbx.callshield = f"{CALLSHIELD}:{node.pbx_port}"
         stack.push_async_callback(pbx.stop)

@@ -20,12 +20,14 @@ from callshield.messages import PauseChanged
 from callshield.settings import AmiSettings
 from notifier.ami_client import AmiClient
 from notifier.ami_protocol import Message
+from notifier.ami_secret import VARIABLE
 from notifier.pjsip_notify import send_notify
 from notifier.queue_pause import REASON
 from notifier.tokens import create_token
 from tests.notifier_kit import desk_in_process
 from tests.pbx.ami import Ami
 from tests.pbx.asterisk import Asterisk
+from tests.pbx.floor import floor
 from tests.peers.sound import blocks, tone_db
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.timeout(120)]
@@ -42,6 +44,17 @@ exten => tone,1,Answer()
  same => n,MixMonitor(/srv/spool/mix.wav)
  same => n,Milliwatt()
 """
+#: As docs/pbx/ami.md shows it.
+FREE = """
+[ami-agents]
+exten => _X.,1,Set(CHANNEL(hangup_handler_push)=callshield-free,s,1(${EXTEN}))
+ same => n,Wait(60)
+
+[callshield-free]
+exten => s,1,GotoIf($["${DEVICE_STATE(PJSIP/callshield)}" != "UNAVAILABLE"]?done)
+ same => n,Set(DEVICE_STATE(Custom:agent${ARG1})=NOT_INUSE)
+ same => n(done),Return()
+"""
 AGENT = f"""
 [agents.1003]
 uri = "sip:1003@192.0.2.22:5060"
@@ -50,7 +63,9 @@ device_state = "Custom:agent1001"
 """
 
 
-def asterisk(folder: Path, root: Path, *, write: str = "", phone_port: int = 5060) -> Asterisk:
+def asterisk(
+    folder: Path, root: Path, *, write: str = "", phone_port: int = 5060, port: int = 5060
+) -> Asterisk:
     """An Asterisk with the shipped manager user; ``write``: other rights than shipped."""
     replace = {"secret=CHANGE-ME": f"secret={SECRET}", "permit=192.0.2.10/": "permit=127.0.0.1/"}
     if write:
@@ -59,9 +74,9 @@ def asterisk(folder: Path, root: Path, *, write: str = "", phone_port: int = 506
         folder,
         root,
         pstn=f"{PSTN}:{phone_port}",
-        callshield=f"{US}:5060",
+        callshield=f"{US}:{port}",
         address=ADDRESS,
-        dialplan=DIALPLAN,
+        dialplan=DIALPLAN + FREE,
         replace=replace,
     )
 
@@ -138,30 +153,24 @@ async def test_device_state_and_rest_survive_a_restart_of_asterisk(
         bridge = await stack.enter_async_context(desk.bridge())
         console = await stack.enter_async_context(desk.console(token))
 
-        async def is_device(state: str, asked: Ami) -> None:
-            async def same() -> bool:
-                return await device(asked) == state
-
-            await until(same)
-
         async def is_paused(wanted: str, asked: Ami) -> None:
             async def same() -> bool:
                 return await reasons(asked) == [wanted]
 
             await until(same)
 
-        await is_device("NOT_INUSE", tester)
+        await until_device(tester, "NOT_INUSE")
         call_id = bridge.start_call("1003", answer=False)
-        await is_device("RINGING", tester)
+        await until_device(tester, "RINGING")
         bridge.answer_call(call_id)
-        await is_device("INUSE", tester)
+        await until_device(tester, "INUSE")
         bridge.risk(call_id, 2)
         bridge.end_call(call_id)
         await is_paused(REASON, tester)
-        await is_device("NOT_INUSE", tester)
+        await until_device(tester, "NOT_INUSE")
         # The member's state, as app_queue sees it, followed.
         second = bridge.start_call("1003")
-        await is_device("INUSE", tester)
+        await until_device(tester, "INUSE")
 
         await pbx.stop()
         await console.until("node.degraded", component="pbx", degraded=True)
@@ -169,9 +178,9 @@ async def test_device_state_and_rest_survive_a_restart_of_asterisk(
         await console.until("node.degraded", component="pbx", degraded=False)
         async with pbx.ami() as after:
             await is_paused(REASON, after)
-            await is_device("INUSE", after)
+            await until_device(after, "INUSE")
             bridge.end_call(second)
-            await is_device("NOT_INUSE", after)
+            await until_device(after, "NOT_INUSE")
             async with desk.http(token) as http:
                 assert (await http.post("/api/v1/agents/1003/ready")).json()["status"] == "done"
             await is_paused("-", after)
@@ -217,6 +226,50 @@ async def test_a_pause_silences_mixmonitor_and_nothing_else_does(
     assert 1.2 < silent_s < 2.5, silent_s
 
 
+async def test_a_real_calls_pause_and_end_reach_asterisk(
+    tmp_path: Path, asterisk_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue's call recorded by MixMonitor: the agent keys the pause, and then ends the call."""
+    for key, value in (("QUEUE_MEMBER", MEMBER), ("DEVICE_STATE", "Custom:agent1001")):
+        monkeypatch.setenv(f"CALLSHIELD_AGENTS__1001__{key}", value)
+    monkeypatch.setenv(VARIABLE, SECRET)
+
+    def ami(pbx: Asterisk) -> str:
+        return f'[ami]\nhost = "{pbx.address}"\nport = {pbx.ami_port}\n[aftercare]\nrest_s = 600\n'
+
+    replace = {"secret=CHANGE-ME": f"secret={SECRET}", "permit=192.0.2.10/": "permit=127.0.0.1/"}
+    async with floor(tmp_path, asterisk_root, extra=ami, replace=replace) as all_:
+        assert all_.node is not None
+        started = await all_.connect("602")
+        await until_device(all_.ami, "INUSE")
+        await all_.agent.press("*7#")
+        muted = await all_.ami.wait("MixMonitorMute")
+        assert (muted["Channel"], muted["State"]) == (await all_.channel("pstn"), "1")
+        assert (await all_.events.wait("pause.changed"))["paused"]
+        await all_.agent.press("*7#")
+        await all_.ami.wait("MixMonitorMute", lambda event: event["State"] == "0")
+        path = f"/calls/{started['call_id']}/actions"
+        assert (await all_.node.post(path, "1001", {"action": "end"})).status_code == 200
+        rest = await all_.events.wait("rest.changed")
+        assert (rest["state"], rest["reason"]) == ("resting", "ended")
+        paused = await all_.ami.wait("QueueMemberPause", lambda e: e["Interface"] == MEMBER)
+        assert (paused["Paused"], paused["PausedReason"]) == ("1", REASON)
+        await until_device(all_.ami, "NOT_INUSE")
+        assert not [e for e in all_.events.seen("node.degraded") if e["component"] != "bridge"]
+        await all_.no_channels()
+        assert (await all_.node.post("/agents/1001/ready", "1001")).status_code == 200
+        await all_.ami.wait(
+            "QueueMemberPause", lambda e: (e["Interface"], e["Paused"]) == (MEMBER, "0")
+        )
+
+
+async def until_device(tester: Ami, state: str) -> None:
+    async def same() -> bool:
+        return await device(tester) == state
+
+    await until(same)
+
+
 async def test_the_shipped_rights_are_enough_and_no_more(
     tmp_path: Path, asterisk_root: Path
 ) -> None:
@@ -248,6 +301,49 @@ async def test_the_shipped_rights_are_enough_and_no_more(
         # Besides what the filter lets through whenever it happens.
         heard = {event.event for event in events} - {"ContactStatus", "FullyBooted"}
         assert heard == {"MixMonitorStart", "QueueMemberPause"}
+
+
+@pytest.mark.parametrize("alive", [False, True])
+async def test_an_agent_is_free_again_when_callshield_died_in_the_call(
+    tmp_path: Path, asterisk_root: Path, alive: bool
+) -> None:
+    """The handler of docs/pbx/ami.md; while Callshield answers it leaves the state to it."""
+    page = (Path(__file__).parents[2] / "docs/pbx/ami.md").read_text(encoding="utf-8")
+    for line in FREE.strip().splitlines():
+        assert line in page or line.startswith(("[ami-agents]", "exten => _X.", " same => n,Wait"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as callshield:
+        callshield.bind((US, 0))
+        pbx = asterisk(tmp_path / "pbx", asterisk_root, port=callshield.getsockname()[1])
+        async with running(pbx) as tester, answering(callshield, alive):
+            await pbx.until_cli("pjsip show aor callshield", "Avail" if alive else "Unavail")
+            await tester.action("Setvar", Variable=DEVICE, Value="INUSE")
+            await pbx.cli("channel originate Local/1001@ami-agents application Wait 60")
+            await pbx.until_cli("core show channels count", "2 active channels")
+            tester.events.clear()
+            await pbx.cli("channel request hangup all")
+            await pbx.until_cli("core show channels count", "0 active channels")
+            assert await device(tester) == ("INUSE" if alive else "NOT_INUSE")
+
+
+@contextlib.asynccontextmanager
+async def answering(callshield: socket.socket, alive: bool) -> AsyncIterator[None]:
+    """200 to every OPTIONS of the PBX, or silence."""
+
+    def answer() -> None:
+        data, source = callshield.recvfrom(4000)
+        head = data.decode().split("\r\n\r\n")[0].split("\r\n")[1:]
+        kept = [h for h in head if h.split(":")[0] in ("Via", "From", "To", "Call-ID", "CSeq")]
+        text = "\r\n".join(["SIP/2.0 200 OK", *kept, "Content-Length: 0"])
+        callshield.sendto(f"{text}\r\n\r\n".encode(), source)
+
+    callshield.setblocking(False)
+    loop = asyncio.get_running_loop()
+    if alive:
+        loop.add_reader(callshield, answer)
+    try:
+        yield
+    finally:
+        loop.remove_reader(callshield)
 
 
 async def test_a_notify_reaches_the_phone_whole(tmp_path: Path, asterisk_root: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 import urllib.parse
 from pathlib import Path
 
 import pytest
 
-from tests.pbx.asterisk import PHONE_3
-from tests.pbx.floor import AGENT_HZ, CALLER_HZ, COLLEAGUE_HZ, HOLD_HZ, floor, hears, until_hears
+from tests.pbx.asterisk import HOLD_HZ, PHONE_3
+from tests.pbx.floor import AGENT_HZ, CALLER_HZ, COLLEAGUE_HZ, Floor, floor, hears, until_hears
 from tests.peers.sip_ua import running_ua
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.timeout(180)]
@@ -116,22 +118,69 @@ async def test_redirect_by_ami_ends_our_call(tmp_path: Path, asterisk_root: Path
         await all_.hang_up()
 
 
+async def consult(all_: Floor) -> float:
+    """The agent asks a colleague through the PBX (Atxfer); seconds of conversation before."""
+    await all_.connect()
+    tapped = await all_.events.wait("tap.started")
+    await until_hears(all_.agent, CALLER_HZ)
+    talked_s = time.time() - tapped["ts"]
+    await all_.ami.action(
+        "Atxfer",
+        Channel=await all_.channel("callshield"),
+        Context="from-internal",
+        Exten="1002",
+    )
+    await until_hears(all_.caller, HOLD_HZ)
+    await until_hears(all_.agent, COLLEAGUE_HZ)
+    hears(all_.colleague, AGENT_HZ)
+    assert len(all_.events.seen("call.started")) == 1  # the consultation does not come to us
+    await asyncio.sleep(4)  # of consultation: nothing of it may be analysed
+    return talked_s
+
+
+async def tapped_s(all_: Floor) -> float:
+    """Seconds of the call that went to the detector."""
+    assert all_.node is not None
+    (closed,) = await all_.node.wait_for_log("media_closed")
+    return float(closed["tapped"] + closed["tap_dropped"]) * 0.02
+
+
 async def test_attended_transfer_by_ami(tmp_path: Path, asterisk_root: Path) -> None:
-    """The agent consults a colleague through the PBX, while the caller hears its hold music."""
-    async with floor(tmp_path, asterisk_root, capture=True) as all_:
-        await all_.connect()
-        await all_.events.wait("tap.started")
-        await all_.ami.action(
-            "Atxfer",
-            Channel=await all_.channel("callshield"),
-            Context="from-internal",
-            Exten="1002",
-        )
-        await until_hears(all_.caller, HOLD_HZ)
-        await until_hears(all_.agent, COLLEAGUE_HZ)
-        hears(all_.colleague, AGENT_HZ)
+    """The agent consults, the caller hears hold music; the agent leaves, the others are joined.
+
+    Asterisk names the colleague in an UPDATE: not a word of the colleague's is analysed.
+    """
+    async with floor(tmp_path, asterisk_root) as all_:
+        talked_s = await consult(all_)
         await all_.agent.command("hangup")
         await until_hears(all_.caller, COLLEAGUE_HZ)
         hears(all_.colleague, CALLER_HZ)
         await all_.events.wait("call.ended")
+        assert await tapped_s(all_) < talked_s + 1
+        await all_.hang_up()
+
+
+async def test_consultation_over_and_the_caller_is_analysed_again(
+    tmp_path: Path, asterisk_root: Path
+) -> None:
+    async with floor(tmp_path, asterisk_root) as all_:
+        talked_s = await consult(all_)
+        await all_.colleague.command("hangup")
+        await until_hears(all_.caller, AGENT_HZ)
+        back = time.time()
+        await asyncio.sleep(3)  # of conversation with the caller again
+        again_s = time.time() - back
+        await all_.hang_up()
+        whole_s = await tapped_s(all_)
+        assert talked_s - 1 + again_s < whole_s < talked_s + again_s + 4
+
+
+async def test_a_pbx_that_does_not_say_who_is_there(tmp_path: Path, asterisk_root: Path) -> None:
+    """The control: without send_pai Asterisk names nobody, and the colleague is taken for the
+    caller. The shipped file has it on."""
+    async with floor(tmp_path, asterisk_root, replace={"send_pai=yes": "send_pai=no"}) as all_:
+        talked_s = await consult(all_)
+        await all_.agent.command("hangup")
+        await all_.events.wait("call.ended")
+        assert await tapped_s(all_) > talked_s + 3
         await all_.hang_up()
