@@ -17,6 +17,7 @@ import structlog
 from callshield.errors import SdpError
 from callshield.messages import LegName
 from sipbridge import sdp
+from sipbridge.ended_legs import ended
 from sipbridge.sip_message import SipHeaders, address_uri, body_of
 from sipbridge.transfer import Replaces
 
@@ -134,6 +135,7 @@ class Leg(pj.Call):
             self.gone = True
             # PJSIP calls an INVITE whose redirection was not followed terminated (487).
             status = 302 if self.redirected_to else int(info.lastStatusCode)
+            ended(self)
             self.owner.leg_gone(self.name, status, self.redirected_to)
 
     @_never_raises
