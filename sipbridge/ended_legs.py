@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pjsua2 as pj
-
 _ended: list[Any] = []
 
 
@@ -30,5 +28,5 @@ def free_ended() -> None:
     while _ended:
         call = _ended.pop()
         if call.thisown:
-            pj.Call.__swig_destroy__(call)
+            call.__swig_destroy__(call)
             call.this = None
