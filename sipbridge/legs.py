@@ -17,6 +17,7 @@ import structlog
 from callshield.errors import SdpError
 from callshield.messages import LegName
 from sipbridge import sdp
+from sipbridge.ended_legs import ended
 from sipbridge.phone_news import retry_after_s
 from sipbridge.redirect import Redirections, contacts_of
 from sipbridge.sip_message import SipHeaders, body_of
@@ -151,6 +152,7 @@ class Leg(pj.Call):
             # PJSIP calls an INVITE whose redirection was not followed terminated (487).
             status = 302 if self.redirected_to else self._refused_with or status
             self.rest_s = retry_after_s(SipHeaders(message).first("Retry-After"))
+            ended(self)
             self.owner.leg_gone(self.name, status, self.redirected_to)
 
     @_never_raises

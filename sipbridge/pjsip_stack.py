@@ -25,6 +25,7 @@ import structlog
 from callshield.errors import SdpError, SetupError
 from callshield.settings import SIP_URI, Settings, SideSettings, TlsSettings
 from sipbridge import sdp
+from sipbridge.ended_legs import free_ended
 from sipbridge.listener_shield import shield_listeners
 from sipbridge.tls_files import check_tls_files
 
@@ -249,6 +250,7 @@ class PjsipStack:
         """Handle what PJSIP has waiting, then arm its next timer."""
         for _ in range(MAX_EVENTS_A_TURN):
             handled = self.endpoint.libHandleEvents(0)
+            free_ended()
             for request in pjsip_guard.take_requests():
                 self._on_request(*request)
             if handled <= 0:
@@ -277,6 +279,7 @@ class PjsipStack:
         if self._timer is not None:
             self._timer.cancel()
         self._loop.remove_reader(pjsip_guard.epoll_fd())
+        free_ended()
         with _no_output():
             # Every dialog is over: nothing is left to say, and no answer is worth a second's wait.
             self.endpoint.libDestroy(pj.PJSUA_DESTROY_NO_NETWORK)

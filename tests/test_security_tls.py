@@ -12,30 +12,37 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.peers.signalling import End, Message, Signalling, Wire, signalling
 from tests.test_peers_offer import audio, crypto, hang_up, said, talk
 from tests.test_peers_tls import Authority
 
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(60)]
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.timeout(60),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 SIDES = ("127.0.42.22", "127.0.42.23")
 PBX, PHONE, STRANGER = "127.0.42.24", "127.0.42.25", "127.0.42.66"
 WEAK = "eNULL:aNULL:EXPORT:DES:3DES:RC4:MD5:IDEA:SEED:PSK:SRP:CAMELLIA"
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "house")
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority") / "house")
 
 
-@pytest.fixture
-async def bridge(tmp_path: Path, house: Authority) -> AsyncIterator[Signalling]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bridge(
+    tmp_path_factory: pytest.TempPathFactory, house: Authority
+) -> AsyncIterator[Signalling]:
     """TLS on both sides; nobody is at the agent's address unless a test puts somebody there."""
     secured = f'uri = "sips:1001@{PHONE}:5999"\nsrtp = "required"\n'
     async with signalling(
-        tmp_path / "bridge",
+        tmp_path_factory.mktemp("bridge"),
         {"1001": secured},
         pbx='srtp = "required"\n' + house.table("pbx", SIDES[0]),
         phone='srtp = "required"\n' + house.table("phone", SIDES[1]),
