@@ -89,6 +89,8 @@ class _TestCall(pj.Call):
                 self.request_answered.set()
             if transaction.method != "INVITE" or self.seen.answered:
                 return
+            if transaction.state == pj.PJSIP_TSX_STATE_CALLING:
+                self.began = time.monotonic()  # the INVITE leaves
             message, source = _received(prm.e)
             if message:
                 self._response(message, source)
@@ -227,6 +229,7 @@ class TestCaller:
         call = self._call = _TestCall(self._accounts[transport], seen, media)
         seen.offer = call.local_sdp = media.offer(voices)
         seen.keys_offered = "a=crypto:" in seen.offer
+        seen.listened = listen
         shell = TestMedia(pair, seen)
         call.moved = lambda address, port: _moved(shell, seen, address, port)
         try:

@@ -26,6 +26,19 @@ SLOW_OPTIONS_MS = 500.0
 CERTIFICATE_DAYS = 30
 #: An echo extension answers at once; a caller notices more than this.
 SLOW_ANSWER_MS = 4000.0
+#: Private and shared addresses (RFC 1918, RFC 6598, RFC 4193) and link-local ones.
+_PRIVATE = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +230,10 @@ def _refusal_advice(status: int, ours: Ours) -> str:
         return "there is no such extension in the trunk's context: make it, or mend echo_uri"
     if status in (415, 488, 606):
         return (
-            f"no codec in common: we offer {', '.join(ours.codecs)}; allow one of them for the "
-            "trunk (Asterisk: allow=alaw,ulaw in the endpoint), and RTP/AVP or SRTP as configured "
-            "in sip.pbx.srtp"
+            f"no codec in common: we offer {', '.join(ours.codecs)} over "
+            f"{'SRTP' if ours.srtp == 'required' else 'plain RTP'}; allow one of them for the "
+            "trunk (Asterisk: allow=alaw,ulaw in the endpoint; media_encryption=no, or sdes for "
+            "SRTP)"
         )
     if status == 422:
         return "the PBX wants longer session timers than sip.session_expires_s allows: raise it"
@@ -577,11 +591,8 @@ def _is_address(host: str) -> bool:
 
 
 def _private(host: str) -> bool:
-    """Not reachable from the internet; loopback counts as public here, as it has no NAT."""
-    if not _is_address(host):
-        return False
-    address = ipaddress.ip_address(host)
-    return address.is_private and not address.is_loopback
+    """An address that needs NAT to be reached from elsewhere."""
+    return _is_address(host) and any(ipaddress.ip_address(host) in network for network in _PRIVATE)
 
 
 def _within(address: str, networks: tuple[str, ...]) -> bool:
