@@ -21,17 +21,19 @@ from sipbridge.pbx_probe_call import TestCaller
 from sipbridge.pbx_probe_judge import (
     Ours,
     judge_answer,
-    judge_audio,
-    judge_codec,
-    judge_digits,
     judge_end,
     judge_keys,
     judge_media_address,
     judge_options,
     judge_our_address,
+    judge_timer,
+)
+from sipbridge.pbx_probe_judge_audio import (
+    judge_audio,
+    judge_codec,
+    judge_digits,
     judge_ptime,
     judge_stream,
-    judge_timer,
 )
 from sipbridge.pbx_probe_options import Asker, ask, bracketed
 from sipbridge.pbx_probe_seen import CallSeen, OptionsSeen, Reach
@@ -221,7 +223,7 @@ def judge_call(call: CallSeen, keyed: CallSeen, ours: Ours) -> list[Finding]:
         )
         return findings
     findings += [
-        judge_codec(call, audio, ours),
+        judge_codec(call, audio),
         judge_media_address(call, audio, ours),
         *_judge_heard(call, audio),
         judge_timer(call, ours),
