@@ -254,7 +254,8 @@ def judge_media_address(call: CallSeen, audio: sdp.AudioMedia, ours: Ours) -> Fi
             "the SDP names a host, or 0.0.0.0, instead of an address",
             "let the PBX write its address into c= (Asterisk: media_address=)",
         )
-    strange = [a for a in came if a != described and not _within(a, ours.networks)]
+    known = (described, call.moved_to)
+    strange = [a for a in came if a not in known and not _within(a, ours.networks)]
     if strange:
         return problem(
             name,

@@ -89,8 +89,8 @@ def judge_audio(call: CallSeen, audio: sdp.AudioMedia, *, found: bool) -> Findin
     if not call.sent_packets:
         return problem(
             name,
-            "the answer names no port for our audio",
-            "see the media address above",
+            "the test signal was not sent: the answer takes none of the audio that we offered",
+            "see codec and media address above",
         )
     ours = f"{call.local_address} port {call.local_port}"
     theirs = f"{audio.address or 'no address'} port {audio.port}"

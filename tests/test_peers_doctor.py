@@ -310,6 +310,19 @@ async def test_media_from_another_address_than_the_sdp_says(tmp_path: Path) -> N
     assert seen("media address")["verdict"] == "note"
 
 
+async def test_a_pbx_that_moves_its_media_is_followed(tmp_path: Path) -> None:
+    habits = Habits(sdp_address="127.0.44.9", moves_media_to=ELSEWHERE)
+    async with running_echo_pbx(PBX, habits, rtp_at=ELSEWHERE) as pbx:
+        seen = await told(tmp_path, pbx)
+    # Our answer to the re-INVITE keeps what was agreed.
+    assert pbx.reoffer_status == 200
+    assert f"c=IN IP4 {OURS}" in pbx.reoffer_answer
+    assert " RTP/AVP 8 101" in pbx.reoffer_answer
+    assert seen("audio both ways")["verdict"] == "ok", seen.object
+    assert f"the PBX moved the media to {ELSEWHERE}" in seen("media address")["detail"]
+    assert seen("media address")["verdict"] == "note"
+
+
 async def test_silence_and_refusal_are_two_things(tmp_path: Path) -> None:
     async with running_echo_pbx(PBX, Habits(options_status=0)) as pbx:
         peers = (
