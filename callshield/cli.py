@@ -15,6 +15,7 @@ from rich.console import Console
 
 from callshield import __version__
 from callshield.errors import CallshieldError
+from callshield.pbx_command import pbx_app
 from callshield.recordings import recordings_app
 from callshield.settings import load_settings
 
@@ -29,6 +30,7 @@ token_app = typer.Typer(help="Access to the consoles and the API.", no_args_is_h
 app.add_typer(bench_app, name="bench")
 app.add_typer(token_app, name="token")
 app.add_typer(recordings_app, name="recordings")
+app.add_typer(pbx_app, name="pbx")
 
 Config = Annotated[Path, typer.Option(help="The node's configuration (TOML).")]
 DEFAULT_CONFIG = Path("callshield.toml")

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from callshield.outbound_settings import TrunkSettings
 from callshield.settings import AgentSettings, PeerSettings, Settings, SupervisorSettings
 
 _HEAD = """\
@@ -83,6 +84,8 @@ def page() -> str:
             lines += _section("[agents.ID]", AgentSettings)
         elif name == "supervisors":
             lines += _section("[supervisors.ID]", SupervisorSettings)
+        elif name == "trunks":
+            lines += _section("[trunks.NAME]", TrunkSettings)
         elif get_origin(kind) is None:
             lines += _section(f"[{name}]", kind)
     return _HEAD + "\n".join(lines) + "\n"

@@ -34,6 +34,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("sip tls", _tls),
         ("media ports", _media_ports),
         ("web port", _web_port),
+        ("manager interface", _ami),
     ]
     for name, check in checks:
         try:
@@ -157,11 +158,24 @@ def _recording(settings: Settings) -> str:
     return f"{recording.directory} ({free_mib} MiB free), node key {keys.ids()[0]}"
 
 
+def _ami(settings: Settings) -> str:
+    from notifier.ami_secret import load_secret
+
+    if not settings.ami.enabled:
+        return "off"
+    load_secret(settings.ami)
+    if settings.ami.ca_file is not None and not os.access(settings.ami.ca_file, os.R_OK):
+        raise _Failed(f"ami.ca_file: {settings.ami.ca_file} cannot be read")
+    carried = "TLS" if settings.ami.tls else "not encrypted"
+    return f"{settings.ami.host}:{settings.ami.port}, {carried}; `callshield pbx check` tries it"
+
+
 def _descriptors(settings: Settings) -> str:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 4 * settings.sip.admission_limit + 256
+    # The media worker: four sockets a call. The bridge: the connections of others, and its own.
+    needed = max(4 * settings.sip.admission_limit + 256, 3072)
     if hard < needed:
         raise _Failed(f"{hard} open files allowed, {needed} needed: raise LimitNOFILE (ulimit -n)")
     return f"{soft} (up to {hard}), {needed} needed"

@@ -38,6 +38,7 @@ __all__ = [
     "CommandResult",
     "DigitReceived",
     "DigitUndelivered",
+    "Direction",
     "EarChanged",
     "EarDose",
     "EarUpdate",
@@ -60,6 +61,7 @@ __all__ = [
     "NodeDegraded",
     "NodeMessage",
     "NoticeFinished",
+    "NoticeSource",
     "NoticeStarted",
     "OpenLeg",
     "OpenSession",
@@ -119,10 +121,21 @@ class Action(StrEnum):
     """The agent turns levelling (quiet callers up, steady noise down) off, or on again."""
 
 
+class Direction(StrEnum):
+    """Who began a call, and with whom."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+    """The agent called somebody outside, who is the *caller* in every event and on every leg."""
+    INTERNAL = "internal"
+    """Between colleagues: never analysed, never recorded, no notice."""
+
+
 class LegName(StrEnum):
     """The legs of a call. Only the caller's audio can be tapped."""
 
     CALLER = "caller"
+    """Whoever is not the agent: of an outgoing call, the party that was called."""
     AGENT = "agent"
     HELPER = "helper"
     """A supervisor or manager whom the agent asked for; announced before anybody is heard."""
@@ -136,7 +149,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class CallStarted(_Message, tag="call.started", frozen=True, kw_only=True):
-    """An INVITE for a known agent was accepted and the agent's phone is being called."""
+    """An INVITE for or from a known agent was accepted and the other side is being called."""
 
     ts: float
     call_id: str
@@ -145,12 +158,13 @@ class CallStarted(_Message, tag="call.started", frozen=True, kw_only=True):
     """The PBX's own id of the call (configured header, else the SIP Call-ID)."""
     pbx: str = ""
     """Name of the configured peer that sent the call."""
+    direction: Direction = Direction.INBOUND
     pbx_channel: str = ""
-    """The PBX's own name of the caller's channel, where it said so."""
+    """The PBX's own name of its channel (``sip.pbx_channel_header``); ``""`` when it sent none."""
 
 
 class CallAnswered(_Message, tag="call.answered", frozen=True, kw_only=True):
-    """The agent's phone answered."""
+    """The agent's phone answered; of an outgoing call, the called party."""
 
     ts: float
     call_id: str
@@ -173,6 +187,9 @@ class PromptStamp(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool
 
 
+NoticeSource = Literal["played", "upstream", "skipped", "failed", "internal"]
+
+
 class NoticeStarted(_Message, tag="notice.started", frozen=True, kw_only=True):
     """The first packet of the first notice was sent to the caller."""
 
@@ -186,13 +203,14 @@ class NoticeFinished(_Message, tag="notice.finished", frozen=True, kw_only=True)
     """The gate is open: from now on caller and agent hear each other.
 
     ``source`` is ``played`` (by us, to the end), ``upstream`` (a trusted peer attested it),
-    ``skipped`` (the agent's emergency key; never tapped) or ``failed`` (never tapped).
+    ``skipped`` (the agent's emergency key; never tapped), ``failed`` (never tapped) or
+    ``internal`` (a call between colleagues: no notice is owed, never tapped).
     """
 
     ts: float
     call_id: str
     agent_id: str
-    source: Literal["played", "upstream", "skipped", "failed"]
+    source: NoticeSource
     prompts: list[PromptStamp]
     tapped: bool
     attested_by: str = ""

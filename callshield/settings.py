@@ -14,13 +14,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from callshield.errors import ConfigurationError
+from callshield.outbound_settings import OutboundSettings, TrunkSettings
+from callshield.settings_base import SECTION, DigestSettings, Port
+from callshield.settings_base import address as _address
 
 Language = Literal["ko", "en", "zh", "ja"]
-Port = Annotated[int, Field(ge=1, le=65535)]
 VoiceCodec = Literal["PCMU", "PCMA", "G722", "OPUS"]
 SrtpMode = Literal["off", "optional", "required"]
 SrtpSuite = Literal[
@@ -40,13 +42,6 @@ def uri_transport(uri: str) -> Literal["udp", "tcp", "tls"]:
     if uri.lower().startswith("sips:") or "transport=tls" in params:
         return "tls"
     return "tcp" if "transport=tcp" in params else "udp"
-
-
-def _address(value: str) -> str:
-    try:
-        return str(ipaddress.ip_address(value))
-    except ValueError:
-        raise ValueError("an IPv4 or IPv6 address") from None
 
 
 def _phone_uri(value: str) -> str:
@@ -69,7 +64,7 @@ def _network(value: str) -> str:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = SECTION
 
 
 class NodeSettings(_Section):
@@ -227,6 +222,10 @@ class SipSettings(_Section):
     """New requests a second from one address; beyond it 503."""
     request_burst: int = Field(200, ge=1)
     """New requests at once from one address after a pause."""
+    connections_per_address: int = Field(512, ge=1, le=2048)
+    """TCP and TLS connections that one address may hold; the next one is closed at once."""
+    first_message_timeout_s: int = Field(10, ge=1, le=600)
+    """A TCP or TLS connection without a whole SIP message by then is closed."""
     ring_timeout_s: float = Field(60.0, ge=5, le=600)
     """A phone that has not answered by then is cancelled; the PBX gets 480."""
     rtp_timeout_s: float = Field(60.0, ge=5, le=3600)
@@ -260,6 +259,8 @@ class SipSettings(_Section):
     without this: the peers' addresses, the phones' networks, ours, and the host that was called."""
     pbx_call_id_header: str = Field("X-Asterisk-Uniqueid", pattern=r"^[A-Za-z0-9-]{1,64}$")
     """Header in which the PBX sends its own id of the call; without it the SIP Call-ID counts."""
+    pbx_channel_header: str = Field("X-Callshield-Channel", pattern=r"^[A-Za-z0-9-]{1,64}$")
+    """Header in which the PBX names its channel of the call, for what is asked of it by AMI."""
 
     @field_validator("transfer_hosts")
     @classmethod
@@ -296,8 +297,16 @@ class PeerSettings(_Section):
     """Names this peer in events and logs."""
     networks: list[str] = Field(min_length=1)
     """Addresses and networks from which its SIP comes."""
+    tls_only: bool = False
+    """Take its calls over TLS alone: over UDP anybody on the way can forge its address."""
     attests_notice: bool = False
     """Believe this peer's :attr:`NoticeSettings.upstream_header`."""
+    outgoing: bool = False
+    """Agents' outgoing calls may come from this peer (``[outbound]``)."""
+    trunk: str = ""
+    """NAME of the ``[trunks.NAME]`` over which they go."""
+    trunks: list[str] = []
+    """NAMEs of others that this peer may choose by :attr:`OutboundSettings.trunk_header`."""
     echo_uri: str | None = None
     """An extension that answers and sends back what it hears, e.g. ``sip:603@192.0.2.1:5060``:
     `callshield doctor --pbx` calls it."""
@@ -325,8 +334,8 @@ class PeerSettings(_Section):
         return [_network(item) for item in value]
 
 
-class AgentSettings(_Section):
-    """``[agents.ID]``: where an agent's phone is."""
+class PhoneSettings(DigestSettings):
+    """A phone that we call."""
 
     uri: str
     """SIP URI of the phone, e.g. ``sip:1001@192.0.2.20:5060``; the host as an address.
@@ -335,11 +344,6 @@ class AgentSettings(_Section):
     """Offer the phone only codecs that the limiter can limit (G.711)."""
     srtp: SrtpMode | None = None
     """As ``sip.phone.srtp``, for this phone."""
-    queue_member: str = Field("", pattern=r"^[A-Za-z0-9_./@:;*#+-]{0,128}$")
-    """Interface of this agent in the PBX's queues, e.g. ``Local/1001@callshield-agents/n``: paused
-    during a rest (docs/pbx/ami.md)."""
-    device_state: str = Field("", pattern=r"^(Custom:[A-Za-z0-9._-]{1,64})?$")
-    """Device state at the PBX that follows this agent's calls, e.g. ``Custom:agent1001``."""
     endpoint: str = Field("", pattern=r"^[A-Za-z0-9._@-]{0,128}$")
     """PJSIP endpoint of the phone at the PBX, when the PBX rings it: tells us its model."""
     phone_model: str = Field("", pattern=r"^[\x20-\x7e]{0,256}$")
@@ -361,17 +365,23 @@ class AgentSettings(_Section):
         return _phone_uri(value)
 
 
-class SupervisorSettings(AgentSettings):
+class AgentSettings(PhoneSettings):
+    """``[agents.ID]``: where an agent's phone is."""
+
+    outgoing: bool = True
+    """May call out, where a peer and ``[outbound]`` let anybody."""
+    queue_member: str = Field("", pattern=r"^[A-Za-z0-9_./@:;*#+-]{0,128}$")
+    """Interface of this agent in the PBX's queues, e.g. ``Local/1001@callshield-agents/n``: paused
+    during a rest (docs/pbx/ami.md)."""
+    device_state: str = Field("", pattern=r"^(Custom:[A-Za-z0-9._-]{1,64})?$")
+    """Device state at the PBX that follows this agent's calls, e.g. ``Custom:agent1001``."""
+
+
+class SupervisorSettings(PhoneSettings):
     """``[supervisors.ID]``: the phone of somebody whom an agent may ask into a call."""
 
     role: Literal["supervisor", "manager"] = "supervisor"
     """A manager can take a call over, a supervisor only join it."""
-
-    @model_validator(mode="after")
-    def _is_no_agent(self) -> SupervisorSettings:
-        if self.queue_member or self.device_state:
-            raise ValueError("queue_member and device_state in [agents.ID] only")
-        return self
 
 
 class HelpSettings(_Section):
@@ -584,6 +594,8 @@ class Settings(BaseSettings):
     peers: list[PeerSettings] = []
     agents: dict[str, AgentSettings] = {}
     supervisors: dict[str, SupervisorSettings] = {}
+    trunks: dict[str, TrunkSettings] = {}
+    outbound: OutboundSettings = Field(default_factory=OutboundSettings)  # type: ignore[arg-type]
     help: HelpSettings = Field(default_factory=HelpSettings)  # type: ignore[arg-type]
     notice: NoticeSettings = Field(default_factory=NoticeSettings)  # type: ignore[arg-type]
     detector: DetectorSettings = Field(default_factory=DetectorSettings)
@@ -594,7 +606,7 @@ class Settings(BaseSettings):
     ami: AmiSettings = Field(default_factory=AmiSettings)  # type: ignore[arg-type]
     aftercare: AftercareSettings = Field(default_factory=AftercareSettings)  # type: ignore[arg-type]
 
-    @field_validator("agents", "supervisors")
+    @field_validator("agents", "supervisors", "trunks")
     @classmethod
     def _agent_ids(cls, value: dict[str, Any]) -> dict[str, Any]:
         for agent_id in value:
@@ -644,6 +656,13 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _peers_can_reach_us(self) -> Settings:
+        for peer in self.peers:
+            if peer.tls_only and not self.sip.pbx.tls.enabled:
+                raise ValueError(f"a [sip.pbx.tls] table for peer {peer.name}, which is tls_only")
+        return self
+
+    @model_validator(mode="after")
     def _phones_can_be_reached(self) -> Settings:
         side = self.sip.phone
         for agent_id, agent in [*self.agents.items(), *self.supervisors.items()]:
@@ -658,6 +677,28 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "PCMU or PCMA in sip.phone.codecs, or hearing_protection = false for "
                     f"agent {agent_id}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _outgoing_calls_have_a_way(self) -> Settings:
+        for peer in self.peers:
+            for name in [*([peer.trunk] if peer.trunk else []), *peer.trunks]:
+                if name not in self.trunks:
+                    raise ValueError(f"a [trunks.{name}], which peer {peer.name} names")
+            if peer.outgoing and not peer.trunk:
+                raise ValueError(f"trunk = a NAME of [trunks.NAME], for peer {peer.name}")
+            if peer.outgoing and not self.outbound.patterns:
+                raise ValueError(
+                    f"outbound.patterns, without which nobody can be called from peer {peer.name}"
+                )
+        for name, trunk in self.trunks.items():
+            if trunk.transport == "tls" and not self.sip.pbx.tls.enabled:
+                raise ValueError(f"a [sip.pbx.tls] table for trunk {name}")
+            open_keys = trunk.transport != "tls" and not self.sip.pbx.srtp_over_plain
+            if self.sip.pbx.srtp == "required" and open_keys:
+                raise ValueError(
+                    f'transport = "tls" for trunk {name}, whose SRTP keys must not go in the clear'
                 )
         return self
 
@@ -787,6 +828,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "peers": PeerSettings,
     "agents": AgentSettings,
     "supervisors": SupervisorSettings,
+    "trunks": TrunkSettings,
 }
 
 
@@ -803,7 +845,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
         kind = field.annotation if field else None
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             model = kind
-        elif model not in (AgentSettings, SupervisorSettings):
+        elif model not in (AgentSettings, SupervisorSettings, TrunkSettings):
             model = None
     return list(model.model_fields) if model else []
 

@@ -28,6 +28,7 @@ from callshield.messages import (
     CallEnding,
     CallSnapshot,
     CallStarted,
+    Direction,
     EarDose,
     Event,
     MediaQuality,
@@ -80,6 +81,8 @@ class Call:
     ended_ts: float | None = None
     end_reason: str = ""
     duration_s: float = 0.0
+    direction: Direction = Direction.INBOUND
+    """Not in the row: every bridge says it again when it connects."""
 
 
 @dataclass(slots=True)
@@ -197,10 +200,14 @@ class Board:
     def _started(self, event: CallStarted) -> list[Entry]:
         self._missing.pop(event.call_id, None)
         known = self.ended.get(event.call_id)
-        if event.call_id in self.calls or (known is not None and known.end_reason != "lost"):
+        if event.call_id in self.calls:
+            self.calls[event.call_id].direction = event.direction
+            return []
+        if known is not None and known.end_reason != "lost":
             return []
         self.ended.pop(event.call_id, None)
         call = Call(event.call_id, event.agent_id, event.pbx_call_id, event.pbx, event.ts)
+        call.direction = event.direction
         self.calls[call.call_id] = call
         return [Entry(event, call.agent_id, call)]
 

@@ -53,6 +53,7 @@ class CallState(BaseModel):
     call_id: str
     agent_id: str
     pbx_call_id: str
+    direction: Literal["inbound", "outbound", "internal"]
     started_ts: float
     answered_ts: float | None
     notice: str

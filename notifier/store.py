@@ -192,6 +192,7 @@ def _event_row(entry: Entry) -> dict[str, Any]:
 
 def _call_row(call: Call) -> dict[str, Any]:
     row = asdict(call)
+    del row["direction"]
     row["categories"] = msgspec.json.encode(call.categories).decode()
     row["reasons"] = msgspec.json.encode(call.reasons).decode()
     return row

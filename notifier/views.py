@@ -49,6 +49,7 @@ def call_view(call: Call, *, to_agent: bool) -> dict[str, Any]:
         "call_id": call.call_id,
         "agent_id": call.agent_id,
         "pbx_call_id": call.pbx_call_id,
+        "direction": call.direction.value,
         "started_ts": call.started_ts,
         "answered_ts": call.answered_ts,
         "notice": call.notice,

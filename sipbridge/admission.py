@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 import structlog
 
-from callshield.settings import PeerSettings, Settings
+from callshield.messages import Direction, LegName
+from callshield.settings import PeerSettings, Settings, uri_transport
 from sipbridge.call_plan import CallPlan
 from sipbridge.help_plan import help_plan
-from sipbridge.leg_policy import caller_policy, phone_policy
-from sipbridge.offer_answer import offered_to_phone, read_offer
+from sipbridge.leg_policy import LegPolicy, caller_policy, phone_policy
+from sipbridge.offer_answer import offered_onward, read_offer
 from sipbridge.prompt_catalogue import Prompts
+from sipbridge.routing import (
+    Refused,
+    Route,
+    Routing,
+    Running,
+    calling_numbers,
+)
 from sipbridge.sip_message import (
     SipHeaders,
     max_forwards,
     over_tls,
-    request_uri_user,
     source_host,
     uri_host_port,
+    via_hosts,
 )
 
 log = structlog.get_logger()
 
 #: Our header: names the call on both legs and shows a loop.
 CALL_ID_HEADER = "X-Callshield-Call-ID"
+#: What a PBX may call its channel; anything else is cut out.
+_NOT_IN_A_CHANNEL = re.compile(r"[^A-Za-z0-9@/;:._+*#-]")
+CHANNEL_LENGTH = 128
+
+
+def channel_name(value: str) -> str:
+    """What a PBX says its channel is called, safe to hand on: no blanks, quotes or line ends."""
+    return _NOT_IN_A_CHANNEL.sub("", value)[:CHANNEL_LENGTH]
 
 
 class Admission:
@@ -40,6 +58,13 @@ class Admission:
         self._settings = settings
         self._prompts = prompts
         self._help_plan = help_plan(settings, prompts.help)
+        self._routing = Routing(settings)
+        #: What our own requests say in their Via: one that comes back with it has gone in a circle.
+        self._own_vias = {
+            (side.signalling_advertised, port)
+            for side in (settings.sip.pbx, settings.sip.phone)
+            for port in (side.port, side.tls.port if side.tls.enabled else side.port)
+        }
         self._peers = [
             (ipaddress.ip_network(network), peer)
             for peer in settings.peers
@@ -48,14 +73,19 @@ class Admission:
 
     # --------------------------------------------------------------------------------- hosts
 
-    def peer_of(self, source: str) -> PeerSettings | None:
-        """The configured PBX that a request from ``host:port`` comes from."""
+    def peer_of(self, source: str, *, tls: bool) -> PeerSettings | None:
+        """The configured PBX that a request from ``host:port`` comes from.
+
+        Args:
+            source: of the request.
+            tls: it came over TLS; a peer that has to (``tls_only``) is none without.
+        """
         try:
             address = ipaddress.ip_address(source_host(source))
         except ValueError:
             return None
         for network, peer in self._peers:
-            if address in network:
+            if address in network and (tls or not peer.tls_only):
                 return peer
         return None
 
@@ -86,83 +116,124 @@ class Admission:
 
     # -------------------------------------------------------------------------------- INVITEs
 
-    def refusal(
+    def route(
         self,
         headers: SipHeaders,
         peer: PeerSettings | None,
         *,
         unavailable: str,
         calls: Collection[str],
-    ) -> tuple[int, str, str] | None:
-        """Why an INVITE cannot be taken, before its body is looked at.
+        running: Iterable[Running] = (),
+    ) -> Route | Refused:
+        """Whom an INVITE connects, or why it cannot be taken, before its body is looked at.
 
         Args:
             headers: of the INVITE.
             peer: who sent it.
             unavailable: why the node takes no calls now; ``""`` when it does.
             calls: ids of the running ones.
-
-        Returns:
-            status, reason and detail for the log; None when it can be taken.
+            running: what of them counts.
         """
         if peer is None:
-            return 403, "unknown_peer", ""
+            return Refused(403, "unknown_peer")
         if unavailable:
-            return 503, unavailable, ""
+            return Refused(503, unavailable)
         if len(calls) >= self._settings.sip.admission_limit:
-            return 503, "admission_limit", str(self._settings.sip.admission_limit)
+            limit = str(self._settings.sip.admission_limit)
+            return Refused(503, "admission_limit", limit)
         if max_forwards(headers) <= 0:
-            return 483, "too_many_hops", ""
+            return Refused(483, "too_many_hops")
         if headers.first(CALL_ID_HEADER) in calls:
-            return 482, "loop", ""
-        agent_id = request_uri_user(headers.start_line)
-        if agent_id not in self._settings.agents:
-            return 404, "unknown_agent", ""
-        return None
+            return Refused(482, "loop", "call_id")
+        if via_hosts(headers) & self._own_vias:
+            return Refused(482, "loop", "via")
+        route = self._routing.route(headers, peer)
+        if isinstance(route, Refused):
+            return route
+        numbers, outgoing = calling_numbers(headers), 0
+        for call in running:
+            outgoing += bool(call.dialled) and call.agent_id == route.agent_id
+            to_this_peer = self.peer_of(uri_host_port(call.called_uri)[0], tls=True) is peer
+            if to_this_peer and call.is_repeated_by(route, numbers):
+                return Refused(482, "loop", "same_call_rings")
+        if route.dialled and outgoing >= self._settings.outbound.calls_per_agent:
+            return Refused(403, "too_many_outgoing", route.agent_id)
+        return route
 
-    def plan(self, call_id: str, headers: SipHeaders, message: str, peer: PeerSettings) -> CallPlan:
+    def plan(
+        self, call_id: str, headers: SipHeaders, message: str, peer: PeerSettings, route: Route
+    ) -> CallPlan:
         """What is fixed for the whole call.
 
         Raises:
             OfferRefused: the call cannot be: 488.
         """
-        sip = self._settings.sip
-        agent_id = request_uri_user(headers.start_line)
-        caller = caller_policy(self._settings, over_tls=over_tls(headers))
-        phone = phone_policy(self._settings, self._settings.agents[agent_id])
-        offer = read_offer(message, caller)
-        offered_to_phone(offer, phone, caller)  # refused now rather than after the ports are open
-        attested = self._attested(headers, peer)
-        return CallPlan(
+        sip, settings = self._settings.sip, self._settings
+        caller, agent = self._policies(headers, route)
+        incoming, outgoing = (
+            (caller, agent) if route.incoming is LegName.CALLER else (agent, caller)
+        )
+        offer = read_offer(message, incoming)
+        offered_onward(offer, outgoing, incoming)  # refused now rather than with open ports
+        attested = self._attested(headers, peer, route)
+        plan = CallPlan(
             call_id=call_id,
-            agent_id=agent_id,
+            agent_id=route.agent_id,
             pbx_call_id=(headers.first(sip.pbx_call_id_header) or headers.first("Call-ID"))[:128],
             pbx=peer.name,
             offer=offer,
             pbx_address=sip.pbx.media_advertised,
             phone_address=sip.phone.media_advertised,
-            notice=tuple(p for p in self._prompts.notice if p.prompt_id not in attested),
+            notice=(),
             closing=self._prompts.closing,
             warnings=self._prompts.warnings,
             notice_tone=self._prompts.notice_tone,
-            attested=attested,
-            tap_allowed=self._settings.detector.enabled,
-            ring_timeout_s=sip.ring_timeout_s,
+            tap_allowed=False,
+            ring_timeout_s=settings.outbound.ring_timeout_s if route.trunk else sip.ring_timeout_s,
             caller_policy=caller,
-            phone_policy=phone,
-            record_allowed=self._settings.recording.enabled,
-            levelling=self._settings.ear.levelling,
-            soften_level=self._settings.ear.soften_from_level,
-            agent_hears=self._settings.notice.agent_hears,
+            phone_policy=agent,
+            levelling=settings.ear.levelling,
+            soften_level=settings.ear.soften_from_level,
+            agent_hears=settings.notice.agent_hears,
+            direction=route.direction,
+            incoming=route.incoming,
+            called_uri=route.called_uri,
+            trunk=route.trunk,
+            dialled=route.dialled,
+            pbx_channel=channel_name(headers.first(sip.pbx_channel_header)),
+        )
+        if route.direction is Direction.INTERNAL:
+            return plan
+        return replace(
+            plan,
+            notice=tuple(p for p in self._prompts.notice if p.prompt_id not in attested),
+            attested=attested,
+            tap_allowed=settings.detector.enabled,
+            record_allowed=settings.recording.enabled,
             help=self._help_plan,
         )
 
-    def _attested(self, headers: SipHeaders, peer: PeerSettings) -> tuple[str, ...]:
-        """Configured prompts that a trusted PBX says it played; a stranger's word is ignored."""
+    def _policies(self, headers: SipHeaders, route: Route) -> tuple[LegPolicy, LegPolicy]:
+        """What may be agreed on the caller's leg and on the agent's."""
+        settings, tls = self._settings, over_tls(headers)
+        agent = settings.agents[route.agent_id]
+        if route.incoming is LegName.CALLER:
+            return caller_policy(settings, over_tls=tls), phone_policy(settings, agent)
+        called_over_tls = uri_transport(route.called_uri) == "tls"
+        return (
+            caller_policy(settings, over_tls=called_over_tls),
+            phone_policy(settings, agent, over_tls=tls),
+        )
+
+    def _attested(self, headers: SipHeaders, peer: PeerSettings, route: Route) -> tuple[str, ...]:
+        """Configured prompts that a trusted PBX says it played; a stranger's word is ignored.
+
+        So is anybody's about a call that goes out: nobody has answered who could have heard them.
+        """
         value = headers.first(self._settings.notice.upstream_header)
         if not value:
             return ()
-        if not peer.attests_notice:
+        if not peer.attests_notice or route.incoming is LegName.AGENT:
             log.warning("notice_attestation_ignored", peer=peer.name)
             return ()
         named = {part.split(";", 1)[0].strip() for part in value.split(",")}

@@ -11,7 +11,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pjsip_guard
@@ -38,11 +38,18 @@ from callshield.messages import (
     SessionOpened,
     TapStarted,
 )
-from callshield.settings import Settings, SideSettings
+from callshield.settings import Settings, SideSettings, uri_transport
 from sipbridge.admission import CALL_ID_HEADER, Admission
 from sipbridge.bridged import Bridged
 from sipbridge.call import CallState
 from sipbridge.dialogs import leg_of_replaces, leg_of_request
+from sipbridge.digest_accounts import (
+    Credentials,
+    DigestAccounts,
+    add_to,
+    phone_credentials,
+    trunk_credentials,
+)
 from sipbridge.dose_meter import DoseMeter
 from sipbridge.feature_codes import feature_codes
 from sipbridge.legs import Leg, Refusal
@@ -50,14 +57,18 @@ from sipbridge.media_link import MediaLink
 from sipbridge.media_news import note, tell_call
 from sipbridge.notifier_link import NotifierLink
 from sipbridge.offer_answer import OfferRefused
-from sipbridge.own_uris import own_from, own_uri
+from sipbridge.own_uris import own_from, own_uri, trunk_identity
+from sipbridge.phone_news import PhoneNews
 from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.prompt_catalogue import Prompts
 from sipbridge.refer import DialogRequest, replaces_of
+from sipbridge.routing import Refused, Running
 from sipbridge.sip_message import (
     SipHeaders,
     body_of,
+    over_tls,
     request_uri_user,
+    uri_host_port,
 )
 from sipbridge.transfer import Replaces
 
@@ -93,6 +104,14 @@ class Bridge:
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False
         self.codes: Mapping[str, Action] = feature_codes(settings)
+        names = settings.outbound
+        self.own_headers: Collection[str] = {
+            name.lower()
+            for name in (
+                *(names.agent_header, names.trunk_header, names.internal_header),
+                settings.sip.pbx_channel_header,
+            )
+        }
         self._doses = DoseMeter(
             settings.node.state_dir / "hearing_dose.json", settings.ear.calibration_db_spl_at_0dbfs
         )
@@ -104,6 +123,12 @@ class Bridge:
         self._notifier = NotifierLink(settings.bus_path, settings.node.name, self.calls)
         self.pbx_accounts: dict[str, Any] = {}
         self.phone_accounts: dict[str, Any] = {}
+        self.phones = PhoneNews(self.emit)
+        self.digest = DigestAccounts(self._account)
+        self._phone_credentials: dict[str, Credentials] = {}
+        """By the URI of the phone that they are for."""
+        self._trunk_credentials: dict[str, Credentials] = {}
+        """By the NAME of the trunk."""
 
     async def start(self) -> None:
         """Open the SIP ports and connect to the other processes.
@@ -111,9 +136,15 @@ class Bridge:
         Raises:
             SetupError: a port is taken, or this pjsua2 is too small.
         """
+        self._phone_credentials = phone_credentials(self.settings)
+        self._trunk_credentials = trunk_credentials(self.settings)
         self.stack.start()
         self.pbx_accounts = self._accounts(self.settings.sip.pbx, self.stack.pbx_transports)
         self.phone_accounts = self._accounts(self.settings.sip.phone, self.stack.phone_transports)
+        for uri in self._phone_credentials:
+            self.phone_account(uri)  # too many are a fault of the configuration: now, not later
+        for name in self._trunk_credentials:
+            self.trunk_account(name)
         # Without a media worker the node is not ready, and must not look it: the bus comes last.
         self.media.start()
         await self.media.connected.wait()
@@ -124,11 +155,37 @@ class Bridge:
     def _accounts(self, side: SideSettings, transports: Mapping[str, int]) -> dict[str, Any]:
         """One pjsua2 account a transport: what a dialog sends goes by its account's transport."""
         accounts: dict[str, Any] = {}
-        for kind, transport in transports.items():
-            accounts[kind] = _Account(self)
-            default = side is self.settings.sip.pbx and kind == "udp"
-            accounts[kind].create(self.stack.account_config(side, kind, transport), default)
+        for kind in transports:
+            accounts[kind] = self._account(side, kind)
         return accounts
+
+    def _account(
+        self, side: SideSettings, kind: str, credentials: Credentials | None = None
+    ) -> _Account:
+        pbx = side is self.settings.sip.pbx
+        transports = self.stack.pbx_transports if pbx else self.stack.phone_transports
+        config = self.stack.account_config(side, kind, transports[kind])
+        if credentials is not None:
+            add_to(config, credentials)
+        account = _Account(self)
+        account.create(config, pbx and kind == "udp" and credentials is None)
+        return account
+
+    def phone_account(self, uri: str) -> Any:
+        """The account for a leg to a configured phone: with credentials where it has some."""
+        kind = uri_transport(uri)
+        credentials = self._phone_credentials.get(uri)
+        if credentials is None:
+            return self.phone_accounts[kind]
+        return self.digest.account(self.settings.sip.phone, kind, credentials)
+
+    def trunk_account(self, name: str) -> Any:
+        """The account for a leg over a line: with credentials where it has some."""
+        trunk = self.settings.trunks[name]
+        credentials = self._trunk_credentials.get(name)
+        if credentials is None:
+            return self.pbx_accounts[trunk.transport]
+        return self.digest.account(self.settings.sip.pbx, trunk.transport, credentials)
 
     async def _report_counters(self) -> None:
         """What the guard saw, a line a minute when there is news; numbers only."""
@@ -154,34 +211,59 @@ class Bridge:
         """Decide on an INVITE; refusals are answered at once."""
         headers = SipHeaders(message)
         call_id = uuid.uuid4().hex
-        peer = self._admission.peer_of(source)
+        peer = self._admission.peer_of(source, tls=over_tls(headers))
         if peer is not None and self._replaces(account, pjsua_id, headers, message, source):
             return
-        refusal = self._admission.refusal(
-            headers, peer, unavailable=self._unavailable(), calls=self.calls
+        route = self._admission.route(
+            headers,
+            peer,
+            unavailable=self._unavailable(),
+            calls=self.calls,
+            running=self._running(),
         )
-        if refusal is None and peer is not None:
-            try:
-                plan = self._admission.plan(call_id, headers, message, peer)
-            except OfferRefused as refused:
-                log.info("offer_refused", reason=refused.reason, status=488, detail=str(refused))
-                host = self.settings.sip.pbx.signalling_advertised
-                self._refuse(account, pjsua_id, call_id, 488, [refused.warning(host)])
-                return
-        else:
-            status, reason, detail = refusal or (500, "error", "")
-            log.info("invite_refused", reason=reason, status=status, detail=detail)
-            self._refuse(account, pjsua_id, call_id, status)
+        if isinstance(route, Refused):
+            log.info(
+                "invite_refused", reason=route.reason, status=route.status, detail=route.detail
+            )
+            self._refuse(account, pjsua_id, call_id, route.status)
+            return
+        if not route.trunk and (rest_s := self.phones.rest_s(route.called_uri)):
+            log.info("invite_refused", reason="phone_rests", status=480, detail="")
+            self._refuse(account, pjsua_id, call_id, 480, [("Retry-After", str(rest_s))])
+            return
+        assert peer is not None  # without one nothing is routed
+        try:
+            plan = self._admission.plan(call_id, headers, message, peer, route)
+        except OfferRefused as refused:
+            log.info("offer_refused", reason=refused.reason, status=488, detail=str(refused))
+            host = self.settings.sip.pbx.signalling_advertised
+            self._refuse(account, pjsua_id, call_id, 488, [refused.warning(host)])
             return
         bridged = Bridged(self, plan, headers, source)
-        bridged.caller = Leg(account, bridged, LegName.CALLER, call_id, pjsua_id)
-        bridged.caller.offered = plan.offer is not None
+        bridged.take_incoming(account, pjsua_id)
         # The first answer fixes what PJSIP negotiates; the 200 replaces it (RFC 3261 13.3.1.4).
         self.calls[call_id] = bridged
         self._idle.clear()
         request_id = self.media.next_request_id()
         self._spawn(self._open_media(bridged, request_id))
         bridged.run(bridged.call.begin(request_id))
+
+    def _running(self) -> Iterator[Running]:
+        """The calls, as what a new one is held against."""
+        for bridged in self.calls.values():
+            plan, state = bridged.call.plan, bridged.call.state
+            rings = state in (CallState.OPENING, CallState.RINGING)
+            if state is not CallState.ENDED and (rings or plan.dialled):
+                numbers, uri = bridged.numbers, plan.called_uri
+                yield Running(plan.agent_id, numbers, plan.dialled, uri, rings)
+
+    def may_be_called_instead(self, uri: str) -> Callable[[str], bool]:
+        """Hosts that may be called in the place of this phone; with its password, only its own,
+        and of a line never another: whom it redirects an agent's call to would be anybody."""
+        host = uri_host_port(uri)[0]
+        if uri in self._phone_credentials or uri not in self.settings.phone_uris:
+            return lambda other: other == host
+        return self.may_be_referred_to
 
     def _unavailable(self) -> str:
         if self.draining:
@@ -253,10 +335,11 @@ class Bridge:
             )
             bridged.run(bridged.call.on_media_refused())
             return
-        assert bridged.caller is not None
         session_id = int.from_bytes(os.urandom(4), "big")
         steps = bridged.call.on_media_open(opened.caller_port, opened.agent_port, session_id)
-        bridged.caller.local_sdp = bridged.call.first_answer()
+        incoming = bridged.incoming_leg
+        assert incoming is not None
+        incoming.local_sdp = bridged.call.first_answer()
         bridged.run(steps)
 
     def _refuse(
@@ -289,6 +372,13 @@ class Bridge:
 
     def pbx_side_uri(self, user: str) -> str:
         return own_uri(self.settings.sip.pbx, user)
+
+    def trunk_identity(self, name: str, headers: SipHeaders) -> tuple[str, list[tuple[str, str]]]:
+        return trunk_identity(self.settings.sip.pbx, self.settings.trunks[name], headers)
+
+    def from_number(self, number: str, *, pbx_side: bool = False) -> str:
+        sip = self.settings.sip
+        return f"<{own_uri(sip.pbx if pbx_side else sip.phone, number.replace('#', '%23'))}>"
 
     def from_header(self, headers: SipHeaders, *, pbx_side: bool = False) -> str:
         sip = self.settings.sip
@@ -412,6 +502,7 @@ class Bridge:
         self.calls.clear()
         self.pbx_accounts.clear()
         self.phone_accounts.clear()
+        self.digest.clear()
         self.stack.stop()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import pjsua2 as pj
@@ -19,14 +19,14 @@ from callshield.messages import (
     Event,
     LegName,
 )
-from callshield.settings import Settings, uri_transport
+from callshield.settings import Settings
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
 from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import (
-    AnswerCaller,
+    AnswerIncoming,
     CallHelper,
-    CallPhone,
+    CallOut,
     CallSupervisor,
     Emit,
     Forget,
@@ -40,13 +40,16 @@ from sipbridge.call_steps import (
 from sipbridge.legs import Leg
 from sipbridge.media_link import MediaLink
 from sipbridge.offer_answer import LegMedia, OfferRefused
+from sipbridge.our_invites import OurInvite, OurInvites
+from sipbridge.phone_news import PhoneNews
 from sipbridge.pjsip_stack import PjsipStack
-from sipbridge.refer import Transfers, replaces_of
+from sipbridge.redirect import Redirections
+from sipbridge.refer import Transfers
+from sipbridge.routing import calling_numbers
 from sipbridge.sip_message import (
     SipHeaders,
     address_uri,
     body_of,
-    max_forwards,
     source_host,
     uri_host_port,
 )
@@ -72,6 +75,23 @@ class CallHost(Protocol):
     phone_accounts: dict[str, Any]
     codes: Mapping[str, Action]
 
+    own_headers: Collection[str]
+    """Names (small letters) of headers that are said to us alone."""
+    phones: PhoneNews
+    """What phones said of themselves by refusing."""
+
+    def phone_account(self, uri: str) -> Any:
+        """The pjsua2 account for a leg to a configured phone."""
+
+    def trunk_account(self, name: str) -> Any:
+        """The pjsua2 account for a leg over a line."""
+
+    def trunk_identity(self, name: str, headers: SipHeaders) -> tuple[str, list[tuple[str, str]]]:
+        """From, and other headers that say who calls over a line."""
+
+    def may_be_called_instead(self, uri: str) -> Callable[[str], bool]:
+        """Whether a host may be called that a phone redirects us to."""
+
     def emit(self, event: Event) -> None:
         """An event for the notifier."""
 
@@ -88,6 +108,9 @@ class CallHost(Protocol):
 
     def from_header(self, headers: SipHeaders, *, pbx_side: bool = False) -> str:
         """From of the phone's leg, or of one that we call on the PBX's side."""
+
+    def from_number(self, number: str, *, pbx_side: bool = False) -> str:
+        """From with a number at our own address on one side."""
 
     def pbx_side_uri(self, user: str) -> str:
         """A user at our own address towards the PBX."""
@@ -115,7 +138,9 @@ class Bridged:
         self._bridge = bridge
         self.call = Call(plan, time.time)
         self.headers = headers
-        self.caller_address = source_host(source)
+        self.source = source_host(source)
+        """Where the call's INVITE came from."""
+        self.numbers = calling_numbers(headers)
         self.caller: Leg | None = None
         self.phone: Leg | None = None
         self.helper: Leg | None = None
@@ -124,30 +149,37 @@ class Bridged:
         self._held: dict[LegName, bool] = {}
         self._early_response = ""
         self.transfers = Transfers(bridge, self)
+        self.invites = OurInvites(bridge, plan, headers)
         self.called_host = uri_host_port(headers.start_line.split(" ")[1])[0].lower()
         """The host of the request's URI: our own domain, as the PBX and the phones know it."""
-        contact = address_uri(headers.first("Contact"))
-        self.pbx_host_port = uri_host_port(contact)[1] or source
-        """Where the PBX takes calls from us: its Contact in this dialog."""
+        host, host_port = uri_host_port(address_uri(headers.first("Contact")))
+        self.pbx_host_port = host_port if bridge.may_be_referred_to(host) else source
+        """Where the PBX takes calls from us: its Contact in this dialog, inside the networks."""
 
     @property
     def call_id(self) -> str:
         return self.call.plan.call_id
+
+    @property
+    def _called(self) -> str:
+        """Whom we call: the phone's URI, or the line's name."""
+        plan = self.call.plan
+        return f"trunk {plan.trunk}" if plan.trunk else plan.called_uri
 
     # --------------------------------------------------------------------- LegOwner (callbacks)
 
     def leg_progress(self, leg: LegName, status: int) -> None:
         if leg is LegName.HELPER:
             return
-        self.run(self.call.on_phone_ringing(status))
+        self.run(self.call.on_ringing(status))
 
     def leg_early(self, leg: LegName, response: str, source: str) -> None:
-        """A provisional response with a session description: the caller hears the phone's side."""
-        if leg is not LegName.AGENT or self.call.state is not CallState.RINGING:
+        """A provisional response with a session description: who calls hears the called side."""
+        if leg is not self.call.plan.outgoing or self.call.state is not CallState.RINGING:
             return  # a helper's ring-back is nobody's business
         try:
             description = sdp.parse(body_of(response))
-            negotiated = self.call.media[LegName.AGENT].take_answer(description)
+            negotiated = self.call.media[leg].take_answer(description)
         except SdpError as error:
             log.info("early_media_unusable", call_id=self.call_id, error=str(error))
             negotiated = None
@@ -155,7 +187,7 @@ class Bridged:
         if negotiated is not None:
             self._early_response = response
             try:
-                steps = self.call.on_phone_early(
+                steps = self.call.on_early_media(
                     description,
                     negotiated,
                     signalling_address=source_host(source),
@@ -163,37 +195,40 @@ class Bridged:
                 )
             except OfferRefused as refused:
                 log.info("early_media_unusable", call_id=self.call_id, error=str(refused))
-                steps = self.call.on_phone_ringing(180)
+                steps = self.call.on_ringing(180)
             self.run(steps)
         if negotiated is None or status == 180:
-            self.run(self.call.on_phone_ringing(status))
+            self.run(self.call.on_ringing(status))
 
     def leg_request_answered(self, leg: LegName, method: str, status: int) -> None:
         if method == "REFER" and leg is LegName.CALLER:
             self.transfers.on_refer_answered(status)
 
     def leg_answered(self, leg: LegName, response: str, source: str) -> None:
-        """The phone's 200: its session description must be one that the relay can carry."""
+        """The called side's 200: its session description must be one that the relay can carry."""
         if leg is LegName.HELPER:
             self._helper_answered(body_of(response), source_host(source))
             return
         try:
             description = sdp.parse(body_of(response) or body_of(self._early_response))
-            negotiated = self.call.media[LegName.AGENT].take_answer(description)
-            headers = SipHeaders(response)
-            steps = self.call.on_phone_answered(
+            negotiated = self.call.media[leg].take_answer(description)
+            agents = SipHeaders(response) if leg is LegName.AGENT else self.headers
+            steps = self.call.on_answered(
                 description,
                 negotiated,
-                user_agent=(headers.first("User-Agent") or headers.first("Server"))[:128],
+                user_agent=(agents.first("User-Agent") or agents.first("Server"))[:128],
                 signalling_address=source_host(source),
                 session_id=self._session_id + 1,
             )
         except SdpError as error:
-            log.warning("phone_answer_unusable", call_id=self.call_id, error=str(error))
+            log.warning(
+                "phone_answer_unusable", call_id=self.call_id, leg=leg.value, error=str(error)
+            )
             self.run(self.call.on_error("phone_answer_unusable", 488))
             return
-        if self.phone is not None:
-            self.phone.signalling_address = source_host(source)
+        if (called := self._leg(leg)) is not None:
+            called.signalling_address = source_host(source)
+        self._bridge.phones.believed(self._called)
         self.run(steps)
 
     def _helper_answered(self, body: str, source: str) -> None:
@@ -207,17 +242,25 @@ class Bridged:
         self.run(self.call.on_helper_answered(description, source))
 
     def leg_confirmed(self, leg: LegName) -> None:
-        if leg is LegName.CALLER:
-            self.run(self.call.on_caller_confirmed(self.caller_address))
+        if leg is self.call.plan.incoming and self.call.state is CallState.ANSWERING:
+            self.run(self.call.on_incoming_confirmed(self.source))
+            self._held.setdefault(LegName.CALLER, not self.call.caller_listens)
 
     def leg_gone(self, leg: LegName, status: int, contact: str) -> None:
+        if leg is LegName.HELPER:
+            self.run(self.call.on_helper_gone())
+            return
+        plan, own, rest_s = self.call.plan, self._leg(leg), 0
+        if leg is plan.outgoing and own is not None and not own.answered:
+            # A line's Retry-After is about one number, or its own trouble: the next call tries.
+            rest_s = own.rest_s if status == 503 and not plan.trunk else 0
+            whose = self._called if plan.trunk else plan.agent_id
+            self._bridge.phones.refused(self._called, whose, status, rest_s)
         if leg is LegName.CALLER:
             self.transfers.on_caller_gone()
-            self.run(self.call.on_caller_gone(status))
-        elif leg is LegName.HELPER:
-            self.run(self.call.on_helper_gone())
+            self.run(self.call.on_caller_gone(status, contact))
         else:
-            self.run(self.call.on_phone_gone(status, contact))
+            self.run(self.call.on_phone_gone(status, contact, rest_s))
 
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
         """Answer a re-INVITE ourselves: new address, hold or resume; the other leg is not told."""
@@ -266,8 +309,8 @@ class Bridged:
         """The answer to an offer of ours in a 200 came with the ACK."""
         try:
             description = sdp.parse(answer)
-            if leg is LegName.CALLER and self.call.state is CallState.ANSWERING:
-                self.call.on_caller_answer(description)  # the ACK of the call's own INVITE
+            if leg is self.call.plan.incoming and self.call.state is CallState.ANSWERING:
+                self.call.on_incoming_answer(description)  # the ACK of the call's own INVITE
                 return
             negotiated = self.call.media[leg].take_answer(description)
         except SdpError as error:
@@ -286,8 +329,6 @@ class Bridged:
         return legs.get(leg, self.helper)
 
     def _signalling_address(self, leg: LegName) -> str:
-        if leg is LegName.CALLER:
-            return self.caller_address
         own = self._leg(leg)
         return own.signalling_address if own else ""
 
@@ -331,7 +372,6 @@ class Bridged:
         self._held[leg.name] = description.audio is not None and description.audio.held
         if leg.name is LegName.CALLER:
             old, self.caller = self.caller, leg
-            self.caller_address = leg.signalling_address
             steps = self.call.on_caller_replaced(description, negotiated, leg.signalling_address)
         else:
             old, self.phone = self.phone, leg
@@ -372,12 +412,12 @@ class Bridged:
                     step=type(step).__name__,
                     status=error.status,
                 )
-                if isinstance(step, CallPhone):
-                    # An unusable URI or no transport: the agent cannot be reached.
-                    self.run(self.call.on_phone_gone(480))
+                if isinstance(step, CallOut):
+                    # An unusable URI or no transport: the other side cannot be reached.
+                    self.leg_gone(self.call.plan.outgoing, 480, "")
                 elif isinstance(step, CallHelper):
                     self.run(self.call.on_helper_gone())
-                elif isinstance(step, AnswerCaller):
+                elif isinstance(step, AnswerIncoming):
                     self.run(self.call.on_error("caller_unreachable"))
             except Exception as error:  # one odd call must not take others, or its slot, with it
                 log.exception("step_failed", call_id=self.call_id, step=type(step).__name__)
@@ -395,22 +435,20 @@ class Bridged:
                 self._bridge.emit(event)
             case CallSupervisor(by):
                 self.call.help.known_as(self._bridge.call_supervisor(self.call_id, by))
-            case CallPhone(offer):
-                self._call_phone(offer)
+            case CallOut(offer):
+                self._call_out(offer)
             case CallHelper(uri, offer):
                 self._call_helper(uri, offer)
             case ReplaceAgent():
                 self._replace_agent()
-            case AnswerCaller(status, answer, headers):
-                if self.caller is not None and not self.caller.gone:
-                    self.caller.respond(status, answer, self._bridge.headers_for(self, headers))
-            case HangUp(LegName.CALLER, status):
-                if self.caller is not None:
+            case AnswerIncoming(status, answer, headers):
+                incoming = self.incoming_leg
+                if incoming is not None and not incoming.gone:
+                    incoming.respond(status, answer, self._bridge.headers_for(self, headers))
+            case HangUp((LegName.CALLER | LegName.AGENT) as leg, status):
+                if (own := self._leg(leg)) is not None:
                     extra = self._retry_after() if status == 503 else ()
-                    self.caller.hang_up(status, self._bridge.headers_for(self, extra))
-            case HangUp(LegName.AGENT, status):
-                if self.phone is not None:
-                    self.phone.hang_up(status, self._bridge.headers_for(self, ()))
+                    own.hang_up(status, self._bridge.headers_for(self, extra))
             case HangUp(LegName.HELPER, status):
                 if self.helper is not None:
                     self.helper.hang_up(status, self._bridge.headers_for(self, ()))
@@ -440,34 +478,47 @@ class Bridged:
         self._timers.pop(name, None)
         self.run(self.call.on_timer(name))
 
-    def _call_phone(self, offer: str) -> None:
-        bridge = self._bridge
-        agent = bridge.settings.agents[self.call.plan.agent_id]
-        account = bridge.phone_accounts[agent.transport]
-        self.phone = Leg(account, self, LegName.AGENT, self.call_id)
-        replaces = replaces_of(self.headers)
-        extra: list[tuple[str, str]] = []
-        if isinstance(replaces, Replaces):
-            # Not a dialog of ours: one that the phone has with the PBX itself.
-            extra = [("Replaces", replaces.header()), ("Require", "replaces")]
+    def take_incoming(self, account: Any, pjsua_id: int) -> None:
+        """The dialog of the INVITE that began this call becomes its leg."""
+        plan = self.call.plan
+        leg = Leg(account, self, plan.incoming, self.call_id, pjsua_id)
+        leg.offered = plan.offer is not None
+        leg.signalling_address = self.source
+        self._set_leg(plan.incoming, leg)
+
+    @property
+    def incoming_leg(self) -> Leg | None:
+        """The leg that the call's INVITE came on."""
+        return self._leg(self.call.plan.incoming)
+
+    def _set_leg(self, name: LegName, leg: Leg | None) -> None:
+        if name is LegName.CALLER:
+            self.caller = leg
+        else:
+            self.phone = leg
+
+    def caller_is_peer(self) -> bool:
+        """The caller's leg is one with a PBX of ours, which may move it."""
+        plan = self.call.plan
+        if plan.incoming is LegName.CALLER:
+            return True
+        return self._bridge.is_peer(uri_host_port(plan.called_uri)[0])
+
+    def _call_out(self, offer: str) -> None:
+        """Our INVITE: to a phone of ours, or over a line to whom the agent dialled."""
+        invite, name = self.invites.first(), self.call.plan.outgoing
+        leg = Leg(invite.account, self, name, self.call_id)
+        self._set_leg(name, leg)
         try:
-            self._invite(self.phone, agent.uri, offer, extra)
+            self._invite(leg, invite, offer)
         except BaseException:
-            self.phone = None  # there is no dialog: nothing to hang up or to wait for
+            self._set_leg(name, None)  # there is no dialog: nothing to hang up or to wait for
             raise
 
-    def _invite(
-        self, leg: Leg, uri: str, offer: str, extra: Sequence[tuple[str, str]] = ()
-    ) -> None:
-        bridge = self._bridge
-        hops = max_forwards(self.headers)
-        headers = [
-            ("Max-Forwards", str(hops - 1)),
-            *self.headers.carried(),
-            *bridge.headers_for(self, ()),
-            *extra,
-        ]
-        leg.invite(uri, offer, headers, bridge.from_header(self.headers))
+    def _invite(self, leg: Leg, invite: OurInvite, offer: str) -> None:
+        leg.redirections = Redirections(invite.uri, self._bridge.may_be_called_instead(invite.uri))
+        headers = [*invite.headers, *self._bridge.headers_for(self, ())]
+        leg.invite(invite.uri, offer, headers, invite.local)
 
     def _call_helper(self, uri: str, offer: str) -> None:
         bridge = self._bridge
@@ -476,10 +527,10 @@ class Bridged:
             self.run(self.call.on_helper_gone())
             return
         self._held.pop(LegName.HELPER, None)
-        account = bridge.phone_accounts[uri_transport(uri)]
-        self.helper = Leg(account, self, LegName.HELPER, self.call_id)
+        invite = self.invites.helper(uri)
+        self.helper = Leg(invite.account, self, LegName.HELPER, self.call_id)
         try:
-            self._invite(self.helper, uri, offer)
+            self._invite(self.helper, invite, offer)
         except BaseException:
             self.helper = None
             raise

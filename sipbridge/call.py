@@ -17,6 +17,7 @@ The promises of the house live here and are tested here:
 
 * nothing is tapped before the notice was heard to its end or a trusted peer attested it, and
   never after the agent skipped it or it could not be played (principle 3);
+* a call between colleagues is never tapped, recorded or announced, whatever happens in it;
 * *end* releases the agent first, then the caller hears the closing prompt, then BYE;
 * two presses make one end; every button works in every connected state (principle 5).
 """
@@ -24,13 +25,13 @@ The promises of the house live here and are tested here:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from callshield.messages import (
     Action,
     CloseSession,
     LegName,
     LegOpened,
+    NoticeSource,
     PlayFinished,
     PromptStamp,
 )
@@ -63,6 +64,20 @@ CLOSING_TAIL_S = 0.2
 CLOSING_GRACE_S = 5.0
 #: Who asked for a transfer that came about should hang up within this time (RFC 5589).
 TRANSFER_BYE_S = 5.0
+#: What makes no sense where nothing is analysed, recorded or announced.
+_NOT_BETWEEN_COLLEAGUES = frozenset(
+    {
+        Action.WARN,
+        Action.SKIP_NOTICE,
+        Action.PAUSE_RECORDING,
+        Action.RESUME_RECORDING,
+        Action.JOIN,
+        Action.HAND_OVER,
+    }
+)
+_BETWEEN_COLLEAGUES = (
+    "This is a call between colleagues: it is not analysed or recorded, and nothing is announced."
+)
 
 
 class Call(CallSetup):
@@ -95,31 +110,36 @@ class Call(CallSetup):
 
     # -------------------------------------------------------------------------------- notice
 
-    def on_caller_confirmed(self, signalling_address: str) -> list[Step]:
-        """The caller's ACK came: media may flow, the notice begins.
+    def on_incoming_confirmed(self, signalling_address: str) -> list[Step]:
+        """The ACK to our 200 came: both sides are there, media may flow, the notice begins.
 
         It does not begin earlier: what is sent before the PBX has our answer may be lost, and
         a caller who missed the first words has not heard the notice.
         """
         if self.state is not CallState.ANSWERING:
             return []
-        if self.caller_negotiated is None or self.caller_sdp is None:
+        incoming, plan = self.plan.incoming, self.plan
+        if self.incoming_negotiated is None or self.incoming_sdp is None:
             return self.on_error("caller_answer_missing", 488)
         steps: list[Step] = [
             ToMedia(
                 self.leg_update(
-                    LegName.CALLER, self.caller_sdp, self.caller_negotiated, signalling_address
+                    incoming, self.incoming_sdp, self.incoming_negotiated, signalling_address
                 )
             ),
             self.ear.update(),
         ]
-        if not self.plan.notice:  # the PBX attested every one of them
+        if not plan.notice:  # the PBX attested every one of them, or none is owed
             self.state = CallState.CONNECTED
-            self.gate.open(tap=self.plan.tap_allowed, record=self.plan.record_allowed)
-            return [*steps, self.flow(), self._notice_finished("upstream", [])]
+            self.gate.open(tap=plan.tap_allowed, record=plan.record_allowed)
+            source: NoticeSource = "internal" if plan.internal else "upstream"
+            return [*steps, self.flow(), self._notice_finished(source, [])]
         self.state = CallState.NOTICE
-        assert self.caller_sdp.audio is not None
-        self._caller_held = self.on_hold = self.caller_sdp.audio.held
+        caller = self.incoming_sdp if incoming is LegName.CALLER else self.called_sdp
+        assert caller is not None
+        assert caller.audio is not None
+        self._caller_held = self._caller_held or caller.audio.held
+        self.on_hold = self._caller_held or self._agent_held
         steps += [self.flow(), *self.murmur(() if self._caller_held else self.plan.notice)]
         if not self._caller_held:
             steps.append(self._plays.to_caller("notice", self.plan.notice))
@@ -127,7 +147,7 @@ class Call(CallSetup):
 
     def _notice_finished(
         self,
-        source: Literal["played", "upstream", "skipped", "failed"],
+        source: NoticeSource,
         stamps: list[PromptStamp],
     ) -> Emit:
         return self.events.notice_finished(
@@ -223,6 +243,10 @@ class Call(CallSetup):
             return "done", "A supervisor is called.", []
         if self.state in (CallState.OPENING, CallState.RINGING, CallState.ANSWERING):
             return "not_now", "The call has not been answered yet.", []
+        if self.plan.internal and action is Action.END:
+            return "done", "The call is ended.", self._finish("agent_hangup")
+        if self.plan.internal and action in _NOT_BETWEEN_COLLEAGUES:
+            return "not_now", _BETWEEN_COLLEAGUES, []
         if action is Action.END:
             return "done", "The caller hears the closing announcement.", self._end(by)
         if self._phone_gone:
@@ -412,21 +436,23 @@ class Call(CallSetup):
             steps += self.help.on_hold_changed()
         return steps
 
-    def on_caller_gone(self, status: int) -> list[Step]:
-        """BYE or CANCEL from the caller's side (or its INVITE failed)."""
+    def on_caller_gone(self, status: int, contact: str = "") -> list[Step]:
+        """BYE or CANCEL from the caller's side, or a called party's final refusal."""
         self._caller_gone = True
         if self.state is CallState.ENDED:
             return []
         if self.state is CallState.ENDING:
             return self._finish(self._end_reason)
+        if self.state is CallState.RINGING and self.plan.outgoing is LegName.CALLER:
+            return self._refused(status, contact)
         if self._transferring or self._transferred:
             reason = "transferred"
         else:
             reason = "caller_hangup" if self.answered_ts else "cancelled"
         return self._finish(reason, sip_status=status)
 
-    def on_phone_gone(self, status: int, contact: str = "") -> list[Step]:
-        """BYE from the agent's phone, or its final refusal with ``status``."""
+    def on_phone_gone(self, status: int, contact: str = "", rest_s: int = 0) -> list[Step]:
+        """BYE or CANCEL from the agent's side, or its final refusal with ``status``."""
         self._phone_gone = True
         if self.state in (CallState.ENDING, CallState.ENDED):
             return []
@@ -435,11 +461,21 @@ class Call(CallSetup):
             return [self.flow(), *self.help.tell()]
         if self._transferring and not self._transferred:
             return self._agent_left()
-        if self.state is not CallState.RINGING:
-            reason = "transferred" if self._transferred else "agent_hangup"
-            return self._finish(reason, sip_status=status)
-        answer, reason = refusal_for_pbx(status, contact)
-        self._caller_gone = True
+        if self.state is CallState.RINGING and self.plan.outgoing is LegName.AGENT:
+            return self._refused(status, contact, rest_s)
+        if self._transferred:
+            reason = "transferred"
+        else:
+            reason = "agent_hangup" if self.answered_ts else "cancelled"
+        return self._finish(reason, sip_status=status)
+
+    def _refused(self, status: int, contact: str, rest_s: int = 0) -> list[Step]:
+        """The side that we called does not take the call: the PBX is told as it is."""
+        answer, reason = refusal_for_pbx(status, contact, rest_s, over_trunk=bool(self.plan.trunk))
+        if self.plan.incoming is LegName.CALLER:
+            self._caller_gone = True
+        else:
+            self._phone_gone = True
         return [answer, *self._finish(reason, sip_status=status)]
 
     # ------------------------------------------------------------------------------- transfers
@@ -505,7 +541,6 @@ class Call(CallSetup):
 
         The new far end has not heard the notice, and none is repeated within a call (principle 3).
         """
-        self.caller_negotiated = negotiated
         if self.state is not CallState.CONNECTED:
             return []
         self.gate.unwatch()
@@ -520,7 +555,7 @@ class Call(CallSetup):
 
     def on_media_refused(self) -> list[Step]:
         """No ports: the PBX may try elsewhere."""
-        return self._finish("no_media_ports", caller_status=503)
+        return self._finish("no_media_ports", status=503)
 
     def on_media_timeout(self) -> list[Step]:
         """No RTP either way for the configured time."""
@@ -532,24 +567,24 @@ class Call(CallSetup):
         """The media worker died: its ports, and so the audio of this call, are gone."""
         if self.state is CallState.ENDED:
             return []
-        return self._finish("media_lost", caller_status=503)
+        return self._finish("media_lost", status=503)
 
     def on_shutdown(self) -> list[Step]:
         """The node stops and its patience is over."""
         if self.state is CallState.ENDED:
             return []
-        return self._finish("shutdown", caller_status=503)
+        return self._finish("shutdown", status=503)
 
     def on_error(self, reason: str, status: int = 500) -> list[Step]:
         """A step could not be carried out."""
         if self.state is CallState.ENDED:
             return []
-        return self._finish(reason, caller_status=status)
+        return self._finish(reason, status=status)
 
     def on_timer(self, name: str) -> list[Step]:
         """A timer of :class:`StartTimer` ran out."""
         if name == "ring" and self.state is CallState.RINGING:
-            return self._finish("no_answer", caller_status=480)
+            return self._finish("no_answer", status=480)
         if name == "transfer" and self._transferred and self.state is CallState.CONNECTED:
             return self._finish("transferred")
         if name in ("closing", "tail") and self.state is CallState.ENDING:
@@ -560,14 +595,17 @@ class Call(CallSetup):
             return self.ear.on_waited()
         return []
 
-    def _finish(self, reason: str, *, caller_status: int = 0, sip_status: int = 0) -> list[Step]:
+    def _finish(self, reason: str, *, status: int = 0, sip_status: int = 0) -> list[Step]:
+        """The end: ``status`` answers an INVITE that was not answered yet."""
         announced = self.state is CallState.TRANSFERRED  # this agent's call ended before
         self.state = CallState.ENDED
         steps: list[Step] = []
-        if not self._phone_gone:
-            steps.append(HangUp(LegName.AGENT))
-        if not self._caller_gone:
-            steps.append(HangUp(LegName.CALLER, caller_status))
+        for leg, gone in (
+            (LegName.AGENT, self._phone_gone),
+            (LegName.CALLER, self._caller_gone),
+        ):
+            if not gone:
+                steps.append(HangUp(leg, status if leg is self.plan.incoming else 0))
         steps += [*self.help.drop(), StopTimer("soften")]
         steps += [StopTimer("ring"), StopTimer("closing"), StopTimer("tail"), StopTimer("transfer")]
         steps.append(ToMedia(CloseSession(call_id=self.plan.call_id)))

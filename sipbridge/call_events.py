@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from callshield.messages import (
     CallAnswered,
@@ -13,6 +12,7 @@ from callshield.messages import (
     HoldChanged,
     NodeDegraded,
     NoticeFinished,
+    NoticeSource,
     NoticeStarted,
     PauseChanged,
     PromptStamp,
@@ -44,10 +44,12 @@ class CallEvents:
             agent_id=plan.agent_id,
             pbx_call_id=plan.pbx_call_id,
             pbx=plan.pbx,
+            direction=plan.direction,
+            pbx_channel=plan.pbx_channel,
         )
 
     def answered(self, answered_ts: float, *, user_agent: str, codec: str) -> Emit:
-        """The phone took the call."""
+        """The side that we called took the call."""
         return Emit(
             CallAnswered(
                 ts=answered_ts,
@@ -72,7 +74,7 @@ class CallEvents:
 
     def notice_finished(
         self,
-        source: Literal["played", "upstream", "skipped", "failed"],
+        source: NoticeSource,
         stamps: Sequence[PromptStamp],
         *,
         started_ts: float,

@@ -1,4 +1,7 @@
-"""The first half of a call: from the INVITE to the phone's 200, and its session descriptions.
+"""The first half of a call: from the INVITE to the called side's 200, and session descriptions.
+
+Signalling knows an *incoming* leg, on which the INVITE came, and an *outgoing* one that we call;
+which of them is the caller's and which the agent's is the plan's (:mod:`sipbridge.call_plan`).
 
 The second half, and the picture of the whole, is in :mod:`sipbridge.call`.
 """
@@ -12,12 +15,12 @@ from typing import Literal, cast
 from callshield.messages import CallStarted, LegName, LegUpdate, OpenSession
 from sipbridge.call_events import CallEvents
 from sipbridge.call_plan import CallPlan
-from sipbridge.call_steps import AnswerCaller, CallPhone, Emit, StartTimer, Step, StopTimer, ToMedia
+from sipbridge.call_steps import AnswerIncoming, CallOut, Emit, StartTimer, Step, StopTimer, ToMedia
 from sipbridge.media_gate import MediaGate
 from sipbridge.offer_answer import (
     LegMedia,
+    offered_onward,
     offered_to_late_caller,
-    offered_to_phone,
     require_same_or_g711,
 )
 from sipbridge.sdp import USUAL_PTIME_MS, Negotiated, SessionDescription
@@ -38,7 +41,7 @@ class CallState(StrEnum):
 
 
 class CallSetup:
-    """A call until it is answered: ports, the phone's INVITE, early media, both answers.
+    """A call until it is answered: ports, our INVITE, early media, both answers.
 
     Args:
         plan: what the INVITE fixed.
@@ -55,17 +58,19 @@ class CallSetup:
         }
         """Offer and answer of each leg."""
         self.events = CallEvents(plan, now)
-        self.gate = MediaGate(plan.call_id)
+        self.gate = MediaGate(plan.call_id, internal=plan.internal)
         self.started_ts = 0.0
         self.answered_ts = 0.0
         self.on_hold = False
-        self.caller_negotiated: Negotiated | None = None
-        """What is agreed with the caller, once the phone had chosen."""
-        self.caller_sdp: SessionDescription | None = None
-        """The caller's offer, or its answer to ours."""
+        self.incoming_negotiated: Negotiated | None = None
+        """What is agreed on the incoming leg, once the called side had chosen."""
+        self.incoming_sdp: SessionDescription | None = None
+        """The incoming leg's offer, or its answer to ours."""
+        self.called_sdp: SessionDescription | None = None
+        """What the called side answered."""
         self._ringing_sent = False
         self._early: SessionDescription | None = None
-        """What the phone says in its provisional responses: its early media is relayed."""
+        """What the called side says in its provisional responses: its early media is relayed."""
 
     def begin(self, request_id: int) -> list[Step]:
         """The INVITE was accepted: reserve media."""
@@ -80,40 +85,41 @@ class CallSetup:
         return self.events.started(self.started_ts)
 
     def on_media_open(self, caller_port: int, agent_port: int, session_id: int) -> list[Step]:
-        """Ports are reserved: call the phone with the caller's voice codecs."""
+        """Ports are reserved: call the other side with the incoming leg's voice codecs."""
         if self.state is not CallState.OPENING:
             return []
         self.state = CallState.RINGING
         for leg, port in ((LegName.CALLER, caller_port), (LegName.AGENT, agent_port)):
             self.media[leg].port, self.media[leg].session_id = port, session_id
         audio = self.plan.offer.audio if self.plan.offer else None
+        plan = self.plan
         # Events always: the agent's feature codes need them, whatever the caller has.
-        offer = self.media[LegName.AGENT].offer(
-            offered_to_phone(self.plan.offer, self.plan.phone_policy, self.plan.caller_policy),
+        offer = self.media[plan.outgoing].offer(
+            offered_onward(plan.offer, plan.policy(plan.outgoing), plan.policy(plan.incoming)),
             comfort_noise=audio is not None and audio.comfort_noise is not None,
             ptime_ms=audio.ptime_ms if audio else USUAL_PTIME_MS,
         )
-        return [CallPhone(offer), StartTimer("ring", self.plan.ring_timeout_s)]
+        return [CallOut(offer), StartTimer("ring", self.plan.ring_timeout_s)]
 
     def first_answer(self) -> str:
-        """What PJSIP has to be given before the phone chose: the answer to the offer by itself,
+        """What PJSIP has to be given before anybody chose: the answer to the offer by itself,
         replaced in the 200; ``""`` for a late offer. Call it after :meth:`on_media_open`."""
         if self.plan.offer is None:
             return ""
-        return self.media[LegName.CALLER].answer(self.plan.offer, None)[0]
+        return self.media[self.plan.incoming].answer(self.plan.offer, None)[0]
 
-    def on_phone_ringing(self, status: int) -> list[Step]:
-        """180, or 183 without a session description, from the phone.
+    def on_ringing(self, status: int) -> list[Step]:
+        """180, or 183 without a session description, from the called side.
 
-        Both reach the PBX once, as 180: a 183 without a session description would leave the
-        caller in silence (RFC 3960).
+        Both reach the PBX once, as 180: a 183 without a session description would leave whoever
+        calls in silence (RFC 3960).
         """
         if self.state is not CallState.RINGING or self._ringing_sent or status < 180:
             return []
         self._ringing_sent = True
-        return [AnswerCaller(180)]
+        return [AnswerIncoming(180)]
 
-    def on_phone_early(
+    def on_early_media(
         self,
         sdp: SessionDescription,
         negotiated: Negotiated,
@@ -123,54 +129,53 @@ class CallSetup:
     ) -> list[Step]:
         """A provisional response with a session description: early media (RFC 3960).
 
-        The caller hears the phone's side (ring-back, an announcement of the network) and nothing
-        more: nothing of the caller goes to the phone, nothing is tapped, no notice plays. Our
-        answer goes out once, in a 183; it stays what it is when the phone changes its own, and in
-        the 200 (RFC 6337 section 2.3).
+        Who calls hears the called side (ring-back, an announcement of the network) and nothing
+        more: nothing goes the other way, nothing is tapped, no notice plays. Our answer goes out
+        once, in a 183; it stays what it is when the called side changes its own, and in the 200
+        (RFC 6337 section 2.3).
         """
         if self.plan.offer is None:
-            # Our offer goes in the 200 only: until the caller has answered it hears nothing.
-            return self.on_phone_ringing(183)
+            # Our offer goes in the 200 only: until it is answered nothing can be heard.
+            return self.on_ringing(183)
         if self.state is not CallState.RINGING or sdp == self._early:
             return []
         first, self._early = self._early is None, sdp
         steps: list[Step] = [
-            ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address))
+            ToMedia(self.leg_update(self.plan.outgoing, sdp, negotiated, signalling_address))
         ]
         if not first:
             return steps
-        answer = self._describe_to_caller(sdp, negotiated, session_id)
-        assert self.caller_negotiated is not None
-        assert self.caller_sdp is not None
+        answer = self._describe_back(sdp, negotiated, session_id)
+        assert self.incoming_negotiated is not None
+        assert self.incoming_sdp is not None
+        incoming = self.plan.incoming
         steps.append(
-            ToMedia(self.leg_update(LegName.CALLER, self.caller_sdp, self.caller_negotiated, ""))
+            ToMedia(self.leg_update(incoming, self.incoming_sdp, self.incoming_negotiated, ""))
         )
-        return [*steps, AnswerCaller(183, answer), self.flow()]
+        return [*steps, AnswerIncoming(183, answer), self.flow()]
 
-    def _describe_to_caller(
-        self, sdp: SessionDescription, phone: Negotiated, session_id: int
-    ) -> str:
-        """Our session description for the caller, with the codec that the phone took: the answer
-        to its offer, or, where it made none, our offer.
+    def _describe_back(self, sdp: SessionDescription, called: Negotiated, session_id: int) -> str:
+        """Our session description for the incoming leg, with the codec that the called side took:
+        the answer to its offer, or, where it made none, our offer.
 
         Raises:
-            OfferRefused: the caller has not what the phone took.
+            OfferRefused: the incoming leg has not what the called side took.
         """
-        caller = self.media[LegName.CALLER]
-        caller.session_id = session_id
-        noise = phone.comfort_noise is not None
+        incoming = self.media[self.plan.incoming]
+        incoming.session_id = session_id
+        noise = called.comfort_noise is not None
         if self.plan.offer is None:
-            return caller.offer(
-                offered_to_late_caller(phone.voice, self.plan.caller_policy),
+            return incoming.offer(
+                offered_to_late_caller(called.voice, self.plan.policy(self.plan.incoming)),
                 comfort_noise=noise,
                 ptime_ms=sdp.audio.ptime_ms if sdp.audio else USUAL_PTIME_MS,
             )
-        answer, self.caller_sdp, self.caller_negotiated = caller.answer(
-            self.plan.offer, phone.voice, comfort_noise=noise, voice_fmtp=phone.voice.fmtp
+        answer, self.incoming_sdp, self.incoming_negotiated = incoming.answer(
+            self.plan.offer, called.voice, comfort_noise=noise, voice_fmtp=called.voice.fmtp
         )
         return answer
 
-    def on_phone_answered(
+    def on_answered(
         self,
         sdp: SessionDescription,
         negotiated: Negotiated,
@@ -179,40 +184,46 @@ class CallSetup:
         signalling_address: str,
         session_id: int,
     ) -> list[Step]:
-        """200 from the phone: answer the caller with the codec that the phone took.
+        """200 from the called side: answer the incoming leg with the codec that it took.
 
-        A caller that made no offer gets ours, of that codec; its answer comes with the ACK.
+        An INVITE without an offer gets ours, of that codec; its answer comes with the ACK.
+
+        Args:
+            user_agent: what the agent's side calls itself, whichever leg it is.
 
         Raises:
-            OfferRefused: the caller has not what the phone took.
+            OfferRefused: the incoming leg has not what the called side took.
         """
         if self.state is not CallState.RINGING:
             return []
         if self._early:
-            assert self.caller_negotiated is not None
+            assert self.incoming_negotiated is not None
             answer = ""  # it went out in the 183, and stays
-            require_same_or_g711(negotiated.voice, self.caller_negotiated.voice)
+            require_same_or_g711(negotiated.voice, self.incoming_negotiated.voice)
         else:
-            answer = self._describe_to_caller(sdp, negotiated, session_id)
-        caller = self.caller_negotiated or negotiated
+            answer = self._describe_back(sdp, negotiated, session_id)
+        incoming = self.incoming_negotiated or negotiated
+        self.called_sdp = sdp
         self.state = CallState.ANSWERING
         self.answered_ts = self.now()
         return [
             StopTimer("ring"),
-            ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address)),
+            ToMedia(self.leg_update(self.plan.outgoing, sdp, negotiated, signalling_address)),
             *([self.flow()] if self._early else []),  # the early audio ends here
-            AnswerCaller(200, answer),
-            self.events.answered(self.answered_ts, user_agent=user_agent, codec=caller.voice.name),
+            AnswerIncoming(200, answer),
+            self.events.answered(
+                self.answered_ts, user_agent=user_agent, codec=incoming.voice.name
+            ),
         ]
 
-    def on_caller_answer(self, sdp: SessionDescription) -> None:
-        """The caller's answer to our offer came with its ACK.
+    def on_incoming_answer(self, sdp: SessionDescription) -> None:
+        """The answer to our offer came with the ACK of the incoming leg.
 
         Raises:
             OfferRefused: it took nothing of our offer.
         """
-        self.caller_negotiated = self.media[LegName.CALLER].take_answer(sdp)
-        self.caller_sdp = sdp
+        self.incoming_negotiated = self.media[self.plan.incoming].take_answer(sdp)
+        self.incoming_sdp = sdp
 
     def leg_update(
         self,
@@ -241,9 +252,9 @@ class CallSetup:
         )
 
     def flow(self) -> ToMedia:
-        """What may pass before the caller's ACK: early media, or nothing."""
+        """What may pass before the incoming leg's ACK: early media, or nothing."""
         if self.state is CallState.RINGING and self._early:
-            return self.gate.ringing()
+            return self.gate.ringing(self.plan.outgoing)
         return self.gate.flow(
             hears=False, talks=False, on_hold=self.on_hold, paused=False, conference=False
         )

@@ -15,15 +15,15 @@ TimerName = Literal["ring", "closing", "tail", "transfer", "helper", "soften"]
 
 
 @dataclass(frozen=True, slots=True)
-class CallPhone:
-    """Send the INVITE to the agent's phone."""
+class CallOut:
+    """Send our INVITE: to the agent's phone, or over a trunk to whom the agent dialled."""
 
     sdp: str
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerCaller:
-    """Send a response to the caller's INVITE."""
+class AnswerIncoming:
+    """Send a response to the INVITE that began the call."""
 
     status: int
     sdp: str = ""
@@ -93,8 +93,8 @@ class Forget:
 
 
 Step = (
-    CallPhone
-    | AnswerCaller
+    CallOut
+    | AnswerIncoming
     | HangUp
     | ToMedia
     | Emit

@@ -17,7 +17,9 @@ import structlog
 from callshield.errors import SdpError
 from callshield.messages import LegName
 from sipbridge import sdp
-from sipbridge.sip_message import SipHeaders, address_uri, body_of
+from sipbridge.phone_news import retry_after_s
+from sipbridge.redirect import Redirections, contacts_of
+from sipbridge.sip_message import SipHeaders, body_of
 from sipbridge.transfer import Replaces
 
 log = structlog.get_logger()
@@ -30,13 +32,13 @@ class LegOwner(Protocol):
     """What a leg tells the bridge; implemented by :class:`sipbridge.bridge.Bridged`."""
 
     def leg_progress(self, leg: LegName, status: int) -> None:
-        """A provisional response came (a phone's leg only)."""
+        """A provisional response to our INVITE came."""
 
     def leg_early(self, leg: LegName, response: str, source: str) -> None:
         """A provisional response with a session description came: early media (RFC 3960)."""
 
     def leg_answered(self, leg: LegName, response: str, source: str) -> None:
-        """The phone's 200 arrived; ``response`` is the whole message, ``source`` its address.
+        """The called side's 200 arrived; ``response`` is the whole message, ``source`` its address.
 
         After a reliable 183 with a session description the 200 has none (RFC 6337 section 2.2).
         """
@@ -107,19 +109,26 @@ class Leg(pj.Call):
         """What we say next: our offer, or our answer to the INVITE."""
         self.signalling_address = ""
         self.answered = False
-        """The phone's first 200 was seen; those of our own re-INVITEs don't count."""
+        """The called side's first 200 was seen; those of our own re-INVITEs don't count."""
         self.offered = True
-        """The caller's INVITE carried an offer."""
+        """An incoming INVITE carried an offer."""
         self.accepted = False
         """We said 200 to this INVITE: from now on it ends by BYE, not by a response."""
         self.confirmed = False
         self.early_described = False
         """Our session description went out in a provisional response; it stays in force."""
-        self._calls_out = False
+        self.incoming = pjsua_id != pj.PJSUA_INVALID_ID
+        """The far end's INVITE began this dialog, not ours."""
         self._late_offer = False
         self.gone = False
         self.redirected_to = ""
-        """Where the phone's 3xx points."""
+        """Where the called side's 3xx points: to somebody else."""
+        self.redirections: Redirections | None = None
+        """Decides on the 3xx answers; without it none is followed."""
+        self.rest_s = 0
+        """Retry-After of the refusal."""
+        self._refused_with = 0
+        """The answer after which a redirection was not followed."""
 
     # -------------------------------------------------------------------------- pjsua2 callbacks
 
@@ -132,8 +141,13 @@ class Leg(pj.Call):
                 self.owner.leg_confirmed(self.name)
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED and not self.gone:
             self.gone = True
+            message = _received(prm.e)
+            status = int(info.lastStatusCode)
+            if 300 <= status < 400:  # without a SIP URI PJSIP asks nobody
+                self._redirected(message)
             # PJSIP calls an INVITE whose redirection was not followed terminated (487).
-            status = 302 if self.redirected_to else int(info.lastStatusCode)
+            status = 302 if self.redirected_to else self._refused_with or status
+            self.rest_s = retry_after_s(SipHeaders(message).first("Retry-After"))
             self.owner.leg_gone(self.name, status, self.redirected_to)
 
     @_never_raises
@@ -145,8 +159,8 @@ class Leg(pj.Call):
         if transaction.method in _OURS:
             self._own_request_moved(prm.e, transaction)
             return
-        # A caller's leg that we did not begin sends INVITE only to refresh its session.
-        if transaction.method != "INVITE" or not self._calls_out or self.answered:
+        # On a leg that we did not begin we send INVITE only to refresh its session.
+        if transaction.method != "INVITE" or self.incoming or self.answered:
             return
         message = _received(prm.e)
         if not message or not message.startswith("SIP/2.0 "):
@@ -182,7 +196,7 @@ class Leg(pj.Call):
         elif self.local_sdp:
             prm.sdp.wholeSdp = self.local_sdp
             # An INVITE without an offer: the 200 carries ours.
-            self._late_offer = self.name is LegName.CALLER and not remote
+            self._late_offer = self.incoming and not remote
 
     @_never_raises
     def onCallRxReinvite(self, prm: Any) -> None:
@@ -215,10 +229,27 @@ class Leg(pj.Call):
         prm.statusCode = pj.PJSIP_SC_NOT_ACCEPTABLE_HERE
 
     def onCallRedirected(self, prm: Any) -> int:
-        # Not followed: a phone may not send our call to just anybody. The PBX is told, and decides.
+        try:
+            return self._redirected(_received(prm.e))
+        except Exception:  # never out of a pjsua2 callback
+            log.exception("leg_callback_failed", call_id=self.call_id, leg=self.name.value)
+            return int(pj.PJSIP_REDIRECT_STOP)
+
+    def _redirected(self, message: str) -> int:
         # The event's message, not prm.targetUri: that has lost its port.
-        message = _received(prm.e)
-        self.redirected_to = address_uri(SipHeaders(message).first("Contact"))
+        status = int(message[8:11]) if message.startswith("SIP/2.0 ") else 0
+        if status and not 300 <= status < 400:
+            # The first place that a redirection named refused: that is the answer.
+            self._refused_with = status
+            return int(pj.PJSIP_REDIRECT_STOP)
+        contacts = contacts_of(SipHeaders(message))
+        refusal = self.redirections.refusal(contacts) if self.redirections else "elsewhere"
+        if not refusal:
+            return int(pj.PJSIP_REDIRECT_ACCEPT)
+        log.info("redirection_refused", call_id=self.call_id, reason=refusal)
+        if refusal == "elsewhere":
+            self.redirected_to = next((uri for uri in contacts), "")
+        self._refused_with = 480
         return int(pj.PJSIP_REDIRECT_STOP)
 
     # ------------------------------------------------------------------------ for the bridge
@@ -230,7 +261,6 @@ class Leg(pj.Call):
             pj.Error: the URI or the transport cannot be used.
         """
         self.local_sdp = offer
-        self._calls_out = True
         option = pj.CallOpParam(True)
         _set_headers(option, headers)
         if local_uri:
@@ -298,7 +328,7 @@ class Leg(pj.Call):
         """BYE, CANCEL or a final response, whichever this leg needs; harmless when it is over."""
         if self.gone:
             return
-        if status and self.name is LegName.CALLER and not self.accepted:
+        if status and self.incoming and not self.accepted:
             # pjsua's hangup() of an unanswered call would leave our headers out.
             try:
                 self.respond(status, "", headers)

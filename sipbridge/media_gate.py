@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callshield.messages import FlowUpdate
+from callshield.messages import FlowUpdate, LegName
 from sipbridge.call_steps import ToMedia
 
 
@@ -11,10 +11,12 @@ class MediaGate:
 
     Args:
         call_id: the call.
+        internal: a call between colleagues: neither tap nor recording ever opens.
     """
 
-    def __init__(self, call_id: str) -> None:
+    def __init__(self, call_id: str, *, internal: bool = False) -> None:
         self._call_id = call_id
+        self._internal = internal
         self.tapped = False
         """The detector may have the caller's audio."""
         self._relayed = False
@@ -22,7 +24,9 @@ class MediaGate:
 
     def open(self, *, tap: bool, record: bool) -> None:
         """The notice is over: both hear each other, and what the caller knows of may begin."""
-        self._relayed, self.tapped, self._recorded = True, tap, record
+        self._relayed = True
+        self.tapped = tap and not self._internal
+        self._recorded = record and not self._internal
 
     def unwatch(self) -> None:
         """Nothing is tapped or recorded any more, for good."""
@@ -57,16 +61,16 @@ class MediaGate:
             )
         )
 
-    def ringing(self) -> ToMedia:
-        """Early media: the caller hears the phone's side, nobody hears the caller.
+    def ringing(self, called: LegName) -> ToMedia:
+        """Early media: who calls hears the side of ``called``, and is not heard.
 
-        Nobody misses the caller's audio yet, and the ring timeout watches: no media timeout.
+        Nobody misses the calling side's audio yet, and the ring timeout watches: no media timeout.
         """
         return ToMedia(
             FlowUpdate(
                 call_id=self._call_id,
-                caller_to_agent=False,
-                agent_to_caller=True,
+                caller_to_agent=called is LegName.CALLER,
+                agent_to_caller=called is LegName.AGENT,
                 tap=False,
                 on_hold=True,
             )

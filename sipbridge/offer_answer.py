@@ -42,7 +42,8 @@ from sipbridge.srtp_keys import (
 #: Payload types of our own offers where the far end has not fixed them.
 _OWN_PAYLOAD_TYPES = {"PCMU": 0, "PCMA": 8, "G722": 9, "OPUS": 111}
 #: Warn codes of 488 (RFC 3261 section 20.43).
-WARN_TRANSPORT, WARN_MEDIA, WARN_FORMAT, WARN_MISCELLANEOUS = 302, 304, 305, 399
+WARN_ADDRESS, WARN_TRANSPORT, WARN_MEDIA, WARN_FORMAT = 301, 302, 304, 305
+WARN_MISCELLANEOUS = 399
 
 
 class OfferRefused(SdpError):
@@ -129,7 +130,25 @@ def choose_line(offer: SessionDescription, policy: LegPolicy) -> SessionDescript
     return replace(offer, audio=fitting[0])
 
 
+def _check_address(audio: AudioMedia, policy: LegPolicy) -> None:
+    """A host name would be looked up while every other call of the node waits."""
+    if audio.unspecified_address:
+        return  # the old way to hold
+    family = "IPv6" if policy.six else "IPv4"
+    if not audio.address:
+        raise OfferRefused(
+            "media_address",
+            f"the c= line names no {family} address of one receiver",
+            WARN_ADDRESS,
+        )
+    if (":" in audio.address) != policy.six:
+        raise OfferRefused(
+            "media_family", f"the c= line is of another family than our {family}", WARN_ADDRESS
+        )
+
+
 def _check_line(audio: AudioMedia, policy: LegPolicy) -> None:
+    _check_address(audio, policy)
     if audio.secure:
         if policy.srtp == "off":
             raise OfferRefused(
@@ -166,43 +185,44 @@ def _takes_keys(audio: AudioMedia, policy: LegPolicy) -> bool:
     return audio.secure or (policy.srtp == "optional" and bool(audio.crypto))
 
 
-def offered_to_phone(
-    caller: SessionDescription | None, phone: LegPolicy, caller_policy: LegPolicy
+def offered_onward(
+    incoming: SessionDescription | None, outgoing_policy: LegPolicy, incoming_policy: LegPolicy
 ) -> tuple[Codec, ...]:
-    """Voice codecs for our offer to the phone: the caller's, in the caller's order.
+    """Voice codecs for our offer to whom we call: the incoming leg's, in its order.
 
     One law of G.711 brings the other with it, since we turn them into each other. Payload types
-    are the caller's, so that most packets need no change.
+    are the incoming leg's, so that most packets need no change.
 
     Args:
-        caller: the caller's offer; None when it made none (late offer): then what both policies
+        incoming: the INVITE's offer; None when it made none (late offer): then what both policies
             allow.
-        phone: the policy of the phone's leg.
-        caller_policy: the policy of the caller's leg.
+        outgoing_policy: of the leg that we call.
+        incoming_policy: of the leg that the INVITE came on.
 
     Raises:
         OfferRefused: nothing is left.
     """
-    if caller is None:
-        names = [name for name in phone.codecs if name in caller_policy.codecs]
-        if any(name in G711 for name in caller_policy.codecs):
-            names += [name for name in phone.codecs if name in G711 and name not in names]
+    if incoming is None:
+        names = [name for name in outgoing_policy.codecs if name in incoming_policy.codecs]
+        if any(name in G711 for name in incoming_policy.codecs):
+            names += [name for name in outgoing_policy.codecs if name in G711 and name not in names]
         found = [_own(name) for name in names]
     else:
-        assert caller.audio is not None
-        usable = [c for c in caller.audio.voice if c.name in caller_policy.codecs]
-        found = [codec for codec in usable if codec.name in phone.codecs]
+        assert incoming.audio is not None
+        usable = [c for c in incoming.audio.voice if c.name in incoming_policy.codecs]
+        found = [codec for codec in usable if codec.name in outgoing_policy.codecs]
         if any(codec.name in G711 for codec in usable):
             found += [
                 _free(_own(name), found)
                 for name in G711
-                if name in phone.codecs and all(codec.name != name for codec in found)
+                if name in outgoing_policy.codecs and all(codec.name != name for codec in found)
             ]
     if not found:
-        offered = "nothing" if caller is None else caller.offered()
-        why = " (hearing protection)" if phone.protected else ""
+        offered = "nothing" if incoming is None else incoming.offered()
+        why = " (hearing protection)" if outgoing_policy.protected else ""
         raise OfferRefused(
-            "no_common_codec", f"offered {offered}; the agent takes {', '.join(phone.codecs)}{why}"
+            "no_common_codec",
+            f"offered {offered}; the other side takes {', '.join(outgoing_policy.codecs)}{why}",
         )
     first_of: dict[str, Codec] = {}
     for codec in found:
@@ -320,6 +340,7 @@ class LegMedia:
         audio = answer.audio
         if audio is None:
             raise OfferRefused("no_audio", "the answer refuses the audio line", WARN_MEDIA)
+        _check_address(audio, self.policy)
         names = {codec.name for codec in self._offered_voices}
         voice = next((codec for codec in audio.voice if codec.name in names), None)
         if voice is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from callshield.outbound_settings import TrunkSettings
 from callshield.settings import SIP_URI, SideSettings
 from sipbridge.sip_message import SipHeaders, address_uri, display_name, uri_user
 
@@ -22,3 +23,22 @@ def own_from(side: SideSettings, headers: SipHeaders) -> str:
     if not SIP_URI.match(uri):
         uri = own_uri(side, "anonymous")
     return f'"{name}" <{uri}>' if name else f"<{uri}>"
+
+
+def trunk_identity(
+    side: SideSettings, trunk: TrunkSettings, headers: SipHeaders
+) -> tuple[str, list[tuple[str, str]]]:
+    """Who we say calls, over a line: the From header, and others about it.
+
+    Args:
+        side: ours towards the line.
+        trunk: the line; its caller id, if it has one, goes before what the agent's INVITE says.
+        headers: of the agent's INVITE.
+    """
+    if not trunk.caller_id:
+        return own_from(side, headers), []
+    shown = f"<{own_uri(side, trunk.caller_id)}>"
+    if trunk.caller_id_in == "from":
+        return shown, []
+    named = own_uri(side, trunk.username or trunk.caller_id)
+    return f"<{named}>" if SIP_URI.match(named) else shown, [("P-Asserted-Identity", shown)]

@@ -1,8 +1,8 @@
-"""What the PBX is told when the agent's phone refuses."""
+"""What the PBX is told when the side that we called refuses."""
 
 from __future__ import annotations
 
-from sipbridge.call_steps import AnswerCaller
+from sipbridge.call_steps import AnswerIncoming
 
 
 def map_phone_status(status: int) -> int:
@@ -20,21 +20,46 @@ def map_phone_status(status: int) -> int:
         return 488
     if status in (481, 603):  # 481: the dialog that Replaces names is not the phone's
         return status
-    if status in (404, 408, 410, 480, 487, 503, 504):
+    if status in (401, 404, 407, 408, 410, 480, 487, 503, 504):
         return 480
     return 500
 
 
-def refusal_for_pbx(status: int, contact: str) -> tuple[AnswerCaller, str]:
-    """Our answer to the caller's INVITE when the agent's phone refused, and the call's reason.
+#: What a line says about the number that was dialled; the PBX gets to know it as it is.
+_ABOUT_THE_NUMBER = frozenset({403, 404, 410, 480, 484, 486, 487, 488, 600, 603, 604, 606})
+
+
+def map_trunk_status(status: int) -> int:
+    """The status for the PBX when the line refused an agent's call with ``status``.
+
+    What it says about the number is passed on; its own trouble is 502: a forwarded 500 or 503
+    would look like ours, a 401/407 would ask the PBX for a password that is not its.
+    """
+    if 300 <= status < 400:
+        return 302
+    if status == 408:
+        return 480
+    return status if status in _ABOUT_THE_NUMBER else 502
+
+
+def refusal_for_pbx(
+    status: int, contact: str, rest_s: int = 0, *, over_trunk: bool = False
+) -> tuple[AnswerIncoming, str]:
+    """Our answer to the INVITE when the side that we called refused, and the call's reason.
 
     Args:
-        status: of the phone's response.
+        status: of its response.
         contact: where it redirects to; a 3xx without one counts as no answer.
+        rest_s: Retry-After of the phone's 503; the PBX is told.
+        over_trunk: a line refused an agent's call, not a phone.
     """
-    mapped = map_phone_status(status)
+    mapped = map_trunk_status(status) if over_trunk else map_phone_status(status)
     if mapped == 302 and not contact:
         mapped = 480
     headers = (("Contact", f"<{contact}>"),) if mapped == 302 else ()
-    reason = {302: "redirected", 486: "busy", 480: "no_answer"}.get(mapped, "refused")
-    return AnswerCaller(mapped, headers=headers), reason
+    if rest_s and mapped == 480:
+        headers = (("Retry-After", str(rest_s)),)
+    if status in (401, 407):
+        return AnswerIncoming(mapped, headers=headers), "not_authorised"
+    reason = {302: "redirected", 486: "busy", 600: "busy", 480: "no_answer"}.get(mapped, "refused")
+    return AnswerIncoming(mapped, headers=headers), reason

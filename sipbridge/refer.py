@@ -125,6 +125,8 @@ class Transfers:
         self._transfer: Transfer | None = None
         self._target: ReferTarget | None = None
         self._asked_on: Leg | None = None
+        self._moves = LegName.AGENT
+        """Whose place the target is to take: that of the leg on which it was asked."""
         self._event = ""
         self._silent = False
         self._refers = 0
@@ -164,7 +166,7 @@ class Transfers:
     def _on_notify(self, leg: Leg, request: DialogRequest) -> None:
         event = request.headers.first("Event").split(";", 1)[0].strip().lower()
         transfer = self._transfer
-        if event != "refer" or transfer is None or transfer.by_pbx or leg is self._asked_on:
+        if event != "refer" or transfer is None or transfer.direct or leg is self._asked_on:
             # RFC 6665 section 4.1.3: nobody subscribed to this. Not 481: to many a far end that
             # is the end of the call.
             request.answer(489, [("Allow-Events", "refer")])
@@ -181,6 +183,8 @@ class Transfers:
         by_pbx = leg is self._bridged.caller
         if not status and not (by_pbx or leg is self._bridged.phone):
             status = 603
+        if not status and by_pbx and not self._bridged.caller_is_peer():
+            status = 603  # whom an agent called over a carrier's line sends us nowhere
         if not status and (self._transfer is not None or not self._bridged.call.transferable):
             status = 491
         if status:
@@ -196,7 +200,9 @@ class Transfers:
         self._event = "refer" if self._refers == 1 else f"refer;id={cseq}"
         self._silent = request.headers.first("Refer-Sub").strip().lower().startswith("false")
         self._target, self._asked_on = target, leg
-        self._transfer = Transfer(by_pbx, self._host.settings.sip.ring_timeout_s)
+        self._moves = LegName.CALLER if by_pbx else LegName.AGENT
+        direct = by_pbx or self._bridged.call.plan.incoming is LegName.AGENT
+        self._transfer = Transfer(direct, self._host.settings.sip.ring_timeout_s)
         log.info(
             "transfer_begun",
             call_id=self._call_id,
@@ -295,7 +301,10 @@ class Transfers:
             if found is not None:
                 other, leg = found
                 far = other.caller.dialog() if other.caller is not None else None
-                if far is not None and leg is other.phone and other is not self._bridged:
+                # The caller's leg of a call that an agent began is a line's, not the PBX's.
+                inbound = other.call.plan.incoming is LegName.CALLER
+                is_consultation = leg is other.phone and other is not self._bridged and inbound
+                if far is not None and is_consultation:
                     self._other = other
                     other.run(other.call.on_transfer_begun())
                     contact = far[1].split(";", 1)[0].partition("?")[0]
@@ -312,14 +321,14 @@ class Transfers:
         target, bridged, host = self._target, self._bridged, self._host
         assert target is not None
         assert self._transfer is not None
-        by_pbx = self._transfer.by_pbx
+        name = self._moves
+        by_pbx = name is LegName.CALLER
         uri, replaces = self._as_the_pbx_knows(target)
-        name = LegName.CALLER if by_pbx else LegName.AGENT
         account = host.pbx_accounts.get(uri_transport(uri), host.pbx_accounts["udp"])
         leg = Leg(account, _Candidate(self), name, self._call_id)
         headers = [
             ("Max-Forwards", str(max_forwards(bridged.headers) - 1)),
-            *bridged.headers.carried(),
+            *bridged.invites.carried_to_colleagues(),
             ("Referred-By", f"<{host.pbx_side_uri(bridged.call.plan.agent_id)}>"),
         ]
         if replaces is not None:
@@ -334,7 +343,7 @@ class Transfers:
             comfort_noise=other.comfort_noise is not None,
         )
         local = host.pbx_side_uri(bridged.call.plan.agent_id)
-        from_header = f"<{local}>" if by_pbx else host.from_header(bridged.headers, pbx_side=True)
+        from_header = f"<{local}>" if by_pbx else bridged.invites.customer(pbx_side=True)
         try:
             leg.invite(uri, offer, headers, from_header)
         except pj.Error as error:
@@ -362,7 +371,7 @@ class Transfers:
         bridged = self._bridged
         if other is not None and not succeeded:
             other.run(other.call.on_transfer_failed())
-        if transfer.by_pbx:
+        if self._moves is LegName.CALLER:
             if succeeded:
                 self._end_later(asked_on)
         elif not succeeded:

@@ -34,6 +34,10 @@ _ADDRESS_URI = re.compile(
 )
 
 
+_SENT_BY = re.compile(
+    r"\s*SIP\s*/\s*2\.0\s*/\s*\w+\s+(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)\s*(?::\s*(\d{1,5}))?",
+    re.IGNORECASE,
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]+")
 
 
@@ -148,6 +152,17 @@ def source_host(source: str) -> str:
     """``192.0.2.1`` of ``192.0.2.1:5060`` or ``[2001:db8::1]:5060``."""
     host = source.rpartition(":")[0] if source.count(":") == 1 or "]" in source else source
     return host.strip("[]")
+
+
+def via_hosts(headers: SipHeaders) -> set[tuple[str, int]]:
+    """Host and port of the sent-by of every Via (RFC 3261 section 20.42); 5060 when it has none."""
+    found = set()
+    for value in headers.all("Via"):
+        for part in value.split(","):
+            match = _SENT_BY.match(part)
+            if match is not None:
+                found.add((match[1].strip("[]").lower(), int(match[2] or 5060)))
+    return found
 
 
 def over_tls(headers: SipHeaders) -> bool:

@@ -1,8 +1,9 @@
 """Transfers as pure state: what a REFER asks for, and what follows from each thing that happens.
 
 A REFER (RFC 3515) of the agent's phone is passed on to the PBX, which knows its own dial plan and
-moves the caller itself; where the PBX refuses, we call the target ourselves and connect it. A
-REFER of the PBX is carried out by ourselves: the target takes the caller's place. Attended
+moves the caller itself; where the PBX refuses, or the caller was called over a line and is not the
+PBX's to move, we call the target ourselves and connect it. A REFER of the PBX is carried out by
+ourselves: the target takes the caller's place. Attended
 transfers (RFC 5589) carry Replaces (RFC 3891) in the Refer-To.
 
 Nothing here knows a socket, a clock or pjsua2; :mod:`sipbridge.refer` is the shell.
@@ -215,11 +216,12 @@ class Transfer:
     """One transfer, from the REFER that was taken to its last NOTIFY.
 
     Args:
-        by_pbx: the REFER came from the PBX: there is nobody to pass it on to.
+        direct: there is nobody to pass the REFER on to: it came from the PBX, or a line is the
+            other side.
         ring_timeout_s: how long a target that we call may ring.
     """
 
-    by_pbx: bool
+    direct: bool
     ring_timeout_s: float
     state: TransferState = TransferState.ASKING
     refused_with: int = 0
@@ -229,7 +231,7 @@ class Transfer:
     def begin(self) -> list[TransferStep]:
         """The REFER was answered 202: the first NOTIFY comes at once (RFC 3515 section 2.4.4)."""
         steps = self._notify(100)
-        if self.by_pbx:
+        if self.direct:
             return steps + self._call()
         return [*steps, SendRefer(), Wait(PBX_PATIENCE_S)]
 

@@ -13,8 +13,8 @@ from sipbridge.offer_answer import (
     LegMedia,
     OfferRefused,
     choose_line,
+    offered_onward,
     offered_to_late_caller,
-    offered_to_phone,
     read_offer,
 )
 from sipbridge.opus_format import opus_parameters, written_opus_parameters
@@ -68,7 +68,7 @@ def agree(caller: SessionDescription, phone: LegMedia, answer: str) -> sdp.Negot
     audio = caller.audio
     assert audio is not None
     phone.offer(
-        offered_to_phone(caller, phone.policy, OPEN),
+        offered_onward(caller, phone.policy, OPEN),
         comfort_noise=audio.comfort_noise is not None,
     )
     return phone.take_answer(description(answer))
@@ -79,28 +79,28 @@ def agree(caller: SessionDescription, phone: LegMedia, answer: str) -> sdp.Negot
 
 def test_phone_is_offered_the_callers_codecs_in_the_callers_order() -> None:
     caller = description(line("9 96 8 0 18", OPUS))
-    assert names(offered_to_phone(caller, OPEN, OPEN)) == ["G722", "OPUS", "PCMA", "PCMU"]
+    assert names(offered_onward(caller, OPEN, OPEN)) == ["G722", "OPUS", "PCMA", "PCMU"]
     # The caller's numbers stay, so that packets pass as they are.
-    assert [c.payload_type for c in offered_to_phone(caller, OPEN, OPEN)] == [9, 96, 8, 0]
+    assert [c.payload_type for c in offered_onward(caller, OPEN, OPEN)] == [9, 96, 8, 0]
 
 
 def test_one_law_of_g711_brings_the_other() -> None:
-    assert names(offered_to_phone(description(line("8")), OPEN, OPEN)) == ["PCMA", "PCMU"]
-    assert names(offered_to_phone(description(line("9 0")), OPEN, OPEN)) == ["G722", "PCMU", "PCMA"]
-    assert names(offered_to_phone(description(line("9")), OPEN, OPEN)) == ["G722"]
+    assert names(offered_onward(description(line("8")), OPEN, OPEN)) == ["PCMA", "PCMU"]
+    assert names(offered_onward(description(line("9 0")), OPEN, OPEN)) == ["G722", "PCMU", "PCMA"]
+    assert names(offered_onward(description(line("9")), OPEN, OPEN)) == ["G722"]
 
 
 def test_a_protected_ear_is_offered_only_what_can_be_limited() -> None:
     caller = description(line("96 9 8", OPUS))
-    assert names(offered_to_phone(caller, EAR, OPEN)) == ["PCMA", "PCMU"]
+    assert names(offered_onward(caller, EAR, OPEN)) == ["PCMA", "PCMU"]
     with pytest.raises(OfferRefused, match="hearing protection") as refused:
-        offered_to_phone(description(line("96 9", OPUS)), EAR, OPEN)
+        offered_onward(description(line("96 9", OPUS)), EAR, OPEN)
     assert refused.value.reason == "no_common_codec"
 
 
 def test_own_law_does_not_take_a_number_that_the_caller_uses_otherwise() -> None:
     caller = description(line("0 8", "a=rtpmap:8 G722/8000\r\n"))
-    assert [(c.name, c.payload_type) for c in offered_to_phone(caller, OPEN, OPEN)] == [
+    assert [(c.name, c.payload_type) for c in offered_onward(caller, OPEN, OPEN)] == [
         ("PCMU", 0),
         ("G722", 8),
         ("PCMA", 96),
@@ -191,7 +191,7 @@ def test_opus_parameters_cross_checked_and_stereo_stays_behind() -> None:
     written = "maxplaybackrate=16000;minptime=10;cbr=0;useinbandfec=1"
     assert written_opus_parameters(said) == written
     caller = description(line("96", OPUS + f"a=fmtp:96 {said}\r\n"))
-    offer = leg(OPEN).offer(offered_to_phone(caller, OPEN, OPEN))
+    offer = leg(OPEN).offer(offered_onward(caller, OPEN, OPEN))
     assert f"a=rtpmap:96 opus/48000/2\r\na=fmtp:96 {written}\r\n" in offer
     text, _, _ = leg(OPEN).answer(caller, None, voice_fmtp="useinbandfec=0;evil\r\na=x")
     assert "a=fmtp:96 useinbandfec=0\r\n" in text
@@ -272,10 +272,10 @@ def test_late_offer_names_what_the_phone_took() -> None:
     g722 = Codec(9, "G722", 8000)
     assert names(offered_to_late_caller(g722, OPEN)) == ["G722"]
     assert names(offered_to_late_caller(Codec(8, "PCMA", 8000), OPEN)) == ["PCMA", "PCMU"]
-    assert names(offered_to_phone(None, OPEN, OPEN)) == list(ALL)
-    assert names(offered_to_phone(None, EAR, OPEN)) == ["PCMU", "PCMA"]
+    assert names(offered_onward(None, OPEN, OPEN)) == list(ALL)
+    assert names(offered_onward(None, EAR, OPEN)) == ["PCMU", "PCMA"]
     narrow = LegPolicy(codecs=("PCMA",))
-    assert names(offered_to_phone(None, EAR, narrow)) == ["PCMA", "PCMU"]
+    assert names(offered_onward(None, EAR, narrow)) == ["PCMA", "PCMU"]
     assert names(offered_to_late_caller(Codec(0, "PCMU", 8000), narrow)) == ["PCMA"]
 
 

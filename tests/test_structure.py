@@ -20,7 +20,9 @@ GROUND = {
     "lifeline",
     "logs",
     "messages",
+    "outbound_settings",
     "settings",
+    "settings_base",
     "tap",
 }
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from callshield.messages import CallEnded, CloseSession, FlowUpdate, LegName, LegUpdate
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
-from sipbridge.call_steps import AnswerCaller, Forget, HangUp, StartTimer, Step
+from sipbridge.call_steps import AnswerIncoming, Forget, HangUp, StartTimer, Step
 from sipbridge.refer import digit_of_info, replaces_of
 from sipbridge.sip_message import SipHeaders
 from sipbridge.transfer import (
@@ -149,8 +149,8 @@ def test_sipfrag_is_its_status_line() -> None:
 # --------------------------------------------------------------------------------- the state
 
 
-def transfer(*, by_pbx: bool = False) -> Transfer:
-    return Transfer(by_pbx, ring_timeout_s=60)
+def transfer(*, direct: bool = False) -> Transfer:
+    return Transfer(direct, ring_timeout_s=60)
 
 
 def kinds(steps: list[TransferStep]) -> list[type]:
@@ -196,7 +196,7 @@ def test_target_that_refuses_is_the_end_of_it() -> None:
 
 
 def test_pbx_has_nobody_to_pass_its_own_refer_to() -> None:
-    assert kinds(transfer(by_pbx=True).begin()) == [Notify, CallTarget]
+    assert kinds(transfer(direct=True).begin()) == [Notify, CallTarget]
 
 
 def test_bye_of_the_pbx_means_success_only_where_it_took_the_refer() -> None:
@@ -218,7 +218,7 @@ def test_silence_ends_a_transfer_as_a_failure() -> None:
     one.begin()
     one.on_pbx_answered(202)
     assert one.on_timeout() == [Notify(408, final=True), Over(succeeded=False)]
-    two = transfer(by_pbx=True)
+    two = transfer(direct=True)
     two.begin()
     assert kinds(two.on_timeout()) == [CancelTarget, Notify, Over]
 
@@ -254,9 +254,9 @@ def _open(flow: FlowUpdate) -> set[str]:
     st.lists(st.tuples(st.integers(0, 6), st.sampled_from([0, 100, 180, 200, 302, 486, 603]))),
 )
 def test_every_transfer_is_over_once_and_says_nothing_afterwards(
-    by_pbx: bool, happenings: list[tuple[int, int]]
+    direct: bool, happenings: list[tuple[int, int]]
 ) -> None:
-    one = transfer(by_pbx=by_pbx)
+    one = transfer(direct=direct)
     steps = list(one.begin())
     for kind, status in happenings:
         was_over = one.state is TransferState.OVER
@@ -365,7 +365,7 @@ def test_tap_closes_before_the_new_far_end_is_let_in() -> None:
 
 
 def early(call: Call, description: sdp.SessionDescription = PHONE_ANSWER) -> list[Step]:
-    return call.on_phone_early(
+    return call.on_early_media(
         description, negotiated(description), signalling_address="127.0.0.8", session_id=8
     )
 
@@ -375,7 +375,7 @@ def test_early_media_goes_one_way_and_is_not_tapped() -> None:
     steps = early(call)
     (flow,) = media(steps, FlowUpdate)
     assert _open(flow) == {"agent_to_caller"}
-    (response,) = (step for step in steps if isinstance(step, AnswerCaller))
+    (response,) = (step for step in steps if isinstance(step, AnswerIncoming))
     assert response.status == 183
     assert "m=audio 20000 " in response.sdp
 
@@ -386,7 +386,7 @@ def test_same_183_is_no_news_and_another_moves_the_phone_only() -> None:
     assert early(call) == []
     steps = early(call, OTHER)
     assert [update.leg for update in media(steps, LegUpdate)] == [LegName.AGENT]
-    assert not [step for step in steps if isinstance(step, AnswerCaller)]
+    assert not [step for step in steps if isinstance(step, AnswerIncoming)]
 
 
 def test_answer_after_early_media_closes_the_way_to_the_caller_until_the_gate_opens() -> None:
@@ -395,7 +395,7 @@ def test_answer_after_early_media_closes_the_way_to_the_caller_until_the_gate_op
     steps = answer(call)
     (flow,) = media(steps, FlowUpdate)
     assert _open(flow) == set()
-    (response,) = (step for step in steps if isinstance(step, AnswerCaller))
+    (response,) = (step for step in steps if isinstance(step, AnswerIncoming))
     assert (response.status, response.sdp) == (200, "")  # what the 183 said stays
     assert call.state is CallState.ANSWERING
 

@@ -1,7 +1,7 @@
 // The agent's page: one glance, one press.
 import { $, categoriesOf, clock, MARKS, minutes, notify, say, SHAPES, startPage } from "./page.js";
 import { problemOf, request } from "./link.js";
-import { apply, emptyState, loaded, orderedCalls, protection } from "./state.js";
+import { activeCall, apply, emptyState, loaded, orderedCalls, protection } from "./state.js";
 import { has, known, language, preferLanguage, t } from "./strings.js";
 
 // The digits are those of the phone's own codes: *8# help, *9# end, *0# skip.
@@ -20,15 +20,14 @@ function grade(n) {
   return n >= state.node.warnings ? t("warnings.last") : t("warnings.nth", { n });
 }
 
-/** The call that the page is about: the chosen one, else the newest. */
+/** The call that the page is about: the chosen one, else the one that is not on hold. */
 function current() {
   if (chosen !== null && state.calls.has(chosen)) return state.calls.get(chosen);
   chosen = null;
-  return [...state.calls.values()].reduce(
-    (newest, call) => (newest === null || call.started_ts > newest.started_ts ? call : newest),
-    null,
-  );
+  return activeCall(state);
 }
+
+const directionOf = (call) => t(`direction.${call.direction}`);
 
 /** Say what came of it; kept as a key, so that it follows the language. */
 function feedback(key, tone = "good", values = {}) {
@@ -67,7 +66,7 @@ function why(call) {
 function drawCall(call) {
   const guard = protection(state, call);
   if (call.ending) showLevel("none", t("released"), "", t("released.why"));
-  else if (call.answered_ts === null) showLevel("none", t("ringing"), "", t("ringing.why"));
+  else if (call.answered_ts === null) showLevel("none", t("ringing"), "", t(`ringing.${call.direction}`));
   else if (guard === "on") {
     showLevel(call.level, t(`level.${call.level}`), call.level ? categoriesOf(call) : "", why(call));
   } else if (guard === "wait") {
@@ -76,11 +75,12 @@ function drawCall(call) {
 
   const spoken = call.answered_ts === null ? 0 : page.link.now() - call.answered_ts;
   // At level 0 nothing moves: no seconds are counted.
-  say($("time"), call.level === 0 ? minutes(spoken) : clock(spoken));
+  const time = call.level === 0 ? minutes(spoken) : clock(spoken);
+  say($("time"), `${directionOf(call)} · ${time}`);
   say($("notice"), t(`notice.${call.notice}`));
   tone("notice", call.notice === "failed" ? "bad" : "");
   say($("protection"), t(`protection.${guard}`));
-  tone("protection", { on: "good", wait: "", off: "bad", down: "bad" }[guard]);
+  tone("protection", { on: "good", wait: "", off: "bad", down: "bad", internal: "" }[guard]);
   say($("warnings"), grade(call.warnings));
   drawActions(call);
 }
@@ -92,11 +92,12 @@ function tone(fact, value) {
 function drawActions(call) {
   const talking = call.answered_ts !== null && !call.ending;
   const gated = call.notice === "" || call.notice === "playing";
+  const internal = call.direction === "internal";
   const able = {
-    warn: talking && !gated,
+    warn: talking && !gated && !internal,
     help: !call.ending,
     end: talking,
-    skip_notice: talking && gated,
+    skip_notice: talking && gated && !internal,
   };
   for (const action of ACTIONS) {
     // Not the disabled attribute while sending: the focus would be lost.
@@ -107,9 +108,9 @@ function drawActions(call) {
   $("help").dataset.state = call.help;
   hint("help", t(call.help === "none" ? "hint.help" : `hint.help.${call.help}`));
   const next = call.warnings + 1;
-  $("warn").hidden = state.node.warnings === 0;
+  $("warn").hidden = state.node.warnings === 0 || internal;
   hint("warn", next > state.node.warnings ? t("hint.warn.last") : t("hint.warn", { grade: grade(next) }));
-  hint("end", t("hint.end"));
+  hint("end", t(internal ? "hint.end.internal" : "hint.end"));
   hint("skip_notice", t("hint.skip_notice"));
 }
 
@@ -127,7 +128,7 @@ function drawIdle() {
   const rows = [
     ["summary.reason", reasonOf(done)],
     ["summary.time", clock(done.duration_s)],
-    ["summary.level", guard === "off" ? t("level.unknown") : t(`level.${done.peak}`)],
+    ["summary.level", guard === "off" || guard === "internal" ? t("level.unknown") : t(`level.${done.peak}`)],
     ["summary.warnings", grade(done.warnings)],
     ["summary.help", t(`help.${done.help}`)],
     ["summary.notice", t(`notice.${done.notice}`)],
@@ -147,12 +148,15 @@ function drawIdle() {
   );
 }
 
-const reasonOf = (call) => t(has(`reason.${call.reason}`) ? `reason.${call.reason}` : "reason.other");
+function reasonOf(call) {
+  const keys = [`reason.${call.direction}.${call.reason}`, `reason.${call.reason}`];
+  return t(keys.find(has) ?? "reason.other");
+}
 
 function drawOthers(call) {
   const calls = orderedCalls(state);
   $("others").hidden = calls.length < 2;
-  const key = JSON.stringify([language(), calls.map((one) => [one.call_id, one.level]), call?.call_id]);
+  const key = JSON.stringify([language(), calls.map((one) => [one.call_id, one.level, one.held]), call?.call_id]);
   if ($("others").dataset.key === key) return;
   $("others").dataset.key = key;
   $("others").replaceChildren(
@@ -160,7 +164,8 @@ function drawOthers(call) {
       const button = document.createElement("button");
       button.type = "button";
       button.className = "quiet";
-      button.textContent = `${index + 1} · ${t(`level.${one.level}`)}`;
+      const what = one.held ? t("held") : t(`level.${one.level}`);
+      button.textContent = `${index + 1} · ${directionOf(one)} · ${what}`;
       button.setAttribute("aria-pressed", String(one === call));
       button.addEventListener("click", () => {
         chosen = one.call_id;
@@ -213,6 +218,9 @@ function tell(event) {
   if (event.type === "alert.raised" && event.kind === "help") feedback("event.help");
   if (event.type === "alert.acknowledged" && state.alerts.get(event.alert_id)?.kind === "help") {
     feedback("event.taken");
+  }
+  if (event.type === "node.degraded" && event.component === "pbx_recording") {
+    feedback(event.degraded ? "event.pbx_records" : "", "bad");
   }
   if (event.type === "risk.changed" && event.level > event.previous && event.level >= 2) {
     notify(t(`level.${event.level}`), categoriesOf(event), event.call_id);

@@ -13,6 +13,7 @@ export function loaded(node, calls, alerts) {
       ...call,
       peak: call.level,
       warnings: call.warnings ?? 0,
+      held: call.held ?? false,
       help: "none",
     });
   }
@@ -37,6 +38,8 @@ export function apply(state, event) {
         state.calls.set(event.call_id, {
           call_id: event.call_id,
           agent_id: event.agent_id,
+          direction: event.direction ?? "inbound",
+          held: false,
           started_ts: event.ts,
           answered_ts: null,
           notice: "",
@@ -73,6 +76,9 @@ export function apply(state, event) {
   }
   if (!call) return;
   switch (event.type) {
+    case "hold.changed":
+      call.held = event.held;
+      break;
     case "call.answered":
       call.answered_ts ??= event.ts;
       break;
@@ -110,8 +116,12 @@ export function apply(state, event) {
   }
 }
 
-/** "on", "wait" (notice not over), "off" (this call is never analysed) or "down" (a part failed). */
+/**
+ * "on", "wait" (notice not over), "off" (this call is never analysed), "down" (a part failed) or
+ * "internal" (colleagues among themselves).
+ */
 export function protection(state, call) {
+  if (call.direction === "internal") return "internal";
   if (call.notice === "" || call.notice === "playing") return call.tapped ? "on" : "wait";
   if (!call.tapped || !state.node.analysis) return "off";
   return state.degraded.has("detector") || state.degraded.has("media") ? "down" : "on";
@@ -133,6 +143,12 @@ export function takenAlerts(state, limit) {
 /** Live calls, the worst first. */
 export function orderedCalls(state) {
   return [...state.calls.values()].sort((a, b) => b.level - a.level || a.started_ts - b.started_ts);
+}
+
+/** The call that somebody speaks in: of those not on hold the newest, else the newest. */
+export function activeCall(state) {
+  const newer = (one, other) => one.held - other.held || other.started_ts - one.started_ts;
+  return [...state.calls.values()].sort(newer)[0] ?? null;
 }
 
 /** Drop all but the newest taken alerts: a screen stays open for a whole shift. */

@@ -37,7 +37,8 @@ function keyed(parent, items, keyOf, make, update) {
   for (const child of old.values()) child.remove();
 }
 
-const titleOf = (alert) => [t(`alert.${alert.kind}`), categoriesOf(alert)].filter(Boolean).join(" · ");
+const nameOf = (alert) => (alert.kind === "node" && has(`alert.${alert.reason}`) ? alert.reason : alert.kind);
+const titleOf = (alert) => [t(`alert.${nameOf(alert)}`), categoriesOf(alert)].filter(Boolean).join(" · ");
 
 function makeAlert(alert) {
   const row = element("li");
@@ -98,7 +99,8 @@ function updateCall(row, call) {
   say(agent, t("agent", { id: call.agent_id }));
   say(category, shown > 0 ? categoriesOf(call) : "");
   say(time, clock(page.link.now() - (call.answered_ts ?? call.started_ts)));
-  say(what, stateOf(call));
+  const direction = call.direction === "inbound" ? "" : `${t(`direction.${call.direction}`)} · `;
+  say(what, `${direction}${stateOf(call)}`);
 }
 
 function drawHealth() {

@@ -35,3 +35,7 @@
 /* Room for a burst of requests while Python is busy for a moment; the kernel's default holds about
  * 90. What net.core.rmem_max does not allow is left out. */
 #define PJSIP_UDP_SO_RCVBUF_SIZE (4 * 1024 * 1024)
+
+/* A session refresh that met one of the far end's is sent again after 2.1 to 4 s (RFC 3261 14.1);
+ * see pjsip_paths.c. */
+#define PJSIP_SESS_TIMER_RETRY_DELAY 3

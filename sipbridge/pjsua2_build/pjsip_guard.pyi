@@ -1,10 +1,11 @@
 """Refuses SIP requests before a transaction exists, and answers OPTIONS.
 
-A C extension in the wheel of pjsua2 (`pjsip_guard.c`). It looks at requests only, never at
-responses, below PJSIP's transaction layer; above it, REFER, NOTIFY and INFO inside dialogs are
-kept for Python to answer, and Replaces is hidden from pjsua (`pjsip_dialogs.c`). Until
-`set_allowed_networks` is called nobody is allowed; until `set_readiness` is called OPTIONS is
-answered 503.
+A C extension in the wheel of pjsua2 (`pjsip_guard.c`), below PJSIP's transaction layer. It refuses
+requests, never responses. In both it keeps the requests of our dialogs inside the networks, and a
+session refresh that met one of the far end's is sent again (`pjsip_paths.c`). Above that layer,
+REFER, NOTIFY and INFO inside dialogs are kept for Python to answer, and Replaces is hidden from
+pjsua (`pjsip_dialogs.c`). Until `set_allowed_networks` is called nobody is allowed; until
+`set_readiness` is called OPTIONS is answered 503.
 
 All functions may be called from any thread, except where a function says otherwise.
 """
@@ -48,7 +49,8 @@ def set_rate_limit(per_second: float, burst: int) -> None:
     """Limit new requests outside dialogs for each allowed source address (token bucket).
 
     Counted: every request without a To tag but CANCEL and ACK, and not the retransmission of a
-    request that has a transaction. OPTIONS has a bucket of its own with the same figures. Above
+    request that has a transaction. OPTIONS has a bucket of its own with the same figures,
+    and so has what comes by TCP or TLS, whose address cannot be forged. Above
     the limit: a stateless 503 with Retry-After (RFC 3261 21.5.4). Buckets of 4096 addresses are
     kept, least recently seen ones make room. No limit until this is called. Every call fills all
     buckets.
@@ -56,6 +58,22 @@ def set_rate_limit(per_second: float, burst: int) -> None:
     Args:
         per_second: requests a second in the long run; 0 for no limit.
         burst: requests at once after a pause, at least 1.
+
+    Raises:
+        ValueError: a figure is out of range.
+    """
+
+def set_connection_limits(per_source: int, in_all: int, first_message_s: int) -> None:
+    """Bound the TCP and TLS connections that others open to us.
+
+    A connection from outside both lists of networks is closed before anything is read from it, and
+    so is one too many; those that are open are never touched. Until this is called there may be
+    4096, and a silent one stays.
+
+    Args:
+        per_source: connections of one address, at least 1.
+        in_all: of all addresses together, 1 to 4096.
+        first_message_s: one without a whole SIP message after so many seconds is closed; 0: never.
 
     Raises:
         ValueError: a figure is out of range.
@@ -139,11 +157,18 @@ def counters() -> dict[str, int]:
     `refused_source`: from outside the networks; `refused_source_answered` of them got a 403.
     `rate_limited`: answered 503 by the rate limit.
     `options_ok`, `options_unready`: OPTIONS answered 200 and 503.
+    `refused_method`: answered 405 (a method that nobody serves), 403 (REFER outside a dialog) or
+        481 (another method of dialogs, outside of one).
     `unknown_byes`: BYEs for unknown dialogs; `unknown_byes_dropped` of them pushed out unread.
+    `false_tls`: answered 400, for a Via that says TLS on a message that came without.
+    `refused_connections`: closed by `set_connection_limits`; `open_connections` there are now.
     `malformed`: messages that PJSIP's transport layer reports as dropped: a broken start line or
-        header, a missing Call-ID, From, To, Via or CSeq, too long for the buffer. Keep-alives are
+        header, a missing Call-ID, From, To, Via or CSeq, too long for the buffer; and datagrams
+        shorter than their Content-Length (requests are answered 400). Keep-alives are
         not counted, nor are packets without a single line that looks like SIP: PJSIP ignores those
         without a word.
+    `paths_mended`: messages whose Contact or Record-Route would have led our requests outside the
+        allowed and the in-dialog networks, or to a host name: they go where the message came from.
     """
 
 def info() -> dict[str, str | int]:

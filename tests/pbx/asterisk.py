@@ -31,7 +31,7 @@ HOLD_HZ = 700.0
 ADDRESS = "127.0.40.1"
 CALLSHIELD = "127.0.40.2"
 PSTN = "127.0.40.4"
-PHONE_1, PHONE_2 = "127.0.40.5", "127.0.40.6"
+PHONE_1, PHONE_2, PHONE_3 = "127.0.40.5", "127.0.40.6", "127.0.40.7"
 
 
 class Asterisk:
@@ -88,6 +88,7 @@ class Asterisk:
             "@RTP_LAST@": str(self.rtp_ports[1]),
             "@PSTN@": self.pstn,
             "@PSTN_ADDRESS@": self.pstn.split(":", 1)[0],
+            "@PHONE_3@": PHONE_3,
             f"{DOC_CALLSHIELD}:5060": f"{host}:{port}",
             DOC_CALLSHIELD: host,
             DOC_PBX: self.address,
@@ -131,8 +132,9 @@ class Asterisk:
         )
 
     async def start(self) -> None:
-        """Start it and wait until it is fully booted."""
-        self._write()
+        """Start it, or start it again, and wait until it is fully booted."""
+        if not (self.folder / "etc").exists():
+            self._write()
         with (self.folder / "log/console.log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._inside("asterisk", "-f", "-n", "-C", "/srv/etc/asterisk.conf"),

@@ -23,7 +23,7 @@ from tests.peers.sound import blocks, tone_db, write_tone
 
 Topology = Literal["direct", "through"]
 BOTH: tuple[Topology, ...] = ("direct", "through")
-#: Who speaks at which frequency. The caller is quiet: the agent's shock guard leaves it alone.
+#: Who speaks at which frequency. Whom the agent hears is quiet: its shock guard leaves it alone.
 CALLER_HZ, AGENT_HZ, COLLEAGUE_HZ = 1000.0, 1600.0, 2300.0
 QUIET = 0.05
 NUMBER = "01012345678"
@@ -140,6 +140,7 @@ async def floor(
     peer_options: str = "",
     auto_answer: bool = True,
     sip: str = "ring_timeout_s = 20\n",
+    more_agents: dict[str, str] | None = None,
 ) -> AsyncIterator[Floor]:
     """A call centre for as long as the block lasts.
 
@@ -156,6 +157,7 @@ async def floor(
         peer_options: more keys of the peer in Callshield's configuration.
         auto_answer: the desk phones pick up by themselves.
         sip: keys of ``[sip]``.
+        more_agents: further agents of Callshield, id → URI.
     """
     prompts = Prompts(folder / "prompts")
     async with AsyncExitStack() as stack:
@@ -184,7 +186,7 @@ async def floor(
             folder / "colleague",
             PHONE_2,
             "1002",
-            write_tone(folder / "b.wav", COLLEAGUE_HZ, 90, 0.2),
+            write_tone(folder / "b.wav", COLLEAGUE_HZ, 90, QUIET),
             registrar=home,
             options=";auth_user=1002;auth_pass=pw1002",
             auto_answer=auto_answer,
@@ -193,7 +195,7 @@ async def floor(
         through = {user: pbx.uri(f"phone-{user}") for user in direct}
         node = Node(
             folder / "node",
-            direct if topology == "direct" else through,
+            {**(direct if topology == "direct" else through), **(more_agents or {})},
             peer=pbx.address,
             peer_options=peer_options,
             sides=(CALLSHIELD, CALLSHIELD),
@@ -216,6 +218,8 @@ async def floor(
             await phone.start()
         for phone in (agent, colleague):
             await pbx.until_cli("pjsip show contacts", f"{phone.user}/sip:{phone.user}")
+        # Whoever calls the queue reaches 1001.
+        await ami.action("QueuePause", Interface="Local/1002@callshield-agents/n", Paused="true")
         yield Floor(
             pbx=pbx,
             node=node if callshield else None,

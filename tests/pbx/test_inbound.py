@@ -57,3 +57,30 @@ async def test_queue_call_reaches_the_agent_through_callshield(
     notice = find(all_.prompts.samples("recording"), read_growing_wav(all_.caller.recording()))
     assert notice is not None
     assert notice.whole
+
+
+async def test_agent_who_did_not_answer_is_called_again(
+    tmp_path: Path, asterisk_root: Path
+) -> None:
+    """app_queue forgets a member whose state interface never changes; the shipped one does."""
+    async with floor(
+        tmp_path, asterisk_root, auto_answer=False, replace={"timeout=20": "timeout=2"}
+    ) as all_:
+        await all_.dial("600")
+        await all_.agent.wait("CALL_INCOMING", count=3, timeout_s=20)
+        await all_.agent.command("accept")
+        await all_.events.wait("notice.finished")
+        await until_hears(all_.caller, AGENT_HZ)
+        await all_.hang_up()
+
+
+async def test_with_a_state_interface_that_nobody_sets_it_is_not(
+    tmp_path: Path, asterisk_root: Path
+) -> None:
+    """The control, and why queues_callshield.conf warns of it."""
+    replace = {"timeout=20": "timeout=2", "hint:1001@callshield-hints": "Custom:agent1001"}
+    async with floor(tmp_path, asterisk_root, auto_answer=False, replace=replace) as all_:
+        await all_.dial("600")
+        await all_.agent.wait("CALL_CLOSED")
+        await asyncio.sleep(6)  # three tries' time
+        assert len([e for e in all_.agent.events if e["type"] == "CALL_INCOMING"]) == 1

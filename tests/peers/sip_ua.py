@@ -72,6 +72,8 @@ class Audio(asyncio.DatagramProtocol):
     def __init__(self) -> None:
         self.heard: list[int] = []
         """The byte of each packet that came; -1 where it is not one over and over (a prompt)."""
+        self.payloads: list[bytes] = []
+        """What each packet that came carried."""
         self._transport: asyncio.DatagramTransport | None = None
         self._sequence = 0
         self._changed = asyncio.Condition()
@@ -82,6 +84,7 @@ class Audio(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if len(data) > 12 and data[0] >> 6 == 2:
             self.heard.append(data[12] if len(set(data[12:])) == 1 else -1)
+            self.payloads.append(data[12:])
 
     async def speak(self, sign: int, to: tuple[str, int], packets: int = 25) -> None:
         """20 ms packets whose payload is one byte over and over."""
@@ -284,6 +287,8 @@ class Dialog:
     target: str
     peer: tuple[str, int]
     cseq: int = 0
+    invite_via: str = ""
+    """Of the last INVITE: its CANCEL must carry the same."""
 
     @property
     def local_tag(self) -> str:
@@ -306,9 +311,12 @@ class Dialog:
         if not cseq:
             self.cseq += 1
             cseq = self.cseq
+        via = f"Via: SIP/2.0/UDP {self.ua.address}:{self.ua.port};branch=z9hG4bK{next(_numbers)}"
+        if method == "INVITE":
+            self.invite_via = via
         lines = [
             f"{method} {self.target} SIP/2.0",
-            f"Via: SIP/2.0/UDP {self.ua.address}:{self.ua.port};branch=z9hG4bK{next(_numbers)}",
+            self.invite_via if method == "CANCEL" else via,
             "Max-Forwards: 70",
             f"From: {self.local}",
             f"To: {self.remote}",

@@ -23,6 +23,10 @@ class Sipp:
         values: for the scenario's placeholders.
         target: ``address:port`` that it calls; None waits for a call.
         service: user part of the request URI.
+        calls: the scenario is played so often.
+        scenarios: folder of the scenario's file.
+        port: SIP port; a free one when 0.
+        transport: sipp's name of it: ``u1`` is UDP, ``t1`` TCP.
         echo: send back every RTP packet that comes.
     """
 
@@ -36,13 +40,17 @@ class Sipp:
         target: str | None = None,
         service: str = "1001",
         calls: int = 1,
+        scenarios: Path = SCENARIOS,
+        port: int = 0,
+        transport: str = "u1",
         echo: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.address = folder, address
-        self.port = free_port(address)
+        self.port = port or free_port(address)
+        self._transport = transport
         self._target, self._service, self._calls, self._echo = target, service, calls, echo
-        text = (SCENARIOS / f"{scenario}.xml").read_text(encoding="utf-8")
+        text = (scenarios / f"{scenario}.xml").read_text(encoding="utf-8")
         self._scenario = folder / f"{scenario}.xml"
         filled = Template(text).substitute({"hops": "70", "headers": "", **(values or {})})
         self._scenario.write_text(filled, encoding="latin-1")
@@ -66,6 +74,7 @@ class Sipp:
             *(("-rtp_echo",) if self._echo else ()),
             *("-i", self.address, "-p", str(self.port)),
             *("-mi", self.address, "-mp", str(self._media_port), "-ci", self.address, "-nostdin"),
+            *("-t", self._transport),
             *("-trace_msg", "-message_file", str(self.folder / "messages")),
             *("-trace_err", "-error_file", str(self.folder / "errors")),
             cwd=self.folder,

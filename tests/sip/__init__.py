@@ -1,0 +1,1 @@
+"""Peers that lie or break: sipp scenarios against a half node."""
