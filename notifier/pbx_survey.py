@@ -17,8 +17,8 @@ from notifier.pbx_listening import (
     Running,
     Section,
     Snapshot,
-    modules_of_interest,
 )
+from notifier.pbx_listening_ways import modules_of_interest
 
 #: Asterisk's own dialplan behind the function PERIODIC_HOOK, where it beeps by ChanSpy.
 BUILT_IN_CONTEXT = "__func_periodic_hook_context__"

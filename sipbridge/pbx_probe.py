@@ -21,17 +21,19 @@ from sipbridge.pbx_probe_call import TestCaller
 from sipbridge.pbx_probe_judge import (
     Ours,
     judge_answer,
-    judge_audio,
-    judge_codec,
-    judge_digits,
     judge_end,
     judge_keys,
     judge_media_address,
     judge_options,
     judge_our_address,
+    judge_timer,
+)
+from sipbridge.pbx_probe_judge_audio import (
+    judge_audio,
+    judge_codec,
+    judge_digits,
     judge_ptime,
     judge_stream,
-    judge_timer,
 )
 from sipbridge.pbx_probe_options import Asker, ask, bracketed
 from sipbridge.pbx_probe_seen import CallSeen, OptionsSeen, Reach
@@ -182,10 +184,11 @@ class PbxProbe:
         )
         policy = caller_policy(self._settings, over_tls=uri_transport(echo_uri) == "tls")
         say(f"calling {echo_uri.partition(':')[2].partition(';')[0]}")
-        plain = replace(policy, srtp="off")
-        call = await self._caller.place(echo_uri, plain, say, listen=True)
-        keyed = call
-        if policy.srtp != "off":
+        # The test signal goes in the clear; where that is not allowed only the answer is looked at.
+        listen = policy.srtp != "required"
+        first = replace(policy, srtp="off") if listen else policy
+        call = keyed = await self._caller.place(echo_uri, first, say, listen=listen)
+        if policy.srtp == "optional":
             say("calling again, with SRTP keys")
             keyed = await self._caller.place(echo_uri, policy, say, listen=False)
         for finding in judge_call(call, keyed, ours):
@@ -219,21 +222,34 @@ def judge_call(call: CallSeen, keyed: CallSeen, ours: Ours) -> list[Finding]:
             )
         )
         return findings
-    echo = call.echo
-    found = echo is not None and abs(echo.correlation) >= MIN_CORRELATION
-    clock = audio.voice[0].clock_rate if audio.voice else 8000
-    voice = {codec.payload_type for codec in audio.voice}
-    figures = stream_figures(call.packets, voice, clock)
     findings += [
-        judge_codec(call, audio, ours),
-        judge_ptime(audio, call.answer, figures),
+        judge_codec(call, audio),
         judge_media_address(call, audio, ours),
-        judge_audio(call, audio, found=found),
-        judge_stream(call, figures),
-        judge_digits(call, audio),
+        *_judge_heard(call, audio),
         judge_timer(call, ours),
         judge_keys(keyed, ours),
     ]
     if (end := judge_end(call)) is not None:
         findings.append(end)
     return findings
+
+
+def _judge_heard(call: CallSeen, audio: sdp.AudioMedia) -> list[Finding]:
+    """What only the audio tells."""
+    if not call.listened:
+        return [
+            note(
+                "audio both ways",
+                "not tried: sip.pbx.srtp is required, and the test signal goes in the clear only",
+                "to have it tried, set sip.pbx.srtp to optional for the time of this check",
+            )
+        ]
+    found = call.echo is not None and abs(call.echo.correlation) >= MIN_CORRELATION
+    clock = audio.voice[0].clock_rate if audio.voice else 8000
+    figures = stream_figures(call.packets, {codec.payload_type for codec in audio.voice}, clock)
+    return [
+        judge_ptime(audio, call.answer, figures),
+        judge_audio(call, audio, found=found),
+        judge_stream(call, figures),
+        judge_digits(call, audio),
+    ]

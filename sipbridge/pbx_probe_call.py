@@ -50,6 +50,9 @@ class _TestCall(pj.Call):
         self.confirmed = False
         self.gone = asyncio.Event()
         self.hanging_up = False
+        self.described: sdp.SessionDescription | None = None
+        self.unusable = ""
+        """Why the answer cannot be used."""
         self.request_answered = asyncio.Event()
         self.moved: Callable[[str, int], None] = lambda address, port: None
 
@@ -89,6 +92,8 @@ class _TestCall(pj.Call):
                 self.request_answered.set()
             if transaction.method != "INVITE" or self.seen.answered:
                 return
+            if transaction.state == pj.PJSIP_TSX_STATE_CALLING:
+                self.began = time.monotonic()  # the INVITE leaves
             message, source = _received(prm.e)
             if message:
                 self._response(message, source)
@@ -111,6 +116,12 @@ class _TestCall(pj.Call):
             seen.response_source = source
             if status < 300:
                 seen.answered_after_ms = after_ms
+                # At once: a re-INVITE may be in the next packet.
+                try:
+                    self.described = sdp.parse(seen.answer)
+                    self.media.take_answer(self.described)
+                except SdpError as error:
+                    self.unusable = str(error)
             self.answered.set()
 
     def onCallSdpCreated(self, prm: Any) -> None:
@@ -227,6 +238,7 @@ class TestCaller:
         call = self._call = _TestCall(self._accounts[transport], seen, media)
         seen.offer = call.local_sdp = media.offer(voices)
         seen.keys_offered = "a=crypto:" in seen.offer
+        seen.listened = listen
         shell = TestMedia(pair, seen)
         call.moved = lambda address, port: _moved(shell, seen, address, port)
         try:
@@ -258,17 +270,15 @@ class TestCaller:
             await asyncio.wait_for(call.answered.wait(), ANSWER_WITHIN_S)
         if not seen.answered:
             return
-        try:
-            answer = sdp.parse(seen.answer)
-            negotiated = call.media.take_answer(answer)
-        except SdpError as error:
-            say(f"the answer cannot be used ({error})")
-            return
-        if not listen or answer.audio is None:
+        answer, negotiated = call.described, call.media.negotiated
+        if call.unusable:
+            say(f"the answer cannot be used ({call.unusable})")
+        if not listen or negotiated is None or answer is None or answer.audio is None:
             return
         audio = answer.audio
         say("answered: sending the test signal, listening for its echo")
-        shell.send_to(audio.address or seen.response_source.rpartition(":")[0], audio.port)
+        if not seen.reoffers:
+            shell.send_to(audio.address or source_host(seen.response_source), audio.port)
         await shell.run(
             negotiated.voice, negotiated.event, audio.voice, audio.ptime_ms, call.gone, say
         )

@@ -174,6 +174,8 @@ class CallSeen:
     info_sent: bool = False
     info_status: int | None = None
     """What the PBX answered to a digit by INFO; None when it did not."""
+    listened: bool = False
+    """The test signal was sent, as far as the answer let us."""
     keys_offered: bool = False
     """The offer carried SRTP keys."""
 

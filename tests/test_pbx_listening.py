@@ -17,7 +17,6 @@ from callshield.errors import CallshieldError
 from callshield.findings import Finding, Verdict
 from notifier.pbx_listening import (
     FILES,
-    WAYS,
     Entry,
     Ourselves,
     Running,
@@ -25,8 +24,8 @@ from notifier.pbx_listening import (
     Snapshot,
     by_hand,
     judge,
-    modules_of_interest,
 )
+from notifier.pbx_listening_ways import WAYS, modules_of_interest
 from notifier.pbx_survey import read_config, survey
 
 SAMPLES = Path(__file__).parent / "pbx_samples"
@@ -123,8 +122,8 @@ async def test_a_real_pbx_with_spies_has_each_of_them_named_with_its_place(sampl
     }
     spy = named["ChanSpy, ExtenSpy"]
     assert spy.detail.startswith(
-        "dialplan supervisors,*56,2 ExecIf; supervisors,_*55X.,1 ChanSpy."
-    ) or spy.detail.startswith("dialplan supervisors,_*55X.,1 ChanSpy; supervisors,*56,2 ExecIf.")
+        "dialplan supervisors,*56,2 ExecIf; supervisors,_*55X.,1 ChanSpy:"
+    ) or spy.detail.startswith("dialplan supervisors,_*55X.,1 ChanSpy; supervisors,*56,2 ExecIf:")
     assert "nobody hears a live call in secret" in spy.detail
     assert "likely wiretapping under the Protection of Communications Secrets Act" in spy.detail
     assert "noload=app_chanspy.so" in spy.advice
@@ -356,7 +355,7 @@ def test_without_ami_every_way_comes_with_a_command_to_look_by_hand() -> None:
     findings = by_hand()
     assert [finding.name for finding in findings] == [way.name for way in WAYS]
     assert all("asterisk -rx" in f.advice or "grep" in f.advice for f in findings)
-    assert all("Breaks: " in finding.detail for finding in findings)
+    assert all("Breaks the promise that" in finding.detail for finding in findings)
 
 
 def test_sections_may_repeat_and_the_last_value_counts() -> None:

@@ -240,6 +240,24 @@ CASES = [
         "requests inside the call go to the Contact, 127.0.44.9:",
         "must be reachable at its Contact",
     ),
+    Case(
+        "G.722",
+        Habits(formats="9 101", attributes="a=rtpmap:101 telephone-event/8000\r\n"),
+        "codec",
+        "note",
+        "G722 of PCMU, PCMA, G722, OPUS: not G.711",
+        "put alaw or ulaw first",
+    ),
+    Case(
+        "Opus",
+        Habits(
+            formats="111 102",
+            attributes="a=rtpmap:111 opus/48000/2\r\na=rtpmap:102 telephone-event/48000\r\n",
+        ),
+        AUDIO,
+        "ok",
+        "our signal came back",
+    ),
     Case("digit kept", Habits(digits="swallow"), DIGITS, "note", "our digit did not come back"),
     Case("digit by INFO", Habits(digits="info"), DIGITS, "note", "our digit came back as INFO"),
     Case("tones only, INFO", Habits(**NO_EVENTS), DIGITS, "note", "the PBX takes INFO"),
@@ -289,6 +307,19 @@ async def test_media_from_another_address_than_the_sdp_says(tmp_path: Path) -> N
         object.__setattr__(pbx.habits, "sdp_address", ELSEWHERE)
         seen = await told(tmp_path, pbx)
     assert seen("audio both ways")["verdict"] == "ok"
+    assert seen("media address")["verdict"] == "note"
+
+
+async def test_a_pbx_that_moves_its_media_is_followed(tmp_path: Path) -> None:
+    habits = Habits(sdp_address="127.0.44.9", moves_media_to=ELSEWHERE)
+    async with running_echo_pbx(PBX, habits, rtp_at=ELSEWHERE) as pbx:
+        seen = await told(tmp_path, pbx)
+    # Our answer to the re-INVITE keeps what was agreed.
+    assert pbx.reoffer_status == 200
+    assert f"c=IN IP4 {OURS}" in pbx.reoffer_answer
+    assert " RTP/AVP 8 101" in pbx.reoffer_answer
+    assert seen("audio both ways")["verdict"] == "ok", seen.object
+    assert f"the PBX moved the media to {ELSEWHERE}" in seen("media address")["detail"]
     assert seen("media address")["verdict"] == "note"
 
 

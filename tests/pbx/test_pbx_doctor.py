@@ -18,11 +18,6 @@ from tests.pbx.asterisk import Asterisk
 pytestmark = [pytest.mark.asterisk, pytest.mark.timeout(180)]
 
 PBX, OURS, PHONES = "127.0.44.1", "127.0.44.2", "127.0.44.3"
-ECHO = """
-[from-callshield](+)
-exten => 603,1,Answer()
- same => n,Echo()
-"""
 SPY = """
 [supervisors]
 exten => _*55X.,1,ChanSpy(PJSIP/${EXTEN:3},qw)
@@ -92,7 +87,7 @@ uri = "sip:phone-1001@{PBX}:{pbx.port}"
 [[peers]]
 name = "pbx"
 networks = ["{PBX}"]
-echo_uri = "{pbx.uri("603")}"
+echo_uri = "{pbx.uri("echo")}"
 """
         + (
             f'[ami]\nhost = "{PBX}"\nport = {pbx.ami_port}\nsecret_file = "{secret}"\n'
@@ -123,7 +118,7 @@ echo_uri = "{pbx.uri("603")}"
 
 async def test_a_clean_asterisk_has_nothing_to_mend(tmp_path: Path, asterisk_root: Path) -> None:
     """Codec, audio both ways, digits, timers and addresses; and nobody can listen."""
-    async with running(tmp_path, asterisk_root, dialplan=ECHO, replace=CLEAN) as pbx:
+    async with running(tmp_path, asterisk_root, replace=CLEAN) as pbx:
         told = await doctor(tmp_path, pbx)
         assert "0 active calls" in await pbx.cli("core show channels")
     assert (told.status, told.problems) == (0, []), told
@@ -170,7 +165,7 @@ async def test_a_clean_asterisk_has_nothing_to_mend(tmp_path: Path, asterisk_roo
 async def test_what_is_wrong_with_an_asterisk_is_named(
     tmp_path: Path, asterisk_root: Path, replace: dict[str, str], name: str, detail: str
 ) -> None:
-    async with running(tmp_path, asterisk_root, dialplan=ECHO, replace=replace) as pbx:
+    async with running(tmp_path, asterisk_root, replace=replace) as pbx:
         told = await doctor(tmp_path, pbx, ami=False)
     assert detail in told[name]["detail"], told
     assert told[name]["verdict"] != "ok"
@@ -186,7 +181,7 @@ async def test_asterisk_told_a_wrong_media_address_is_one_way(
         f"{MEDIA}192.0.2.5\nbind_rtp_to_media_address=yes": f"{MEDIA}10.77.0.9",
         "rtp_symmetric=yes": "rtp_symmetric=no",
     }
-    async with running(tmp_path, asterisk_root, dialplan=ECHO, replace=wrong) as pbx:
+    async with running(tmp_path, asterisk_root, replace=wrong) as pbx:
         told = await doctor(tmp_path, pbx, ami=False)
     assert told.status == 1
     assert "the SDP says 10.77.0.9, a private address" in told["media address"]["detail"]
@@ -199,7 +194,7 @@ async def test_asterisk_told_a_wrong_media_address_is_one_way(
 async def test_chanspy_in_the_dialplan_is_found_by_the_manager_user_we_ship(
     tmp_path: Path, asterisk_root: Path
 ) -> None:
-    async with running(tmp_path, asterisk_root, dialplan=ECHO + SPY) as pbx:
+    async with running(tmp_path, asterisk_root, dialplan=SPY) as pbx:
         told = await doctor(tmp_path, pbx)
     spy = told["ChanSpy, ExtenSpy"]
     assert spy["verdict"] == "problem"
@@ -215,7 +210,7 @@ async def test_a_manager_user_without_reporting_is_told_what_it_lacks(
     tmp_path: Path, asterisk_root: Path
 ) -> None:
     less = {"write=agent,call,system,reporting": "write=agent,call,system"}
-    async with running(tmp_path, asterisk_root, dialplan=ECHO, replace=less) as pbx:
+    async with running(tmp_path, asterisk_root, replace=less) as pbx:
         told = await doctor(tmp_path, pbx)
     assert "refuses ShowDialPlan" in told["not asked: dialplan"]["detail"]
     assert "ChanSpy, ExtenSpy" in told  # the module at least

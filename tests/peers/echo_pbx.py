@@ -54,6 +54,8 @@ class Habits:
     digits: str = "echo"
     """``echo``, ``swallow``, or ``info``: sends them back as INFO."""
     info_status: int = 200
+    moves_media_to: str = ""
+    """Sends a re-INVITE that moves its media there, as with direct media."""
 
 
 @dataclass
@@ -74,9 +76,10 @@ class EchoPbx(asyncio.DatagramProtocol):
         self.rtp = _Rtp(self)
         self.rtcp = _Rtcp()
         self._asked_longer: set[str] = set()
-        self._info_sent = False
+        self._info_sent = self._moved = False
         self._dialog: Message | None = None
         self._source: tuple[str, int] = ("", 0)
+        self.reoffer_status, self.reoffer_answer = 0, ""
 
     @property
     def echo_uri(self) -> str:
@@ -92,6 +95,9 @@ class EchoPbx(asyncio.DatagramProtocol):
         message = Message(data.decode(errors="replace"))
         self.log.append(message.text)
         if message.status:
+            if message.method == "INVITE" and message.status >= 200:
+                self.reoffer_status, self.reoffer_answer = message.status, message.body
+                self._ask("ACK", 8)
             return
         self.requests.append(message)
         match message.method:
@@ -101,6 +107,9 @@ class EchoPbx(asyncio.DatagramProtocol):
                 self._invited(message, addr)
             case "INFO":
                 self._reply(message, addr, self.habits.info_status)
+            case "ACK" if self.habits.moves_media_to and not self._moved:
+                self._moved = True
+                self._reinvite()
             case "BYE" | "CANCEL":
                 self._reply(message, addr, 200)
                 if message.method == "CANCEL" and self._dialog is not None:
@@ -159,21 +168,34 @@ class EchoPbx(asyncio.DatagramProtocol):
         self._transport.sendto("\r\n".join(lines).encode(), addr)
 
     def digit_as_info(self) -> None:
-        if self._info_sent or self._dialog is None or self._transport is None:
-            return
-        self._info_sent = True
-        body = "Signal=5\r\nDuration=160\r\n"
+        if not self._info_sent:
+            self._info_sent = True
+            self._ask("INFO", 7, "Signal=5\r\nDuration=160\r\n", "application/dtmf-relay")
+
+    def _reinvite(self) -> None:
+        body = (
+            f"v=0\r\no=- 1 2 IN IP4 {self.address}\r\ns=-\r\n"
+            f"c=IN IP4 {self.habits.moves_media_to}\r\nt=0 0\r\n"
+            f"m=audio {self.media_port} RTP/AVP {self.habits.formats}\r\n{self.habits.attributes}"
+        )
+        self._ask("INVITE", 8, body, "application/sdp")
+
+    def _ask(self, method: str, cseq: int, body: str = "", content_type: str = "") -> None:
+        """A request of ours inside the dialog."""
         invite = self._dialog
+        assert invite is not None
+        assert self._transport is not None
         contact = invite["Contact"].partition("<")[2].partition(">")[0]
         lines = [
-            f"INFO {contact} SIP/2.0",
+            f"{method} {contact} SIP/2.0",
             f"Via: SIP/2.0/UDP {self.address}:{self.port};branch=z9hG4bKi{next(_numbers)}",
             "Max-Forwards: 70",
             f"From: {invite['To']};tag=pbx",
             f"To: {invite['From']}",
             f"Call-ID: {invite['Call-ID']}",
-            "CSeq: 7 INFO",
-            "Content-Type: application/dtmf-relay",
+            f"CSeq: {cseq} {method}",
+            f"Contact: <sip:603@{self.address}:{self.port}>",
+            *([f"Content-Type: {content_type}"] if body else []),
             f"Content-Length: {len(body)}",
             "",
             body,
