@@ -102,28 +102,30 @@ def levels(samples: NDArray[np.float32]) -> dict[float, float]:
     }
 
 
-def hears(phone: Baresip, *tones: float, last_s: float = 1.0) -> None:
+def hears(phone: Baresip, *tones: float, last_s: float = 1.0, there_db: float = THERE_DB) -> None:
     """At the end of what it heard are these tones and none of the others."""
     found = levels(heard(phone, last_s))
     for hertz, level in found.items():
         if hertz in tones:
-            assert level > THERE_DB, f"{phone.user} misses {hertz}: {found}"
+            assert level > there_db, f"{phone.user} misses {hertz}: {found}"
         else:
             assert level < ABSENT_DB, f"{phone.user} hears {hertz}: {found}"
 
 
-async def until_hears(phone: Baresip, *tones: float, timeout_s: float = 15) -> None:
+async def until_hears(
+    phone: Baresip, *tones: float, timeout_s: float = 15, there_db: float = THERE_DB
+) -> None:
     """Wait until a phone hears these tones and none of the others, for a second."""
     try:
         async with asyncio.timeout(timeout_s):
             while True:
                 try:
-                    hears(phone, *tones)
+                    hears(phone, *tones, there_db=there_db)
                     return
                 except AssertionError:
                     await asyncio.sleep(0.3)  # a recording tells nobody that it grew
     except TimeoutError:
-        hears(phone, *tones)
+        hears(phone, *tones, there_db=there_db)
 
 
 @asynccontextmanager
@@ -151,7 +153,8 @@ async def floor(
             ``phone-1001`` at the PBX, which rings them.
         callshield: it runs; else nobody is at its address.
         capture: tshark watches Callshield's address.
-        extra: more of Callshield's configuration, or what makes it when the PBX's ports are known.
+        extra: more of Callshield's configuration (``@PBX_PORT@`` is Asterisk's SIP port), or what
+            makes it when Asterisk's ports are known.
         dialplan: more of Asterisk's.
         replace: see :class:`Asterisk`.
         peer_options: more keys of the peer in Callshield's configuration.
@@ -200,7 +203,10 @@ async def floor(
             peer_options=peer_options,
             sides=(CALLSHIELD, CALLSHIELD),
             sip=sip,
-            extra=prompts.toml + (extra if isinstance(extra, str) else extra(pbx)),
+            extra=prompts.toml
+            + (extra if isinstance(extra, str) else extra(pbx)).replace(
+                "@PBX_PORT@", str(pbx.port)
+            ),
         )
         pbx.callshield = f"{CALLSHIELD}:{node.pbx_port}"
         stack.push_async_callback(pbx.stop)
