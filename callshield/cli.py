@@ -15,6 +15,7 @@ from rich.console import Console
 
 from callshield import __version__
 from callshield.errors import CallshieldError
+from callshield.pbx_command import pbx_app
 from callshield.recordings import recordings_app
 from callshield.settings import load_settings
 
@@ -29,6 +30,7 @@ token_app = typer.Typer(help="Access to the consoles and the API.", no_args_is_h
 app.add_typer(bench_app, name="bench")
 app.add_typer(token_app, name="token")
 app.add_typer(recordings_app, name="recordings")
+app.add_typer(pbx_app, name="pbx")
 
 Config = Annotated[Path, typer.Option(help="The node's configuration (TOML).")]
 DEFAULT_CONFIG = Path("callshield.toml")
@@ -96,20 +98,31 @@ def demo(
 
 
 @app.command()
-def doctor(config: Config = DEFAULT_CONFIG) -> None:
+def doctor(
+    config: Config = DEFAULT_CONFIG,
+    pbx: Annotated[
+        bool, typer.Option("--pbx", help="Ask each PBX instead, and call its echo extension.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
     """Check configuration, ports, model, prompts and pjsua2; exit status 1 if anything is wrong."""
-    from callshield.doctor import examine
+    from callshield.doctor_report import Report
 
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"callshield {__version__}")
     settings = load_settings(config)
-    failed = 0
-    for finding in examine(settings):
-        failed += not finding.ok
-        mark = "[green]ok  [/green]" if finding.ok else "[bold red]FAIL[/bold red]"
-        console.print(f"{mark} {finding.name}: ", end="")
-        console.print(finding.detail, markup=False)
-    raise typer.Exit(1 if failed else 0)
+    report = Report(as_json=as_json)
+    if pbx:
+        from callshield.doctor_pbx import examine_pbx
+        from callshield.logs import configure_logs
+
+        # What matters comes as a finding; standard output is the report's alone.
+        configure_logs("doctor", level="error")
+        examine_pbx(settings, report.show)
+    else:
+        from callshield.doctor import examine
+
+        for finding in examine(settings):
+            report.show(finding)
+    raise typer.Exit(report.finish())
 
 
 @app.command()

@@ -6,23 +6,14 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from callshield.errors import CallshieldError
+from callshield.findings import Finding, Verdict
 from callshield.settings import Settings, SideSettings
 
 #: Under this much free space the store is about to fail.
 MIN_FREE_MIB = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The outcome of one check."""
-
-    ok: bool
-    name: str
-    detail: str
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -43,14 +34,15 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("sip tls", _tls),
         ("media ports", _media_ports),
         ("web port", _web_port),
+        ("manager interface", _ami),
     ]
     for name, check in checks:
         try:
-            yield Finding(True, name, check(settings))
+            yield Finding(Verdict.OK, name, check(settings))
         except CallshieldError as error:
-            yield Finding(False, name, str(error))
+            yield Finding(Verdict.PROBLEM, name, str(error))
         except _Failed as error:
-            yield Finding(False, name, str(error))
+            yield Finding(Verdict.PROBLEM, name, str(error))
 
 
 class _Failed(Exception):
@@ -166,11 +158,24 @@ def _recording(settings: Settings) -> str:
     return f"{recording.directory} ({free_mib} MiB free), node key {keys.ids()[0]}"
 
 
+def _ami(settings: Settings) -> str:
+    from notifier.ami_secret import load_secret
+
+    if not settings.ami.enabled:
+        return "off"
+    load_secret(settings.ami)
+    if settings.ami.ca_file is not None and not os.access(settings.ami.ca_file, os.R_OK):
+        raise _Failed(f"ami.ca_file: {settings.ami.ca_file} cannot be read")
+    carried = "TLS" if settings.ami.tls else "not encrypted"
+    return f"{settings.ami.host}:{settings.ami.port}, {carried}; `callshield pbx check` tries it"
+
+
 def _descriptors(settings: Settings) -> str:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 4 * settings.sip.admission_limit + 256
+    # The media worker: four sockets a call. The bridge: the connections of others, and its own.
+    needed = max(4 * settings.sip.admission_limit + 256, 3072)
     if hard < needed:
         raise _Failed(f"{hard} open files allowed, {needed} needed: raise LimitNOFILE (ulimit -n)")
     return f"{soft} (up to {hard}), {needed} needed"

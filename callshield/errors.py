@@ -9,8 +9,10 @@
     │   ├── SdpError            a session description that cannot be used (RFC 8866, RFC 3264)
     │   ├── RtpError            a datagram that is not RTP (RFC 3550)
     │   ├── TapError            a batch on the tap that is not ours
-    │   └── CodecError          a payload that its codec cannot decode
+    │   ├── CodecError          a payload that its codec cannot decode
+    │   └── AmiProtocolError    what a PBX's manager interface said, or should be told
     ├── BusError                a local socket between our processes failed
+    ├── AmiError                the PBX's manager interface is away, late or refuses
     ├── RecordingError          a recording cannot be written, read or exported
     │   ├── RecordingKeyError   a node key is missing, wrong or badly kept
     │   └── RecordingDamaged    a file is not as the recorder wrote it
@@ -66,6 +68,14 @@ class TapError(ProtocolError):
 
 class CodecError(ProtocolError):
     """A payload that its codec cannot decode, or audio that it cannot encode."""
+
+
+class AmiProtocolError(ProtocolError):
+    """Bytes that are not the Asterisk Manager Interface, or a value that it could not carry."""
+
+
+class AmiError(CallshieldError):
+    """The PBX's manager interface is away, does not answer in time, or refuses."""
 
 
 class BusError(CallshieldError):

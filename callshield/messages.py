@@ -47,6 +47,7 @@ __all__ = [
     "HearingDose",
     "Hello",
     "HelperChanged",
+    "HoldChanged",
     "LegName",
     "LegOpened",
     "LegStats",
@@ -64,12 +65,14 @@ __all__ = [
     "NoticeStarted",
     "OpenLeg",
     "OpenSession",
+    "PauseChanged",
     "PlayFinished",
     "PlayPrompts",
     "PromoteHelper",
     "PromptStamp",
     "Reason",
     "RecordingChanged",
+    "RestChanged",
     "RiskChanged",
     "RiskLevel",
     "SessionClosed",
@@ -348,6 +351,10 @@ class CallSnapshot(_Message, tag="call.snapshot", frozen=True, kw_only=True):
     calls: list[CallStarted]
     answered: list[str] = []
     """Call ids that are past their answer."""
+    paused: list[str] = []
+    """Call ids whose recording and analysis the agent paused."""
+    held: list[str] = []
+    """Call ids in which somebody holds."""
 
 
 class MediaQuality(_Message, tag="media.quality", frozen=True, kw_only=True):
@@ -371,6 +378,43 @@ class RecordingChanged(_Message, tag="recording.changed", frozen=True, kw_only=T
     call_id: str
     state: Literal["recording", "paused", "stopped", "failed"]
     reason: str = ""
+
+
+class PauseChanged(_Message, tag="pause.changed", frozen=True, kw_only=True):
+    """The agent paused recording and analysis, or they go on; also where nothing is recorded here,
+    for the PBX may record."""
+
+    ts: float
+    call_id: str
+    agent_id: str
+    paused: bool
+    pbx_call_id: str = ""
+
+
+class HoldChanged(_Message, tag="hold.changed", frozen=True, kw_only=True):
+    """Caller or agent holds, or nobody any more."""
+
+    ts: float
+    call_id: str
+    agent_id: str
+    held: bool
+    pbx_call_id: str = ""
+
+
+class RestChanged(_Message, tag="rest.changed", frozen=True, kw_only=True):
+    """The agent rests after a bad call, or the rest is over; shown to this agent only."""
+
+    ts: float
+    agent_id: str
+    call_id: str
+    """The call after which it began."""
+    state: Literal["resting", "over"]
+    until_ts: float
+    """When it ends by itself, or when it ended."""
+    reason: Literal["level", "ended"]
+    """The call reached the configured level, or was ended with announcement."""
+    by: str = ""
+    """Who ended it: ``timer``, ``agent``, ``pbx`` (somebody made the agent available there)."""
 
 
 class HelperChanged(_Message, tag="helper.changed", frozen=True, kw_only=True):
@@ -432,6 +476,9 @@ Event = (
     | MediaSilent
     | MediaQuality
     | RecordingChanged
+    | PauseChanged
+    | HoldChanged
+    | RestChanged
     | HelperChanged
     | EarChanged
     | EarDose

@@ -222,6 +222,10 @@ class SipSettings(_Section):
     """New requests a second from one address; beyond it 503."""
     request_burst: int = Field(200, ge=1)
     """New requests at once from one address after a pause."""
+    connections_per_address: int = Field(512, ge=1, le=2048)
+    """TCP and TLS connections that one address may hold; the next one is closed at once."""
+    first_message_timeout_s: int = Field(10, ge=1, le=600)
+    """A TCP or TLS connection without a whole SIP message by then is closed."""
     ring_timeout_s: float = Field(60.0, ge=5, le=600)
     """A phone that has not answered by then is cancelled; the PBX gets 480."""
     rtp_timeout_s: float = Field(60.0, ge=5, le=3600)
@@ -293,14 +297,39 @@ class PeerSettings(_Section):
     """Names this peer in events and logs."""
     networks: list[str] = Field(min_length=1)
     """Addresses and networks from which its SIP comes."""
+    tls_only: bool = False
+    """Take its calls over TLS alone: over UDP anybody on the way can forge its address."""
     attests_notice: bool = False
     """Believe this peer's :attr:`NoticeSettings.upstream_header`."""
     outgoing: bool = False
     """Agents' outgoing calls may come from this peer (``[outbound]``)."""
     trunk: str = ""
     """NAME of the ``[trunks.NAME]`` over which they go."""
+    internal_numbers: bool = True
+    """A calling number that is one of our people's makes a call internal (never analysed). Switch
+    it off for a peer over which outsiders could show such a number."""
     trunks: list[str] = []
     """NAMEs of others that this peer may choose by :attr:`OutboundSettings.trunk_header`."""
+    echo_uri: str | None = None
+    """An extension that answers and sends back what it hears, e.g. ``sip:603@192.0.2.1:5060``:
+    `callshield doctor --pbx` calls it."""
+    options_uri: str | None = None
+    """Where `callshield doctor --pbx` asks whether the PBX is there, e.g. ``sip:192.0.2.1:5060``;
+    when absent the host of ``echo_uri``, of a phone behind this peer, or its only address."""
+
+    @field_validator("echo_uri")
+    @classmethod
+    def _is_phone_uri(cls, value: str | None) -> str | None:
+        return None if value is None else _phone_uri(value)
+
+    @field_validator("options_uri")
+    @classmethod
+    def _is_server_uri(cls, value: str | None) -> str | None:
+        if value is not None:
+            scheme, _, rest = value.partition(":")
+            # A user part is optional here.
+            _phone_uri(value if "@" in rest else f"{scheme}:pbx@{rest}")
+        return value
 
     @field_validator("networks")
     @classmethod
@@ -318,6 +347,10 @@ class PhoneSettings(DigestSettings):
     """Offer the phone only codecs that the limiter can limit (G.711)."""
     srtp: SrtpMode | None = None
     """As ``sip.phone.srtp``, for this phone."""
+    endpoint: str = Field("", pattern=r"^[A-Za-z0-9._@-]{0,128}$")
+    """PJSIP endpoint of the phone at the PBX, when the PBX rings it: tells us its model."""
+    phone_model: str = Field("", pattern=r"^[\x20-\x7e]{0,256}$")
+    """User-Agent or model of the phone; goes before what the PBX says."""
 
     @property
     def transport(self) -> Literal["udp", "tcp", "tls"]:
@@ -340,6 +373,11 @@ class AgentSettings(PhoneSettings):
 
     outgoing: bool = True
     """May call out, where a peer and ``[outbound]`` let anybody."""
+    queue_member: str = Field("", pattern=r"^[A-Za-z0-9_./@:;*#+-]{0,128}$")
+    """Interface of this agent in the PBX's queues, e.g. ``Local/1001@callshield-agents/n``: paused
+    during a rest (docs/pbx/ami.md)."""
+    device_state: str = Field("", pattern=r"^(Custom:[A-Za-z0-9._-]{1,64})?$")
+    """Device state at the PBX that follows this agent's calls, e.g. ``Custom:agent1001``."""
 
 
 class SupervisorSettings(PhoneSettings):
@@ -507,6 +545,46 @@ class AlertSettings(_Section):
     """An alert is raised when a call's level reaches this."""
 
 
+class AmiSettings(_Section):
+    """``[ami]``: the manager interface of an Asterisk PBX; off without ``host`` (docs/pbx/ami.md).
+
+    The secret comes from ``secret_file`` or from the environment variable
+    ``CALLSHIELD_AMI_SECRET`` (which goes first); it is never sent, only proven (MD5 challenge).
+    """
+
+    host: str = Field("", pattern=r"^[A-Za-z0-9.:-]{0,253}$")
+    """Address or name of the PBX; with it this is switched on."""
+    port: Port = 5038
+    """Its TCP port; 5039 is usual with TLS."""
+    tls: bool = False
+    """Connect with TLS; anywhere but on loopback or in a network of your own it should be."""
+    ca_file: Path | None = None
+    """PEM file of the authorities that may vouch for the PBX; the system's when absent."""
+    username: str = Field("callshield", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """The user of ``deploy/asterisk/manager_callshield.conf``."""
+    secret_file: Path = Path("/etc/callshield/ami.secret")
+    """One line, mode 0600."""
+    ping_s: float = Field(15.0, ge=1, le=300)
+    """How often the connection is tried; one that does not answer is made anew."""
+    pause_pbx_recording: bool = True
+    """The agent's pause of the recording mutes the PBX's own (MixMonitor) too."""
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.host)
+
+
+class AftercareSettings(_Section):
+    """``[aftercare]``: rest after a bad call; the PBX's queues leave the agent alone meanwhile."""
+
+    rest_s: float = Field(0.0, ge=0, le=7200)
+    """Length of the rest; 0: none. The agent ends it earlier with *ready*, nobody else does."""
+    from_level: int = Field(2, ge=1, le=3)
+    """Rest after a call that reached this risk level."""
+    after_end: bool = True
+    """Rest after a call that was ended with announcement, at whatever level."""
+
+
 class Settings(BaseSettings):
     """The whole configuration of one node."""
 
@@ -528,6 +606,8 @@ class Settings(BaseSettings):
     ear: EarSettings = Field(default_factory=EarSettings)  # type: ignore[arg-type]
     web: WebSettings = Field(default_factory=WebSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)  # type: ignore[arg-type]
+    ami: AmiSettings = Field(default_factory=AmiSettings)  # type: ignore[arg-type]
+    aftercare: AftercareSettings = Field(default_factory=AftercareSettings)  # type: ignore[arg-type]
 
     @field_validator("agents", "supervisors", "trunks")
     @classmethod
@@ -546,6 +626,14 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _pbx_names_differ(self) -> Settings:
+        for key in ("queue_member", "device_state"):
+            names = [name for agent in self.agents.values() if (name := getattr(agent, key))]
+            if len(set(names)) != len(names):
+                raise ValueError(f"a {key} of its own for each agent")
+        return self
+
+    @model_validator(mode="after")
     def _sides_differ(self) -> Settings:
         pbx, phone = self.sip.pbx, self.sip.phone
         if (pbx.bind, pbx.port) == (phone.bind, phone.port):
@@ -560,6 +648,21 @@ class Settings(BaseSettings):
             and ((pbx.bind, pbx.tls.port) == (phone.bind, phone.tls.port))
         ):
             raise ValueError("sip.pbx.tls and sip.phone.tls on different addresses or ports")
+        return self
+
+    @model_validator(mode="after")
+    def _echoes_can_be_reached(self) -> Settings:
+        for peer in self.peers:
+            uri = peer.echo_uri
+            if uri and uri_transport(uri) == "tls" and not self.sip.pbx.tls.enabled:
+                raise ValueError(f"a [sip.pbx.tls] table for the TLS echo_uri of peer {peer.name}")
+        return self
+
+    @model_validator(mode="after")
+    def _peers_can_reach_us(self) -> Settings:
+        for peer in self.peers:
+            if peer.tls_only and not self.sip.pbx.tls.enabled:
+                raise ValueError(f"a [sip.pbx.tls] table for peer {peer.name}, which is tls_only")
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from callshield import __version__
 from notifier.node import Node
 from notifier.problems import install
 from notifier.routes import api, health
+from notifier.routes_pbx import care
 from notifier.shield import Shield
 from notifier.stream import stream
 
@@ -35,6 +36,7 @@ def build_app(node: Node) -> FastAPI:
     app.state.node = node
     install(app)
     app.include_router(api)
+    app.include_router(care)
     app.include_router(health)
     app.include_router(stream)
     app.mount("/console", StaticFiles(directory=CONSOLE), name="console")

@@ -16,7 +16,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -37,10 +37,14 @@ from callshield.messages import (
     NoticeStarted,
     Reason,
     RecordingChanged,
+    RestChanged,
     RiskChanged,
     TapStarted,
     WarningPlayed,
 )
+
+if TYPE_CHECKING:
+    from notifier.rest import Rest
 
 AlertKind = Literal["risk", "help", "notice_failed", "node"]
 
@@ -109,11 +113,12 @@ class Entry:
     alert: Alert | None = None
     event_id: int = 0
     """Given by the journal."""
+    rest: Rest | None = None
 
     @property
     def is_alert(self) -> bool:
-        """True for what may never be dropped."""
-        return self.alert is not None
+        """True for what may never be dropped: an alert, and an agent's rest."""
+        return self.alert is not None or self.rest is not None
 
     def body(self) -> dict[str, Any]:
         """The event as it is stored and sent; every event of a call carries the PBX's own id of
@@ -180,6 +185,8 @@ class Board:
                 return self._node(event)
             case AlertRaised():
                 return self._alert(event)
+            case RestChanged():
+                return []  # rests are ours to say
             case _:
                 call = self.calls.get(event.call_id)
                 if call is None and isinstance(event, EarDose | MediaQuality | RecordingChanged):

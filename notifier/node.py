@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from callshield.bus import BusServer, Peer
 from callshield.messages import (
     Action,
+    AlertRaised,
     CallSnapshot,
     Command,
     CommandResult,
@@ -27,6 +28,7 @@ from notifier.commands import Commands
 from notifier.hub import Hub
 from notifier.journal import Journal
 from notifier.metrics import Metrics
+from notifier.pbx import Pbx
 from notifier.store import Store
 
 log = structlog.get_logger()
@@ -45,9 +47,15 @@ class Node:
     Args:
         settings: the node's configuration.
         clock: seconds since the epoch.
+        ami_secret: of the PBX's manager user, where ``[ami]`` is configured.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        ami_secret: str = "",
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.metrics = Metrics()
@@ -58,6 +66,15 @@ class Node:
         self.journal = Journal(self._write, self._publish, self._store_trouble, 0)
         self._bus: BusServer[NodeMessage] = BusServer(
             settings.bus_path, NodeMessage, self._on_message, self._on_close
+        )
+        self.pbx = Pbx(
+            settings,
+            ami_secret,
+            self.board,
+            clock,
+            lambda entries: self.journal.stored(entries),
+            lambda part, bad, why: self._note(part, degraded=bad, reason=why),
+            self._pbx_records,
         )
         self._lost_check: asyncio.TimerHandle | None = None
         self._absent_check: asyncio.TimerHandle | None = None
@@ -82,9 +99,14 @@ class Node:
             self.commands.tell_help(alert.call_id, alert.alert_id, send=False)
         # The store answered: what an earlier process noted about it is over.
         self.board.degraded.pop("store", None)
+        if not self.pbx.enabled:
+            self.board.degraded.pop("pbx", None)
+            self.board.degraded.pop("pbx_actions", None)
+        rests, once_paused = await self.store.rests(), await self.store.once_paused()
         self.hub.last_id = last_id
         self.journal = Journal(self._write, self._publish, self._store_trouble, last_id)
         self.journal.start()
+        self.pbx.start(rests, once_paused)
         await self._bus.start()
         self.metrics.watch(self)
         self._absent_check = asyncio.get_running_loop().call_later(
@@ -104,6 +126,7 @@ class Node:
             if check is not None:
                 check.cancel()
         await self._bus.close()
+        await self.pbx.close()
         await self.journal.close(_STOP_WRITING_S)
         await self.store.close()
 
@@ -139,9 +162,14 @@ class Node:
                 if isinstance(message, RiskChanged) and peer.role != "bridge":
                     self._to_bridge(message)  # which softens shouting in the agent's ear
                 self.metrics.received(message)
-                self.journal.append(self.board.apply(message))
+                self._record(self.board.apply(message))
                 if isinstance(message, CallSnapshot):
+                    self.pbx.snapshot(message)
                     self._check_lost()
+
+    def _record(self, entries: Sequence[Entry]) -> None:
+        self.journal.append(entries)
+        self.pbx.feed(entries)
 
     async def _on_command(self, peer: Peer[NodeMessage], command: Command) -> None:
         """The bridge passes on what the agent keyed on the phone: help is ours to do.
@@ -178,8 +206,41 @@ class Node:
         event = NodeDegraded(ts=self.clock(), component=component, degraded=degraded, reason=reason)
         self.journal.append(self.board.apply(event))
 
+    def _pbx_records(self, call_id: str, trouble: str) -> None:
+        """The agent paused, and the PBX records on: agent and supervisors must know."""
+        call = self.board.calls.get(call_id)
+        if call is None:
+            return
+        now = self.clock()
+        self.journal.append(
+            self.board.apply(
+                NodeDegraded(
+                    ts=now,
+                    component="pbx_recording",
+                    degraded=bool(trouble),
+                    reason=trouble,
+                    call_id=call_id,
+                )
+            )
+        )
+        if trouble:
+            log.error("pbx_records_on", call_id=call_id, reason=trouble)
+            self.journal.append(
+                self.board.apply(
+                    AlertRaised(
+                        ts=now,
+                        alert_id="",
+                        call_id=call_id,
+                        agent_id=call.agent_id,
+                        kind="node",
+                        level=call.level,
+                        reason="pbx_recording_goes_on",
+                    )
+                )
+            )
+
     def _check_lost(self) -> None:
-        self.journal.append(self.board.end_lost(self.clock()))
+        self._record(self.board.end_lost(self.clock()))
         if self.board.has_missing and self._lost_check is None:
             self._lost_check = asyncio.get_running_loop().call_later(0.5, self._lost_check_again)
 

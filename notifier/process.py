@@ -26,6 +26,7 @@ from callshield import lifeline
 from callshield.errors import CallshieldError, SetupError
 from callshield.logs import configure_logs
 from callshield.settings import Settings, load_settings
+from notifier.ami_secret import load_secret
 from notifier.app import build_app
 from notifier.cut import ConsoleProtocol
 from notifier.database import lock, migrate
@@ -90,10 +91,11 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         stop: set it to stop cleanly.
 
     Raises:
+        SetupError: ``[ami]`` is configured and its secret cannot be had.
         BusError: the bus socket cannot be made.
         RuntimeError: a part of the notifier died.
     """
-    node = Node(settings)
+    node = Node(settings, ami_secret=load_secret(settings.ami) if settings.ami.enabled else "")
     await node.start()
     config = uvicorn.Config(
         build_app(node),

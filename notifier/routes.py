@@ -128,7 +128,7 @@ class NodeState(BaseModel):
 _PROBLEM = {"content": {MEDIA_TYPE: {"schema": {"type": "object"}}}}
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": "problem+json", **_PROBLEM} for status in statuses}
 
 
@@ -162,7 +162,7 @@ async def identity_of(request: Request, node: Annotated[Node, Depends(node_of)])
 NodeDependency = Annotated[Node, Depends(node_of)]
 IdentityDependency = Annotated[Identity, Depends(identity_of)]
 
-api = APIRouter(prefix="/api/v1", responses=_problems(400, 401, 413, 422))
+api = APIRouter(prefix="/api/v1", responses=problems(400, 401, 413, 422))
 health = APIRouter()
 
 
@@ -196,7 +196,7 @@ async def list_alerts(
     return Alerts(last_event_id=last_id, alerts=alerts)
 
 
-@api.post("/alerts/{alert_id}/acknowledge", responses=_problems(403, 404, 409, 503))
+@api.post("/alerts/{alert_id}/acknowledge", responses=problems(403, 404, 409, 503))
 async def acknowledge(
     alert_id: CallId, node: NodeDependency, identity: IdentityDependency
 ) -> AlertState:
@@ -224,7 +224,7 @@ async def acknowledge(
 
 @api.post(
     "/calls/{call_id}/actions",
-    responses=_problems(403, 404, 409, 501, 503, 504),
+    responses=problems(403, 404, 409, 501, 503, 504),
     response_model_exclude_defaults=False,
 )
 async def act(

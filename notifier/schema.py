@@ -1,8 +1,8 @@
 """Tables of the notifier's database. No column can hold a caller's number, a name or audio.
 
-``events`` is append-only: what happened, numbered without reuse, as consoles saw it. ``calls``
-and ``alerts`` hold the newest state, so that a restarted notifier knows at once what is live and
-what is still open. ``tokens`` holds hashes only.
+``events`` is append-only: what happened, numbered without reuse, as consoles saw it. ``calls``,
+``alerts`` and ``rests`` hold the newest state, so that a restarted notifier knows at once what is
+live, what is still open and who rests. ``tokens`` holds hashes only.
 """
 
 from __future__ import annotations
@@ -81,6 +81,19 @@ alerts = Table(
     Column("acknowledged_by", String(64), nullable=False),
     Index("ix_alerts_acknowledged_ts", "acknowledged_ts"),
     Index("ix_alerts_raised_ts", "raised_ts"),
+)
+
+rests = Table(
+    "rests",
+    metadata,
+    # The newest one of each agent.
+    Column("agent_id", String(64), primary_key=True),
+    Column("call_id", String(32), nullable=False),
+    Column("began_ts", Float, nullable=False),
+    Column("until_ts", Float, nullable=False),
+    Column("reason", String(16), nullable=False),
+    Column("ended_ts", Float, nullable=True),
+    Column("ended_by", String(16), nullable=False),
 )
 
 tokens = Table(

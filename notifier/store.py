@@ -20,7 +20,8 @@ from sqlalchemy.sql import text
 from callshield.messages import NodeDegraded, Reason
 from notifier.board import Alert, Call, Entry
 from notifier.database import open_async
-from notifier.schema import alerts, calls, events, tokens
+from notifier.rest import Rest
+from notifier.schema import alerts, calls, events, rests, tokens
 from notifier.tokens import Identity, digest, identify
 
 _REASONS = msgspec.json.Decoder(list[Reason])
@@ -61,6 +62,8 @@ class Store:
             raised = {e.alert.alert_id: e.alert for e in entries if e.alert is not None}
             await _upsert(connection, calls, [_call_row(call) for call in changed.values()])
             await _upsert(connection, alerts, [_alert_row(alert) for alert in raised.values()])
+            resting = {e.rest.agent_id: e.rest for e in entries if e.rest is not None}
+            await _upsert(connection, rests, [asdict(rest) for rest in resting.values()])
 
     async def check_writable(self) -> bool:
         """True when a transaction can begin; nothing is changed."""
@@ -123,6 +126,18 @@ class Store:
         if agent_id is not None:
             query = query.where(alerts.c.agent_id == agent_id)
         return [_alert(row) for row in await self._rows(query)]
+
+    async def rests(self) -> list[Rest]:
+        """The newest rest of each agent."""
+        return [Rest(**row) for row in await self._rows(select(rests))]
+
+    async def once_paused(self) -> set[str]:
+        """Live calls in which the agent ever paused the recording."""
+        live = select(calls.c.call_id).where(calls.c.ended_ts.is_(None))
+        query = select(events.c.call_id).where(
+            events.c.type == "pause.changed", events.c.call_id.in_(live)
+        )
+        return {row["call_id"] for row in await self._rows(query)}
 
     async def degraded(self) -> list[NodeDegraded]:
         """Parts that were down when the last event about each was stored."""

@@ -73,14 +73,19 @@ class Admission:
 
     # --------------------------------------------------------------------------------- hosts
 
-    def peer_of(self, source: str) -> PeerSettings | None:
-        """The configured PBX that a request from ``host:port`` comes from."""
+    def peer_of(self, source: str, *, tls: bool) -> PeerSettings | None:
+        """The configured PBX that a request from ``host:port`` comes from.
+
+        Args:
+            source: of the request.
+            tls: it came over TLS; a peer that has to (``tls_only``) is none without.
+        """
         try:
             address = ipaddress.ip_address(source_host(source))
         except ValueError:
             return None
         for network, peer in self._peers:
-            if address in network:
+            if address in network and (tls or not peer.tls_only):
                 return peer
         return None
 
@@ -150,7 +155,7 @@ class Admission:
             outgoing += bool(call.dialled) and call.agent_id == route.agent_id
             if not call.is_repeated_by(route, numbers):
                 continue
-            if self.peer_of(uri_host_port(call.called_uri)[0]) is peer:
+            if self.peer_of(uri_host_port(call.called_uri)[0], tls=True) is peer:
                 return Refused(482, "loop", "same_call_rings")
         if route.dialled and outgoing >= self._settings.outbound.calls_per_agent:
             return Refused(403, "too_many_outgoing", route.agent_id)

@@ -66,6 +66,7 @@ from sipbridge.routing import Refused, Running
 from sipbridge.sip_message import (
     SipHeaders,
     body_of,
+    over_tls,
     request_uri_user,
     uri_host_port,
 )
@@ -210,7 +211,7 @@ class Bridge:
         """Decide on an INVITE; refusals are answered at once."""
         headers = SipHeaders(message)
         call_id = uuid.uuid4().hex
-        peer = self._admission.peer_of(source)
+        peer = self._admission.peer_of(source, tls=over_tls(headers))
         if peer is not None and self._replaces(account, pjsua_id, headers, message, source):
             return
         route = self._admission.route(

@@ -294,7 +294,7 @@ class Call(CallSetup):
             detail = "Recording and analysis are paused; the caller's digits go nowhere."
         else:
             detail = "Recording and analysis go on."
-        return "done", detail, [self.flow()]
+        return "done", detail, [self.flow(), self.events.paused(pause)]
 
     def _warn(self) -> list[Step]:
         prompt = self.plan.warnings[min(self.warnings_played, len(self.plan.warnings) - 1)]
@@ -424,7 +424,7 @@ class Call(CallSetup):
         if held != self.on_hold:
             self.on_hold = held
             if self.state in (CallState.NOTICE, CallState.CONNECTED, CallState.TRANSFERRED):
-                steps.append(self.flow())
+                steps += [self.flow(), self.events.held(held)]
         if self.state is CallState.NOTICE and caller_held != before:
             if caller_held:
                 steps.append(self._plays.hush(LegName.CALLER))

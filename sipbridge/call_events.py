@@ -9,10 +9,12 @@ from callshield.messages import (
     CallEnded,
     CallEnding,
     CallStarted,
+    HoldChanged,
     NodeDegraded,
     NoticeFinished,
     NoticeSource,
     NoticeStarted,
+    PauseChanged,
     PromptStamp,
     WarningPlayed,
 )
@@ -115,6 +117,30 @@ class CallEvents:
                 degraded=True,
                 reason=reason,
                 call_id=self._plan.call_id,
+            )
+        )
+
+    def paused(self, paused: bool) -> Emit:
+        """The agent paused recording and analysis, or they go on."""
+        return Emit(
+            PauseChanged(
+                ts=self._now(),
+                call_id=self._plan.call_id,
+                agent_id=self._plan.agent_id,
+                paused=paused,
+                pbx_call_id=self._plan.pbx_call_id,
+            )
+        )
+
+    def held(self, held: bool) -> Emit:
+        """Somebody holds, or nobody any more."""
+        return Emit(
+            HoldChanged(
+                ts=self._now(),
+                call_id=self._plan.call_id,
+                agent_id=self._plan.agent_id,
+                held=held,
+                pbx_call_id=self._plan.pbx_call_id,
             )
         )
 

@@ -19,7 +19,6 @@ import asyncio
 import contextlib
 import gc
 import ipaddress
-import resource
 import signal
 import sys
 import time
@@ -61,6 +60,7 @@ from callshield.messages import (
     TapStarted,
 )
 from callshield.settings import Settings, SideSettings, load_settings
+from sipbridge.descriptors import allow_many_files
 from sipbridge.feature_codes import feature_codes
 from sipbridge.media_session import LEG_NUMBER, LEGS, MediaSession, is_call_id
 from sipbridge.ports import PortPair, PortRange
@@ -470,16 +470,6 @@ def _port_range(side: SideSettings, dscp: int, key: str) -> PortRange:
     return PortRange(side.media_bind, *side.rtp_ports, dscp, key)
 
 
-def _allow_many_sockets() -> None:
-    """Four sockets a call do not fit the usual limit of 1024 files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 16384
-    if soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-
-
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT.
 
@@ -508,7 +498,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings(parsed.config)
         configure_logs("media", level=settings.node.log_level)
-        _allow_many_sockets()
+        allow_many_files()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings))
     except CallshieldError as error:

@@ -121,6 +121,8 @@ class NotifierLink:
                 ts=time.time(),
                 calls=[b.call.started_event() for b in live],
                 answered=[b.call_id for b in live if b.call.answered_ts],
+                paused=[b.call_id for b in live if b.call.paused],
+                held=[b.call_id for b in live if b.call.on_hold],
             ),
             *self._help_wanted.values(),
         ]

@@ -25,6 +25,7 @@ import structlog
 from callshield.errors import SdpError, SetupError
 from callshield.settings import SIP_URI, Settings, SideSettings, TlsSettings
 from sipbridge import sdp
+from sipbridge.listener_shield import shield_listeners
 from sipbridge.tls_files import check_tls_files
 
 log = structlog.get_logger()
@@ -34,6 +35,15 @@ SERVER = re.compile(r"^\d{1,3}(\.\d{1,3}){3}$")
 MAX_EVENTS_A_TURN = 64
 #: Legs besides two a call: helpers' phones, and refusals under way.
 SPARE_LEGS = 72
+#: TLS 1.2 with forward secrecy only (TLS 1.3 knows no other): SRTP keys travel in this SIP, and who
+#: records it must not be able to read it with a key stolen later. ECDHE with an ECDSA or an RSA
+#: certificate: AES-GCM, ChaCha20, and AES-CBC for older phones. Numbers of IANA's registry.
+CIPHERS_TLS12 = [
+    *(0xC02C, 0xC030, 0xC02B, 0xC02F, 0xCCA9, 0xCCA8),
+    *(0xC024, 0xC028, 0xC023, 0xC027, 0xC00A, 0xC014, 0xC009, 0xC013),
+]
+#: TCP and TLS connections that others may hold, over all addresses.
+MAX_CONNECTIONS = 2048
 #: A far end that has not finished its TLS handshake by then is given up.
 HANDSHAKE_TIMEOUT_MS = 5000
 
@@ -143,12 +153,23 @@ class PjsipStack:
         pjsip_guard.install()
         pjsip_guard.set_rate_limit(sip.requests_per_s, sip.request_burst)
         pjsip_guard.set_readiness(False, sip.retry_after_s)
-        pjsip_guard.set_allowed_networks(
-            [_prefix(network) for peer in self._settings.peers for network in peer.networks]
+        pjsip_guard.set_connection_limits(
+            sip.connections_per_address, MAX_CONNECTIONS, sip.first_message_timeout_s
         )
-        pjsip_guard.set_in_dialog_networks(self._phone_networks())
+        peers = [_prefix(network) for peer in self._settings.peers for network in peer.networks]
+        phones = self._phone_networks()
+        pjsip_guard.set_allowed_networks(peers)
+        pjsip_guard.set_in_dialog_networks(phones)
         self.pbx_transports = self._open_transports(sip.pbx, "sip.pbx")
         self.phone_transports = self._open_transports(sip.phone, "sip.phone")
+        shield_listeners(
+            [
+                (side.bind, port)
+                for side in (sip.pbx, sip.phone)
+                for port in (side.port, side.tls.port)
+            ],
+            sorted({*peers, *phones}),
+        )
         self.endpoint.libStart()
         self.endpoint.audDevManager().setNullDev()
         for codec in self.endpoint.codecEnum2():
@@ -279,6 +300,7 @@ def _tls_config(tls: TlsSettings) -> Any:
     config.privKeyFile = _name(tls.private_key)
     config.CaListFile = _name(tls.ca_file)
     config.proto = pj.PJ_SSL_SOCK_PROTO_TLS1_2 | pj.PJ_SSL_SOCK_PROTO_TLS1_3
+    config.ciphers = pj.IntVector(CIPHERS_TLS12)
     config.verifyServer = tls.verify_server
     config.verifyClient = tls.require_client_certificate
     config.requireClientCert = tls.require_client_certificate

@@ -15,6 +15,7 @@ from callshield.errors import CallshieldError
 from callshield.logs import configure_logs
 from callshield.settings import Settings, load_settings
 from sipbridge.bridge import Bridge
+from sipbridge.descriptors import allow_many_files
 from sipbridge.prompt_catalogue import Prompts
 
 log = structlog.get_logger()
@@ -54,6 +55,7 @@ def main() -> None:
     try:
         settings = load_settings(arguments.config)
         configure_logs("bridge", level=settings.node.log_level)
+        allow_many_files()
         uvloop.run(serve(settings))
     except CallshieldError as error:
         print(f"callshield bridge: {error}", file=sys.stderr)

@@ -124,7 +124,7 @@ class Routing:
             return Refused(404, "unknown_agent")
         internal = (
             headers.first(outbound.internal_header).lower() == "yes"
-            or calling_number(headers) in self._colleagues
+            or (peer.internal_numbers and calling_number(headers) in self._colleagues)
         )
         direction = Direction.INTERNAL if internal else Direction.INBOUND
         return Route(direction, agent_id, LegName.CALLER, agent.uri)

@@ -99,10 +99,12 @@ class Bridge:
         hello = Hello(role=self.role, pid=os.getpid())
         if self.role != "bridge":
             return [hello]
-        snapshot = CallSnapshot(
+        return [hello, self.snapshot()]
+
+    def snapshot(self) -> CallSnapshot:
+        return CallSnapshot(
             ts=time.time(), calls=list(self.calls.values()), answered=sorted(self.answered)
         )
-        return [hello, snapshot]
 
     async def _on_message(self, message: NodeMessage) -> None:
         if isinstance(message, CommandResult):
@@ -123,17 +125,27 @@ class Bridge:
     def send(self, message: NodeMessage) -> None:
         self.client.send(message)
 
-    def start_call(self, agent_id: str = "1001", *, answer: bool = True) -> str:
+    def start_call(
+        self, agent_id: str = "1001", *, answer: bool = True, pbx_channel: str = ""
+    ) -> str:
         call_id = new_call_id()
         started = CallStarted(
-            ts=time.time(), call_id=call_id, agent_id=agent_id, pbx_call_id="1763.42", pbx="pbx"
+            ts=time.time(),
+            call_id=call_id,
+            agent_id=agent_id,
+            pbx_call_id="1763.42",
+            pbx="pbx",
+            pbx_channel=pbx_channel,
         )
         self.calls[call_id] = started
         self.send(started)
         if answer:
-            self.answered.add(call_id)
-            self.send(CallAnswered(ts=time.time(), call_id=call_id, agent_id=agent_id))
+            self.answer_call(call_id)
         return call_id
+
+    def answer_call(self, call_id: str) -> None:
+        self.answered.add(call_id)
+        self.send(CallAnswered(ts=time.time(), call_id=call_id, agent_id=self.agent(call_id)))
 
     def agent(self, call_id: str) -> str:
         return self.calls[call_id].agent_id

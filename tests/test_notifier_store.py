@@ -27,7 +27,7 @@ def test_the_migrations_make_exactly_the_tables_of_the_schema(tmp_path: Path) ->
     engine = open_sync(path)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
-        assert context.get_current_revision() == "0001"
+        assert context.get_current_revision() == "0002"
         assert compare_metadata(context, metadata) == []
     engine.dispose()
 

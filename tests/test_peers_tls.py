@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from callshield.errors import ConfigurationError, SetupError
@@ -52,7 +52,7 @@ class Authority:
         self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
     def _builder(
-        self, subject: x509.Name, public: ec.EllipticCurvePublicKey
+        self, subject: x509.Name, public: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
     ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (
@@ -65,9 +65,11 @@ class Authority:
             .not_valid_after(now + timedelta(hours=1))
         )
 
-    def issue(self, address: str) -> tuple[Path, Path]:
-        """Certificate and key files of somebody at an address."""
-        secret = ec.generate_private_key(ec.SECP256R1())
+    def issue(
+        self, address: str, secret: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None
+    ) -> tuple[Path, Path]:
+        """Certificate and key files of somebody at an address; of elliptic curves unless given."""
+        secret = secret or ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "end")])
         alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
         certificate = (
@@ -304,6 +306,7 @@ def test_files_that_do_not_belong_together_are_named(
         ('[sip.pbx.tls]\ncertificate = "a"\nprivate_key = "b"\n', "verify_server = false"),
         ("[sip.pbx.tls]\nrequire_client_certificate = true\n", "ca_file"),
         ('[sip.pbx]\nsrtp = "required"\n', "srtp_over_plain"),
+        ('[[peers]]\nname = "p"\nnetworks = ["192.0.2.1"]\ntls_only = true\n', "sip.pbx.tls"),
         ('[agents.1]\nuri = "sips:1@192.0.2.1"\n', r"\[sip.phone.tls\]"),
         ('[agents.1]\nuri = "sip:1@192.0.2.1"\nsrtp = "required"\n', "sips:"),
         ('[agents.1]\nuri = "sip:1@192.0.2.1"\n[sip.phone]\ncodecs = ["G722"]\n', "PCMU or PCMA"),

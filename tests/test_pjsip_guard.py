@@ -116,7 +116,8 @@ class Bridge:
         )
         self.incoming: list[str] = []
         self._peers: list[Peer] = []
-        self.port = int(self._answer()["port"])
+        ports = self._answer()
+        self.port, self.tcp_port = int(ports["port"]), int(ports["tcp_port"])
 
     def call(self, function: str, *arguments: Any) -> Any:
         """Call a function of pjsip_guard in the child."""
@@ -127,6 +128,11 @@ class Bridge:
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer["result"]
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._child.pid
 
     def counters(self) -> dict[str, int]:
         return dict(self.call("counters"))
@@ -508,7 +514,8 @@ def test_refer_in_disguise_does_not_get_past_us(bridge: Bridge, pbx: Peer, dialo
     pbx.socket.settimeout(PATIENCE_S)
     assert pbx.response()[0] == 501
     other = refer.replace(b"CSeq: 2", b"CSeq: 3").replace(b"z9hG4bK", b"z9hG4bKx")
-    assert pbx.ask(other.replace(b"REFER sip", b"NOOP sip"))[0] == 400
+    assert pbx.ask(other.replace(b"REFER sip", b"NOOP sip"))[0] == 405
+    assert pbx.ask(other.replace(b"REFER sip", b"OPTIONS sip"))[0] == 400
     assert pbx.ask(other.replace(b"3 REFER", b"3 NOOP"))[0] == 400
     # The right tags under another Call-ID: PJSIP finds dialogs by their tags alone.
     assert pbx.ask(other.replace(b"Call-ID: known@", b"Call-ID: other@"))[0] == 481
@@ -680,6 +687,8 @@ def _child() -> None:
         transport = pjsua2.TransportConfig()
         transport.boundAddress = "127.0.0.1"
         identifier = endpoint.transportCreate(pjsua2.PJSIP_TRANSPORT_UDP, transport)
+        tcp = endpoint.transportCreate(pjsua2.PJSIP_TRANSPORT_TCP, transport)
+        state["tcp_port"] = int(endpoint.transportGetInfo(tcp).localAddress.rpartition(":")[2])
         endpoint.libStart()
         endpoint.audDevManager().setNullDev()
         account_config = pjsua2.AccountConfig()
@@ -717,7 +726,7 @@ def _child() -> None:
         return said[0]
 
     own = {f.__name__: f for f in (restart, answer_calls_with, install_from_another_thread)}
-    emit(port=start())
+    emit(port=start(), tcp_port=state["tcp_port"])
     commands = b""
     while True:
         next_ms = pjsip_guard.next_timer_ms()

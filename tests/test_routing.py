@@ -330,3 +330,15 @@ def test_a_configuration_that_could_call_nobody_says_what_is_missing(
 )
 def test_a_channel_name_cannot_smuggle_anything_into_ami(sent: str, kept: str) -> None:
     assert channel_name(sent) == kept
+
+
+def test_a_peer_may_be_told_not_to_go_by_numbers() -> None:
+    """Outsiders could show an extension as their number, and nobody would be protected."""
+    outside = GATEWAY.model_copy(update={"internal_numbers": False})
+    call = invite("sip:1001@192.0.2.2", caller="1002")
+    for peer, direction in ((GATEWAY, Direction.INTERNAL), (outside, Direction.INBOUND)):
+        found = ROUTING.route(call, peer)
+        assert isinstance(found, Route)
+        assert found.direction is direction
+    marked = invite("sip:1001@192.0.2.2", "X-Callshield-Internal: yes", caller="1002")
+    assert ROUTING.route(marked, outside).direction is Direction.INTERNAL  # type: ignore[union-attr]

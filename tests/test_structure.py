@@ -14,6 +14,7 @@ GROUND = {
     "audio_codecs",
     "bus",
     "errors",
+    "findings",
     "g711",
     "libopus",
     "lifeline",

@@ -219,6 +219,9 @@ function tell(event) {
   if (event.type === "alert.acknowledged" && state.alerts.get(event.alert_id)?.kind === "help") {
     feedback("event.taken");
   }
+  if (event.type === "node.degraded" && event.component === "pbx_recording") {
+    feedback(event.degraded ? "event.pbx_records" : "", "bad");
+  }
   if (event.type === "risk.changed" && event.level > event.previous && event.level >= 2) {
     notify(t(`level.${event.level}`), categoriesOf(event), event.call_id);
   }

@@ -37,7 +37,8 @@ function keyed(parent, items, keyOf, make, update) {
   for (const child of old.values()) child.remove();
 }
 
-const titleOf = (alert) => [t(`alert.${alert.kind}`), categoriesOf(alert)].filter(Boolean).join(" · ");
+const nameOf = (alert) => (alert.kind === "node" && has(`alert.${alert.reason}`) ? alert.reason : alert.kind);
+const titleOf = (alert) => [t(`alert.${nameOf(alert)}`), categoriesOf(alert)].filter(Boolean).join(" · ");
 
 function makeAlert(alert) {
   const row = element("li");

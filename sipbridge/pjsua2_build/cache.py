@@ -21,6 +21,8 @@ from .wheel import abi
 _INPUTS = (
     "config_site.h",
     *recipe.GUARD_SOURCES,
+    "pjsip_connections.c",
+    "pjsip_connections.h",
     "pjsip_dialogs.h",
     "pjsip_paths.h",
     "pjsip_sdp.h",

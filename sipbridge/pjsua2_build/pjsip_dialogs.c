@@ -123,17 +123,10 @@ on_rx_request(pjsip_rx_data *rdata)
             pjsip_endpt_respond_stateless(g_endpt, rdata, PJSIP_SC_BAD_REQUEST, NULL, NULL, NULL);
         return PJ_TRUE;
     }
-    if (rdata->msg_info.to->tag.slen == 0) {
-        int status = 0;
+    if (rdata->msg_info.to->tag.slen == 0) { /* pjsip_guard.c let nothing else pass */
         if (method->id == PJSIP_INVITE_METHOD)
             strip_replaces(rdata);
-        else if (pj_stricmp(&method->name, &REFER) == 0)
-            status = PJSIP_SC_FORBIDDEN; /* nobody outside a call may make us place one */
-        else if (pj_stricmp(&method->name, &INFO) == 0)
-            status = PJSIP_SC_CALL_TSX_DOES_NOT_EXIST; /* RFC 6086 section 4.2.2 */
-        if (status) /* PJSIP would leave the sender without an answer */
-            pjsip_endpt_respond_stateless(g_endpt, rdata, status, NULL, NULL, NULL);
-        return status != 0;
+        return PJ_FALSE;
     }
     if (pj_stricmp(&method->name, &REFER) != 0 && pj_stricmp(&method->name, &NOTIFY) != 0 &&
         pj_stricmp(&method->name, &INFO) != 0)

@@ -13,16 +13,24 @@
  *   1. Source filter. A source outside the allowed networks is refused. It gets a 403 at most ten
  *      times per second over all such sources, silence otherwise, so that we are neither a
  *      reflector nor an amplifier. ACK never gets an answer (RFC 3261 17: no response to an ACK).
+ *      One whose Via says TLS but that came without is answered 400: it would have keys agreed on
+ *      in the clear.
  *   2. Rate limit. A token bucket per source address for requests outside dialogs; above it a 503
  *      with Retry-After (RFC 3261 21.5.4). OPTIONS has a bucket of its own, so that a burst of
- *      calls can't make the PBX's health check believe that this node is dead. A retransmission of
+ *      calls can't make the PBX's health check believe that this node is dead. What comes by TCP
+ *      or TLS has its own too: who forges the PBX's address over UDP must not use up the share of
+ *      its connection. A retransmission of
  *      a request whose transaction exists is not a new request (RFC 3261 17.2.3) and passes.
  *   3. OPTIONS outside dialogs (RFC 3261 11.2): 200 when ready, 503 with Retry-After when not.
- *   4. BYE for a dialog that nobody knows (after a restart of the process, say): PJSIP answers 481
+ *   4. Methods that nobody here serves (SUBSCRIBE, MESSAGE, REGISTER, PUBLISH, any unknown one): 405
+ *      with Allow (RFC 3261 8.2.1). pjsua would take a MESSAGE with 200, begin a subscription of
+ *      its own to presence and send NOTIFYs wherever the Contact points, and leave others without
+ *      an answer. A method that only lives inside dialogs gets 481 outside of them.
+ *   5. BYE for a dialog that nobody knows (after a restart of the process, say): PJSIP answers 481
  *      (RFC 3261 12.2.2) as always, and a copy is kept for Python, which may have audio running
  *      for that call.
  * Everything else goes on to PJSIP unchanged; what happens to some requests inside dialogs is in
- * pjsip_dialogs.c.
+ * pjsip_dialogs.c. Connections are bounded in pjsip_connections.c.
  *
  * Threads. PJSIP calls us from whichever thread pumps its events, without Python's GIL; Python
  * calls us with the GIL. All state shared between the two is under one plain pthread mutex, which
@@ -32,6 +40,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "pjsip_connections.h"
 #include "pjsip_dialogs.h"
 #include "pjsip_paths.h"
 #include "pjsip_sdp.h"
@@ -84,7 +93,8 @@ typedef struct {
     int64_t filled_ns;
 } bucket_t;
 
-enum { BUCKET_CALLS, BUCKET_OPTIONS, BUCKETS };
+/* Of each source: datagrams and connections apart, calls and OPTIONS apart. */
+enum { BUCKET_CALLS = 0, BUCKET_OPTIONS = 1, BUCKET_CONNECTION = 2, BUCKETS = 4 };
 
 typedef struct {
     uint8_t octets[16];
@@ -104,6 +114,8 @@ typedef struct {
     uint64_t rate_limited;
     uint64_t options_ok;
     uint64_t options_unready;
+    uint64_t refused_method;
+    uint64_t false_tls;
     uint64_t unknown_byes;
     uint64_t unknown_byes_dropped;
     uint64_t malformed;
@@ -186,6 +198,18 @@ list_contains(const network_list_t *list, const address_t *address)
     return 0;
 }
 
+int
+guard_knows(const pj_sockaddr *sockaddr)
+{
+    address_t source;
+    if (!address_from_sockaddr(sockaddr, &source))
+        return 0;
+    pthread_mutex_lock(&g_lock);
+    const int known = list_contains(&g_allowed, &source) || list_contains(&g_in_dialog, &source);
+    pthread_mutex_unlock(&g_lock);
+    return known;
+}
+
 /* ---------------------------------------------------------------- rate limit */
 
 /* Takes one token. Returns 0 if there was one, else the whole seconds until there will be. */
@@ -227,6 +251,39 @@ rate_entry(const address_t *source, int64_t now_ns)
     return oldest;
 }
 
+/* ---------------------------------------------------------------- methods */
+
+/* What somebody here answers; BYE and what follows only inside dialogs. */
+static const char *const METHODS[] = {"INVITE", "ACK", "CANCEL", "OPTIONS", "BYE", "UPDATE",
+                                      "PRACK", "INFO", "REFER", "NOTIFY"};
+enum { BEGIN_DIALOGS = 4 };
+
+/* Compared without case, as pjsua does: "subscribe" must not pass us either. */
+static int
+method_number(const pj_str_t *name)
+{
+    for (int i = 0; i < (int)PJ_ARRAY_SIZE(METHODS); i++)
+        if (pj_stricmp2(name, METHODS[i]) == 0)
+            return i;
+    return -1;
+}
+
+/* The Allow of every message of ours (RFC 3261 20.5). PJSIP's modules each add to one list, from
+ * which a dialog copies its own: what nobody serves is taken out of it. */
+static void
+prune_allow(pjsip_endpoint *endpt)
+{
+    /* const by its name only: the list is the endpoint's, which has no call to shorten it */
+    pjsip_allow_hdr *allow =
+        (pjsip_allow_hdr *)pjsip_endpt_get_capability(endpt, PJSIP_H_ALLOW, NULL);
+    unsigned kept = 0;
+    for (unsigned i = 0; allow != NULL && i < allow->count; i++)
+        if (method_number(&allow->values[i]) >= 0)
+            allow->values[kept++] = allow->values[i];
+    if (allow != NULL)
+        allow->count = kept;
+}
+
 /* ---------------------------------------------------------------- stateless answers */
 
 /* Sends a stateless response. Unlike pjsip_endpt_respond_stateless() it never follows the Via's
@@ -242,14 +299,16 @@ respond(pjsip_rx_data *rdata, int code, int retry_after_s, int with_capabilities
     if (retry_after_s > 0)
         pjsip_msg_add_hdr(tdata->msg,
                           (pjsip_hdr *)pjsip_retry_after_hdr_create(tdata->pool, retry_after_s));
-    if (with_capabilities) {
+    if (code == PJSIP_SC_METHOD_NOT_ALLOWED || with_capabilities) {
         static const int kinds[] = {PJSIP_H_ALLOW, PJSIP_H_SUPPORTED};
-        for (size_t i = 0; i < PJ_ARRAY_SIZE(kinds); i++) {
+        for (size_t i = 0; i < (with_capabilities ? PJ_ARRAY_SIZE(kinds) : 1); i++) {
             const pjsip_hdr *capability = pjsip_endpt_get_capability(g_endpt, kinds[i], NULL);
             if (capability != NULL)
                 pjsip_msg_add_hdr(tdata->msg,
                                   (pjsip_hdr *)pjsip_hdr_clone(tdata->pool, capability));
         }
+    }
+    if (with_capabilities) {
         /* PJSIP's own list also names the bodies of presence and messages; an INVITE to us takes
          * a session description and nothing else. */
         pjsip_accept_hdr *accept = pjsip_accept_hdr_create(tdata->pool);
@@ -370,6 +429,16 @@ on_rx_response(pjsip_rx_data *rdata)
     return PJ_FALSE;
 }
 
+static pj_bool_t
+refuse_method(pjsip_rx_data *rdata, int code)
+{
+    pthread_mutex_lock(&g_lock);
+    g_counters.refused_method++;
+    pthread_mutex_unlock(&g_lock);
+    respond(rdata, code, 0, 0);
+    return PJ_TRUE;
+}
+
 /* PJ_TRUE: this request is done with. PJ_FALSE: let the next module see it. */
 static pj_bool_t
 on_rx_request(pjsip_rx_data *rdata)
@@ -411,6 +480,17 @@ on_rx_request(pjsip_rx_data *rdata)
     }
     count_mended(paths_of_request(rdata, &may_be_sent_to));
 
+    /* Whether keys may be agreed on is decided by the Via's transport (sipbridge.sip_message): one
+     * that says TLS has to have come by it (RFC 3261 18.1.1). */
+    if (pj_stricmp2(&rdata->msg_info.via->transport, "TLS") == 0 &&
+        !PJSIP_TRANSPORT_IS_SECURE(rdata->tp_info.transport)) {
+        pthread_mutex_lock(&g_lock);
+        g_counters.false_tls++;
+        pthread_mutex_unlock(&g_lock);
+        if (method != PJSIP_ACK_METHOD)
+            respond(rdata, PJSIP_SC_BAD_REQUEST, 0, 0);
+        return PJ_TRUE;
+    }
     if (method == PJSIP_ACK_METHOD) {
         /* The To tag of a stateless answer is the request's own branch (PJSIP makes it so that
          * all answers to one request agree): such an ACK has nobody waiting for it. */
@@ -420,7 +500,10 @@ on_rx_request(pjsip_rx_data *rdata)
             return PJ_TRUE;
         return PJ_FALSE;
     }
+    const int number = method_number(&rdata->msg_info.msg->line.req.method.name);
     if (in_dialog) {
+        if (number < 0)
+            return refuse_method(rdata, PJSIP_SC_METHOD_NOT_ALLOWED);
         if (method == PJSIP_BYE_METHOD && !has_transaction(rdata) &&
             pjsip_ua_find_dialog(&rdata->msg_info.cid->id, &rdata->msg_info.to->tag,
                                  &rdata->msg_info.from->tag, PJ_FALSE) == NULL)
@@ -431,13 +514,14 @@ on_rx_request(pjsip_rx_data *rdata)
         return PJ_FALSE;
 
     const int is_options = method == PJSIP_OPTIONS_METHOD;
+    const int kind = (is_options ? BUCKET_OPTIONS : BUCKET_CALLS) +
+                     (PJSIP_TRANSPORT_IS_RELIABLE(rdata->tp_info.transport) ? BUCKET_CONNECTION : 0);
     if (limited && !has_transaction(rdata)) {
         pthread_mutex_lock(&g_lock);
         rate_entry_t *entry = rate_entry(&source, now_ns);
         int wait_s = 0;
         if (g_rate_per_second > 0.0) /* may have been switched off meanwhile */
-            wait_s = bucket_take(&entry->bucket[is_options ? BUCKET_OPTIONS : BUCKET_CALLS],
-                                 g_rate_per_second, g_rate_burst, now_ns);
+            wait_s = bucket_take(&entry->bucket[kind], g_rate_per_second, g_rate_burst, now_ns);
         if (wait_s)
             g_counters.rate_limited++;
         pthread_mutex_unlock(&g_lock);
@@ -460,6 +544,15 @@ on_rx_request(pjsip_rx_data *rdata)
             respond(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, retry_after_s, 0);
         return PJ_TRUE;
     }
+    if (number < 0)
+        return refuse_method(rdata, PJSIP_SC_METHOD_NOT_ALLOWED);
+    /* Nobody outside a call may make us place one (RFC 3515), and what belongs to a dialog has
+     * none here (RFC 3261 12.2.2, RFC 6086 4.2.2, RFC 6665 4.1.3). */
+    if (number >= BEGIN_DIALOGS)
+        return refuse_method(rdata, pj_stricmp2(&rdata->msg_info.msg->line.req.method.name,
+                                                "REFER") == 0
+                                        ? PJSIP_SC_FORBIDDEN
+                                        : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     return PJ_FALSE;
 }
 
@@ -532,6 +625,7 @@ py_install(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
                             (int)message.slen, message.ptr);
     }
     pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(endpt), &on_dropped_data);
+    connections_register(endpt);
     Py_RETURN_NONE;
 }
 
@@ -651,6 +745,8 @@ py_set_readiness(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_ValueError, "retry_after_s must not be negative.");
         return NULL;
     }
+    if (g_endpt != NULL && pj_thread_is_registered())
+        prune_allow(g_endpt); /* pjsua has started since install(), and added its own */
     pthread_mutex_lock(&g_lock);
     g_ready = ready;
     g_retry_after_s = retry_after_s;
@@ -690,12 +786,18 @@ py_counters(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     pthread_mutex_lock(&g_lock);
     const counters_t now = g_counters;
     pthread_mutex_unlock(&g_lock);
+    uint64_t refused;
+    unsigned open;
+    connections_count(&refused, &open);
 #define COUNTER(name) #name, (unsigned long long)now.name
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsK}", COUNTER(received_requests),
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsKsI}", COUNTER(received_requests),
                          COUNTER(refused_source), COUNTER(refused_source_answered),
                          COUNTER(rate_limited), COUNTER(options_ok), COUNTER(options_unready),
+                         COUNTER(refused_method), COUNTER(false_tls),
                          COUNTER(unknown_byes), COUNTER(unknown_byes_dropped), COUNTER(malformed),
-                         COUNTER(paths_mended));
+                         COUNTER(paths_mended),
+                         "refused_connections", (unsigned long long)refused, "open_connections",
+                         open);
 #undef COUNTER
 }
 
@@ -766,6 +868,8 @@ static PyMethodDef g_methods[] = {
     {"set_in_dialog_networks", py_set_in_dialog_networks, METH_O,
      "Set who may send requests inside dialogs only."},
     {"set_rate_limit", KEYWORDS(py_set_rate_limit), "Set the token bucket of each source."},
+    {"set_connection_limits", KEYWORDS(py_set_connection_limits),
+     "Set how many connections there may be."},
     {"set_readiness", KEYWORDS(py_set_readiness), "Set how OPTIONS is answered."},
     {"take_unknown_byes", py_take_unknown_byes, METH_NOARGS, "Take the BYEs of unknown dialogs."},
     {"take_requests", py_take_requests, METH_NOARGS, "Take the requests that Python answers."},

@@ -49,7 +49,8 @@ def set_rate_limit(per_second: float, burst: int) -> None:
     """Limit new requests outside dialogs for each allowed source address (token bucket).
 
     Counted: every request without a To tag but CANCEL and ACK, and not the retransmission of a
-    request that has a transaction. OPTIONS has a bucket of its own with the same figures. Above
+    request that has a transaction. OPTIONS has a bucket of its own with the same figures,
+    and so has what comes by TCP or TLS, whose address cannot be forged. Above
     the limit: a stateless 503 with Retry-After (RFC 3261 21.5.4). Buckets of 4096 addresses are
     kept, least recently seen ones make room. No limit until this is called. Every call fills all
     buckets.
@@ -57,6 +58,22 @@ def set_rate_limit(per_second: float, burst: int) -> None:
     Args:
         per_second: requests a second in the long run; 0 for no limit.
         burst: requests at once after a pause, at least 1.
+
+    Raises:
+        ValueError: a figure is out of range.
+    """
+
+def set_connection_limits(per_source: int, in_all: int, first_message_s: int) -> None:
+    """Bound the TCP and TLS connections that others open to us.
+
+    A connection from outside both lists of networks is closed before anything is read from it, and
+    so is one too many; those that are open are never touched. Until this is called there may be
+    4096, and a silent one stays.
+
+    Args:
+        per_source: connections of one address, at least 1.
+        in_all: of all addresses together, 1 to 4096.
+        first_message_s: one without a whole SIP message after so many seconds is closed; 0: never.
 
     Raises:
         ValueError: a figure is out of range.
@@ -140,7 +157,11 @@ def counters() -> dict[str, int]:
     `refused_source`: from outside the networks; `refused_source_answered` of them got a 403.
     `rate_limited`: answered 503 by the rate limit.
     `options_ok`, `options_unready`: OPTIONS answered 200 and 503.
+    `refused_method`: answered 405 (a method that nobody serves), 403 (REFER outside a dialog) or
+        481 (another method of dialogs, outside of one).
     `unknown_byes`: BYEs for unknown dialogs; `unknown_byes_dropped` of them pushed out unread.
+    `false_tls`: answered 400, for a Via that says TLS on a message that came without.
+    `refused_connections`: closed by `set_connection_limits`; `open_connections` there are now.
     `malformed`: messages that PJSIP's transport layer reports as dropped: a broken start line or
         header, a missing Call-ID, From, To, Via or CSeq, too long for the buffer; and datagrams
         shorter than their Content-Length (requests are answered 400). Keep-alives are

@@ -37,7 +37,13 @@ GUARD_FLAGS = "-O2 -fPIC -DNDEBUG -fstack-protector-strong -D_FORTIFY_SOURCE=2 -
 # -z now: a symbol that is missing shows when the module is loaded, not in the middle of a call.
 LINK_FLAGS = "-shared -Wl,-z,relro,-z,now -Wl,-s"
 
-GUARD_SOURCES = ("pjsip_guard.c", "pjsip_dialogs.c", "pjsip_paths.c", "pjsip_sdp.c")
+GUARD_SOURCES = (
+    "pjsip_guard.c",
+    "pjsip_connections.c",
+    "pjsip_dialogs.c",
+    "pjsip_paths.c",
+    "pjsip_sdp.c",
+)
 
 CONFIGURE_FLAGS = (
     "--enable-epoll --disable-sound --disable-video --disable-libwebrtc --disable-v4l2 "

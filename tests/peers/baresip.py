@@ -78,6 +78,7 @@ class Baresip:
         auto_answer: pick up by itself.
         codecs: its codecs, in order.
         options: more parameters of its account, such as ``;mediaenc=srtp-mand``.
+        registrar: ``address:port`` of a PBX where it registers; its own host when empty.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Baresip:
         auto_answer: bool = True,
         codecs: str = "pcma/8000/1,pcmu/8000/1",
         options: str = "",
+        registrar: str = "",
     ) -> None:
         self.folder, self.address, self.user = folder, address, user
         self.port = free_port(address)
@@ -109,9 +111,9 @@ class Baresip:
             encoding="utf-8",
         )
         mode = "auto" if auto_answer else "manual"
+        home = f"{registrar}>;regint=600" if registrar else f"{address}:{self.port}>;regint=0"
         (folder / "accounts").write_text(
-            f"<sip:{user}@{address}:{self.port}>;regint=0;answermode={mode};audio_codecs={codecs}"
-            f"{options}\n",
+            f"<sip:{user}@{home};answermode={mode};audio_codecs={codecs}{options}\n",
             encoding="utf-8",
         )
         (folder / "contacts").write_text("", encoding="utf-8")

@@ -385,14 +385,29 @@ class Signalling:
         agents: lines of ``[agents.ID]`` tables by id; ``uri`` first.
         pbx: more keys of ``[sip.pbx]``.
         phone: more keys of ``[sip.phone]``.
+        sip: more keys of ``[sip]``.
+        sides: our addresses towards the PBX and the phones.
+        peer: address of the PBX.
+        peer_options: more keys of ``[[peers]]``.
     """
 
     def __init__(
-        self, folder: Path, agents: dict[str, str], *, pbx: str = "", phone: str = ""
+        self,
+        folder: Path,
+        agents: dict[str, str],
+        *,
+        pbx: str = "",
+        phone: str = "",
+        sip: str = "",
+        sides: tuple[str, str] = (PBX_SIDE, PHONE_SIDE),
+        peer: str = PBX,
+        peer_options: str = "",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.port, self.phone_port = free_port(PBX_SIDE), free_port(PHONE_SIDE)
-        self.tls_port, self.phone_tls_port = free_port(PBX_SIDE), free_port(PHONE_SIDE)
+        self.pbx_side, self.phone_side = sides
+        self.peer = peer
+        self.port, self.phone_port = free_port(self.pbx_side), free_port(self.phone_side)
+        self.tls_port, self.phone_tls_port = free_port(self.pbx_side), free_port(self.phone_side)
         tables = "\n".join(f"[agents.{name}]\n{keys}" for name, keys in agents.items())
         self.config = folder / "callshield.toml"
         self.config.write_text(
@@ -401,17 +416,20 @@ class Signalling:
 state_dir = "{folder}"
 runtime_dir = "{folder}"
 stop_timeout_s = 0
+[sip]
+{sip}
 [sip.pbx]
-bind = "{PBX_SIDE}"
+bind = "{self.pbx_side}"
 port = {self.port}
 {pbx.replace("TLS_PORT", str(self.tls_port))}
 [sip.phone]
-bind = "{PHONE_SIDE}"
+bind = "{self.phone_side}"
 port = {self.phone_port}
 {phone.replace("TLS_PORT", str(self.phone_tls_port))}
 [[peers]]
 name = "pbx"
-networks = ["{PBX}"]
+networks = ["{peer}"]
+{peer_options}
 {tables}
 """,
             encoding="utf-8",
@@ -435,6 +453,12 @@ networks = ["{PBX}"]
                 assert self._process.returncode is None, self.log_path.read_text()
                 await asyncio.sleep(0.05)  # a file tells nobody that it grew
 
+    @property
+    def pid(self) -> int:
+        """Process id of the bridge."""
+        assert self._process is not None
+        return self._process.pid
+
     def logs(self, event: str) -> list[dict[str, Any]]:
         entries = [
             json.loads(line)
@@ -446,11 +470,11 @@ networks = ["{PBX}"]
     async def caller(self, agent: str = "1001", tls: ssl.SSLContext | None = None) -> End:
         """A PBX that calls an agent."""
         if tls is None:
-            wire = await Wire.udp(PBX, (PBX_SIDE, self.port))
-            end = End(wire, f"sip:{agent}@{PBX_SIDE}:{self.port}")
+            wire = await Wire.udp(self.peer, (self.pbx_side, self.port))
+            end = End(wire, f"sip:{agent}@{self.pbx_side}:{self.port}")
         else:
-            wire = await Wire.tls_client(PBX, (PBX_SIDE, self.tls_port), tls)
-            end = End(wire, f"sip:{agent}@{PBX_SIDE}:{self.tls_port};transport=tls")
+            wire = await Wire.tls_client(self.peer, (self.pbx_side, self.tls_port), tls)
+            end = End(wire, f"sip:{agent}@{self.pbx_side}:{self.tls_port};transport=tls")
         self._ends.append(end)
         return end
 
@@ -470,7 +494,7 @@ networks = ["{PBX}"]
 
 @asynccontextmanager
 async def signalling(
-    folder: Path, agents: dict[str, str], **options: str
+    folder: Path, agents: dict[str, str], **options: Any
 ) -> AsyncIterator[Signalling]:
     """A bridge for as long as the block lasts; afterwards its log shows no fault of ours."""
     bridge = Signalling(folder, agents, **options)

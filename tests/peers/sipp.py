@@ -27,6 +27,7 @@ class Sipp:
         scenarios: folder of the scenario's file.
         port: SIP port; a free one when 0.
         transport: sipp's name of it: ``u1`` is UDP, ``t1`` TCP.
+        echo: send back every RTP packet that comes.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class Sipp:
         scenarios: Path = SCENARIOS,
         port: int = 0,
         transport: str = "u1",
+        echo: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.address = folder, address
         self.port = port or free_port(address)
         self._transport = transport
-        self._target, self._service, self._calls = target, service, calls
+        self._target, self._service, self._calls, self._echo = target, service, calls, echo
         text = (scenarios / f"{scenario}.xml").read_text(encoding="utf-8")
         self._scenario = folder / f"{scenario}.xml"
         filled = Template(text).substitute({"hops": "70", "headers": "", **(values or {})})
@@ -69,6 +71,7 @@ class Sipp:
             "sipp",
             *target,
             *("-sf", str(self._scenario), "-s", self._service, "-m", str(self._calls)),
+            *(("-rtp_echo",) if self._echo else ()),
             *("-i", self.address, "-p", str(self.port)),
             *("-mi", self.address, "-mp", str(self._media_port), "-ci", self.address, "-nostdin"),
             *("-t", self._transport),

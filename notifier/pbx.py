@@ -1,0 +1,463 @@
+"""What the PBX should know, kept true there: device states, rests, muted recordings; and phones.
+
+Nothing is told as a list of past wishes. For each agent and each paused call there is one task at
+most that compares what should be with what the PBX was told, and says the difference; after a
+loss of the connection, ours or the PBX's restart, everything counts as untold. So no order of
+failures leaves an agent paused for ever, or takes a rest away.
+
+The rest itself is ours (:mod:`notifier.rest`), stored before the PBX hears of it: it begins, is
+shown and ends although the PBX is away, and without any PBX.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+import structlog
+
+from callshield.errors import AmiError, AmiProtocolError
+from callshield.messages import (
+    CallAnswered,
+    CallEnded,
+    CallEnding,
+    CallSnapshot,
+    CallStarted,
+    HelperChanged,
+    HoldChanged,
+    PauseChanged,
+    RestChanged,
+)
+from callshield.settings import Settings
+from notifier.ami_client import AmiAway, AmiClient
+from notifier.ami_protocol import Message
+from notifier.board import Board, Entry
+from notifier.device_state import device_state
+from notifier.pbx_recording import Mutes
+from notifier.phones import Phones
+from notifier.queue_pause import membership, memberships, pause, resume
+from notifier.rest import Rest, Rests
+
+log = structlog.get_logger()
+
+#: What a connected PBX refused is tried again after this time.
+RETRY_S = 5.0
+#: A rest is told to the PBX when it is stored, or after this time when the disk is slow.
+STORED_WITHIN_S = 1.0
+#: An event about our own unpausing may come this much later.
+_ECHO_S = 2.0
+_PHONES_SETTLE_S = 0.5
+
+Key = tuple[str, str]
+"""``("agent", id)``, ``("call", id)``, ``("members", "")`` or ``("phones", "")``."""
+
+
+class Pbx:
+    """The PBX beside this node.
+
+    Args:
+        settings: the node's configuration.
+        secret: of the manager user; unused without ``[ami]``.
+        board: what is true now; read only.
+        clock: seconds since the epoch.
+        stored: stores entries and waits for it.
+        note: told a component, whether it is degraded, and why.
+        alarm: told a call id and a sentence: the PBX records although the agent paused; an empty
+            sentence when that is over.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        secret: str,
+        board: Board,
+        clock: Callable[[], float],
+        stored: Callable[[Sequence[Entry]], Awaitable[None]],
+        note: Callable[[str, bool, str], None],
+        alarm: Callable[[str, str], None],
+    ) -> None:
+        self._settings = settings
+        self._agents = settings.agents
+        self._board = board
+        self._clock = clock
+        self._stored = stored
+        self._note = note
+        self.rests = Rests(settings.aftercare)
+        self.phones = Phones(settings.agents)
+        self.client = AmiClient(
+            settings.ami, secret, on_up=self._up, on_down=self._down, on_event=self._event
+        )
+        self._mutes = Mutes(self.client, alarm)
+        self._members = {a.queue_member: id_ for id_, a in self._agents.items() if a.queue_member}
+        self._held: set[str] = set()
+        self._left: set[str] = set()
+        self._once_paused: set[str] = set()
+        self._told: dict[str, str] = {}
+        """Device state that the PBX has of each agent."""
+        self._at_rest: set[str] = set()
+        """Agents whose members were paused on this connection."""
+        self._to_resume: set[str] = set()
+        self._resumed_at: dict[str, float] = {}
+        self._saving: dict[str, asyncio.Task[None]] = {}
+        self._work: dict[Key, asyncio.Task[None]] = {}
+        self._again: set[Key] = set()
+        self._failing: dict[Key, str] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._due: asyncio.TimerHandle | None = None
+        self._closing = False
+
+    @property
+    def enabled(self) -> bool:
+        """There is a PBX to talk to."""
+        return self._settings.ami.enabled
+
+    def start(self, rests: Iterable[Rest], once_paused: Iterable[str]) -> None:
+        """Take over what was stored and begin.
+
+        Args:
+            rests: the newest of each agent.
+            once_paused: live calls that were paused at some time: the PBX may still mute them.
+        """
+        self.rests.restore(rests)
+        self._once_paused.update(once_paused)
+        self._wait_for_due()
+        if self.enabled:
+            self.client.start()
+
+    async def close(self) -> None:
+        """Stop; the PBX keeps what it was told until somebody comes back."""
+        self._closing = True
+        for timer in (self._retry, self._due):
+            if timer is not None:
+                timer.cancel()
+        if self._saving:
+            await asyncio.wait(self._saving.values(), timeout=STORED_WITHIN_S)
+        tasks = [*self._work.values(), *self._saving.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.client.close()
+
+    # ------------------------------------------------------------------- what happens in calls
+
+    def feed(self, entries: Iterable[Entry]) -> None:
+        """Events as the board took them."""
+        for entry in entries:
+            self._feed(entry)
+
+    def _feed(self, entry: Entry) -> None:
+        event, call = entry.event, entry.call
+        if call is None:
+            return
+        match event:
+            case CallStarted():
+                self._begin(event)
+            case CallAnswered():
+                self.phones.answered(event.agent_id, event.phone_user_agent)
+            case HoldChanged():
+                (self._held.add if event.held else self._held.discard)(event.call_id)
+            case PauseChanged():
+                self._pause_recording(event.call_id, paused=event.paused)
+            case HelperChanged() if event.state == "took_over":
+                self._left.add(event.call_id)
+                self._rest_after(entry, event.ts)
+            case CallEnding():
+                self._rest_after(entry, event.ts)
+            case CallEnded():
+                self._held.discard(event.call_id)
+                self._left.discard(event.call_id)
+                self._mutes.ended(event.call_id)
+                self._forget(("call", event.call_id))
+                self._rest_after(entry, event.ts)
+            case _:
+                return
+        self._kick(("agent", call.agent_id))
+
+    def snapshot(self, snapshot: CallSnapshot) -> None:
+        """A bridge came: what of its calls this process may not know."""
+        self._held = set(snapshot.held)
+        for started in snapshot.calls:
+            self._begin(started)
+            call_id = started.call_id
+            if call_id in snapshot.paused or call_id in self._once_paused:
+                self._pause_recording(call_id, paused=call_id in snapshot.paused)
+        self._once_paused.clear()
+        self._kick_agents()
+
+    def _begin(self, started: CallStarted) -> None:
+        if self.enabled and self._settings.ami.pause_pbx_recording:
+            self._mutes.started(started.call_id, started.pbx_channel)
+
+    def _pause_recording(self, call_id: str, *, paused: bool) -> None:
+        if self._mutes.paused(call_id, paused=paused):
+            self._kick(("call", call_id))
+
+    # ------------------------------------------------------------------------------------ rest
+
+    def _rest_after(self, entry: Entry, ts: float) -> None:
+        assert entry.call is not None
+        if entry.call.agent_id not in self._agents:
+            return
+        rest = self.rests.agent_free(entry.call, ts, self._clock())
+        if rest is not None:
+            self._at_rest.discard(rest.agent_id)
+            self._to_resume.discard(rest.agent_id)
+            self._rest_changed(rest)
+            self._wait_for_due()
+
+    async def ready(self, agent_id: str) -> Rest | None:
+        """The agent says *ready*: the rest is over when that is stored.
+
+        Returns:
+            The rest that was ended; ``None`` when there was none.
+        """
+        rest = self._end_rest(agent_id, "agent")
+        saving = self._saving.get(agent_id)
+        if rest is not None and saving is not None:
+            await asyncio.shield(saving)
+        return rest
+
+    def _end_rest(self, agent_id: str, by: str) -> Rest | None:
+        rest = self.rests.end(agent_id, by, self._clock())
+        if rest is not None:
+            self._at_rest.discard(agent_id)
+            self._to_resume.add(agent_id)
+            self._rest_changed(rest)
+            self._kick(("agent", agent_id))
+        return rest
+
+    def _rest_changed(self, rest: Rest) -> None:
+        event = RestChanged(
+            ts=self._clock(),
+            agent_id=rest.agent_id,
+            call_id=rest.call_id,
+            state="resting" if rest.resting else "over",
+            until_ts=rest.until_ts if rest.ended_ts is None else rest.ended_ts,
+            reason=rest.reason,
+            by=rest.ended_by,
+        )
+        before = self._saving.get(rest.agent_id)
+        # The audience is the agent: nobody's screen counts how often somebody needs rest.
+        entry = Entry(event, rest.agent_id, rest=rest)
+
+        async def save() -> None:
+            if before is not None:
+                await asyncio.wait({before})
+            await self._stored([entry])
+
+        self._saving[rest.agent_id] = asyncio.create_task(save())
+
+    def _wait_for_due(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        due = self.rests.next_due()
+        if due is not None and not self._closing:
+            # Looked at again at least every minute: the wall clock may be set.
+            delay_s = min(max(due - self._clock(), 0.0) + 0.01, 60.0)
+            self._due = asyncio.get_running_loop().call_later(delay_s, self._end_due)
+
+    def _end_due(self) -> None:
+        for agent_id in self.rests.due(self._clock()):
+            self._end_rest(agent_id, "timer")
+        self._wait_for_due()
+
+    # ------------------------------------------------------------------------------ connection
+
+    def _up(self) -> None:
+        self._failing.clear()
+        self._note("pbx", False, "")
+        self._note("pbx_actions", False, "")
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Whatever the PBX was told may be forgotten there."""
+        self._told.clear()
+        self._at_rest.clear()
+        self._kick_agents()
+        for call_id in self._mutes.lost():
+            self._kick(("call", call_id))
+        if self._members:
+            self._kick(("members", ""))
+        if self.phones.endpoints:
+            self._kick(("phones", ""))
+
+    def _down(self, reason: str) -> None:
+        self._note("pbx", True, reason)
+
+    def _event(self, message: Message) -> None:
+        match message.event:
+            case "QueueMemberPause" | "QueueMemberAdded":
+                self._member_event(message)
+            case "MixMonitorStart":
+                call_id = self._mutes.recording_began(message.get("Channel"))
+                if call_id is not None:
+                    self._kick(("call", call_id))
+            case "ContactStatus":
+                endpoint = message.get("EndpointName") or message.get("AOR")
+                if endpoint in self.phones.endpoints:
+                    self._kick(("phones", ""))
+            case "FullyBooted":
+                self._start_over()
+
+    def _member_event(self, message: Message) -> None:
+        member = membership(message)
+        agent_id = self._members.get(member.interface)
+        if agent_id is None or member.paused or self.rests.resting(agent_id) is None:
+            return
+        if message.event == "QueueMemberAdded":
+            # Logged in to a queue while resting: the rest holds there too.
+            self._at_rest.discard(agent_id)
+            self._kick(("agent", agent_id))
+        elif asyncio.get_running_loop().time() - self._resumed_at.get(agent_id, 0.0) > _ECHO_S:
+            # Somebody made the agent available at the PBX, mostly the agent: that is "ready".
+            self._end_rest(agent_id, "pbx")
+
+    # ------------------------------------------------------------- what should be, and what is
+
+    def _kick_agents(self) -> None:
+        for agent_id in self._agents:
+            self._kick(("agent", agent_id))
+
+    def _kick(self, key: Key) -> None:
+        if not self.enabled or self._closing:
+            return
+        # Without a connection only a pause goes on: that it cannot be done is said at once.
+        if not self.client.connected and key[0] != "call":
+            return
+        if key in self._work:
+            self._again.add(key)
+        else:
+            self._work[key] = asyncio.create_task(self._run(key))
+
+    async def _run(self, key: Key) -> None:
+        try:
+            while True:
+                self._again.discard(key)
+                try:
+                    await self._settle(key)
+                    self._forget(key)
+                except AmiAway:
+                    pass  # all of it is done when the connection is back
+                except (AmiError, AmiProtocolError) as error:
+                    self._fail(key, str(error))
+                if key not in self._again:
+                    return
+        finally:
+            del self._work[key]
+
+    async def _settle(self, key: Key) -> None:
+        match key:
+            case ("agent", agent_id):
+                await self._settle_agent(agent_id)
+            case ("call", call_id):
+                await self._mutes.settle(call_id)
+                if call_id in self._mutes.open() and self.client.connected:
+                    raise AmiError("the PBX does not mute its recording")
+            case ("members", _):
+                await self._take_back()
+            case _:
+                await self._ask_phones()
+
+    async def _settle_agent(self, agent_id: str) -> None:
+        """Pause before the device is free: no call slips in between."""
+        agent = self._agents[agent_id]
+        failure: AmiError | None = None
+        if agent.queue_member:
+            try:
+                await self._settle_member(agent_id, agent.queue_member)
+            except AmiAway:
+                raise
+            except AmiError as error:
+                failure = error
+        if agent.device_state:
+            await self._settle_device(agent_id, agent.device_state)
+        if failure is not None:
+            raise failure
+
+    async def _settle_member(self, agent_id: str, member: str) -> None:
+        if self.rests.resting(agent_id) is not None:
+            if agent_id in self._at_rest:
+                return
+            if (saving := self._saving.get(agent_id)) is not None:
+                await asyncio.wait({saving}, timeout=STORED_WITHIN_S)
+            # Noted before it is said: what takes it back meanwhile must not be forgotten.
+            self._at_rest.add(agent_id)
+            try:
+                queues = await pause(self.client, member)
+            except BaseException:
+                self._at_rest.discard(agent_id)
+                raise
+            log.info("agent_rests", agent_id=agent_id, queues=len(queues))
+        elif agent_id in self._to_resume:
+            self._to_resume.discard(agent_id)
+            try:
+                queues = await resume(self.client, member)
+            except BaseException:
+                self._to_resume.add(agent_id)
+                raise
+            self._resumed_at[agent_id] = asyncio.get_running_loop().time()
+            log.info("agent_back", agent_id=agent_id, queues=len(queues))
+
+    async def _settle_device(self, agent_id: str, device: str) -> None:
+        calls = [call for call in self._board.calls.values() if call.agent_id == agent_id]
+        state = device_state(calls, self._held, self._left)
+        if self._told.get(agent_id) == state:
+            return
+        self._told[agent_id] = state
+        try:
+            answer = await self.client.request(
+                "Setvar", [("Variable", f"DEVICE_STATE({device})"), ("Value", state)]
+            )
+            if not answer.ok:
+                raise AmiError(f"the PBX does not take a device state: {answer.text}")
+        except BaseException:
+            self._told.pop(agent_id, None)
+            raise
+
+    async def _take_back(self) -> None:
+        """Members that bear our reason and whose agent does not rest: a pause that we lost."""
+        for member in await memberships(self.client, self._members):
+            agent_id = self._members[member.interface]
+            if member.ours and self.rests.resting(agent_id) is None:
+                self._to_resume.add(agent_id)
+                self._kick(("agent", agent_id))
+
+    async def _ask_phones(self) -> None:
+        await asyncio.sleep(_PHONES_SETTLE_S)  # a phone that registers makes several events
+        answer = await self.client.request("PJSIPShowContacts")
+        if answer.ok:
+            self.phones.contacts(answer.items)
+        elif "no contacts" in answer.text.lower():
+            self.phones.contacts(())
+        else:
+            raise AmiError(f"the PBX does not tell its phones: {answer.text}")
+
+    def _fail(self, key: Key, reason: str) -> None:
+        log.warning("pbx_refuses", what=key[0], reason=reason)
+        self._failing[key] = reason
+        self._note("pbx_actions", True, reason)
+        if self._retry is None and not self._closing:
+            self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._try_again)
+
+    def _forget(self, key: Key) -> None:
+        if self._failing.pop(key, None) is not None and not self._failing:
+            self._note("pbx_actions", False, "")
+
+    def _try_again(self) -> None:
+        self._retry = None
+        for key in list(self._failing):
+            self._kick(key)
+
+    # -------------------------------------------------------------------------- what it is now
+
+    def state(self) -> dict[str, Any]:
+        """For an administrator's eyes: connection, failures, phones."""
+        return {
+            "configured": self.enabled,
+            "connected": self.client.connected,
+            "version": self.client.version if self.client.connected else "",
+            "failing": sorted(set(self._failing.values())),
+            "phones": [self.phones.get(agent_id) for agent_id in self._agents],
+        }

@@ -1,0 +1,1 @@
+"""Callshield beside a real Asterisk: ``./run test-pbx`` makes the Asterisk and runs these tests."""
