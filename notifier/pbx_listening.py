@@ -136,16 +136,8 @@ def judge(pbx: Snapshot, ours: Ourselves) -> list[Finding]:
         *_managers(pbx, ours),
         *_media_path(pbx, ours),
     ]
-    for what, why in pbx.unread:
-        found.append(
-            Finding(
-                Verdict.NOTE,
-                f"not asked: {what}",
-                why,
-                "give the manager user this class, or look by hand: "
-                + "; ".join(way.by_hand for way in WAYS if what in asked_for(way)),
-            )
-        )
+    if pbx.unread:
+        found += _unread(pbx, {finding.name for finding in found})
     if not found:
         found.append(
             Finding(
@@ -161,10 +153,26 @@ def judge(pbx: Snapshot, ours: Ourselves) -> list[Finding]:
 
 def by_hand() -> list[Finding]:
     """The same ways for somebody who has to look himself."""
-    return [
-        Finding(Verdict.NOTE, way.name, f"{way.what}. {_breaks(way.breaks)}", way.by_hand)
-        for way in WAYS
-    ]
+    return [_by_hand(way) for way in WAYS]
+
+
+def _by_hand(way: Way) -> Finding:
+    return Finding(Verdict.NOTE, way.name, f"{way.what}. {_breaks(way.breaks)}", way.by_hand)
+
+
+def _unread(pbx: Snapshot, known: set[str]) -> Iterator[Finding]:
+    """What could not be asked, and how to look for each way that may hide there."""
+    missing = {what for what, _ in pbx.unread}
+    yield Finding(
+        Verdict.NOTE,
+        "not asked",
+        "; ".join(f"{what}: {why}" for what, why in pbx.unread),
+        "let doctor have a manager user with write=system,reporting (docs/pbx/doctor.md), or look "
+        "by hand for what follows",
+    )
+    for way in WAYS:
+        if way.name not in known and missing & set(asked_for(way)):
+            yield _by_hand(way)
 
 
 # ----------------------------------------------------------------------- the single ways

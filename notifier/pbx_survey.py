@@ -82,7 +82,7 @@ async def survey(manager: Manager, say: Callable[[str], None]) -> Snapshot:
             unread.append((what, str(error)))
             return None
         if not reply.ok and "permission" in reply.text.lower():
-            unread.append((what, f"the PBX refuses {action} to this manager user: {reply.text}"))
+            unread.append((what, f"{action} is refused to this manager user"))
             return None
         return reply
 

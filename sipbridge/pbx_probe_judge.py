@@ -275,7 +275,8 @@ def judge_media_address(call: CallSeen, audio: sdp.AudioMedia, ours: Ours) -> Fi
         return verdict(
             name,
             f"SDP {described}; Contact says {contact}, but the answer came from {source}",
-            "requests inside calls go to the Contact: the PBX must be reachable there (Asterisk: "
+            "requests inside calls go to the Contact where it lies in a peer's networks, and else "
+            "back to where the answer came from: let it name the PBX's own address (Asterisk: "
             "external_signaling_address=)",
         )
     if call.moved_to:
