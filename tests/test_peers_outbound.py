@@ -38,6 +38,8 @@ NUMBER = "0212345678"
 #: One byte of A-law each: who speaks is seen in every packet. What the agent hears is next to
 #: silence: nothing of it is limited.
 CUSTOMER, AGENT, EARLY = 0xD4, 0x33, 0xD7
+#: The relay is told by another socket than the one that we hear from, and so is the detector.
+AFTER_S = 0.3
 #: Tones of the real telephones; the customer's is one that the agent's shock guard lets pass.
 CUSTOMER_HZ, AGENT_HZ, QUIET = 1000.0, 1600.0, 0.05
 
@@ -424,6 +426,7 @@ async def test_codes_keyed_on_the_agents_leg_work_and_on_the_customers_do_not(
         assert answer.status == 200
     (pressed,) = await scene.node.wait_for_log("agent_code")
     assert pressed["action"] == "pause_recording"
+    await asyncio.sleep(AFTER_S)
     before = tapped(scene, call.call_id)
     await call.talk(15)
     assert tapped(scene, call.call_id) == before == set()
@@ -435,7 +438,7 @@ async def test_on_hold_by_the_agents_pbx_nothing_is_tapped(scene: Scene) -> None
     await call.wait("notice.finished")
     await call.talk(10)
     assert (await call.agent.invite(body=scene.pbx.sdp("sendonly"))).status == 200
-    await asyncio.sleep(0.1)  # the relay is told by another socket
+    await asyncio.sleep(AFTER_S)
     before = len(scene.tap.frames[bytes.fromhex(call.call_id)])
     await call.talk(15)
     assert len(scene.tap.frames[bytes.fromhex(call.call_id)]) == before
@@ -637,7 +640,7 @@ async def test_agents_pbx_refers_the_customer_to_a_colleague(scene: Scene) -> No
     assert (await call.agent.ask("BYE")).status == 200
     assert (await call.wait("call.ended"))["reason"] == "transferred"
     assert scene.line.waiting("REFER") == scene.line.waiting("BYE") == []
-    await asyncio.sleep(0.2)  # what was on its way to the detector has arrived
+    await asyncio.sleep(AFTER_S)
     before = len(scene.tap.frames[bytes.fromhex(call.call_id)])
     theirs = (invite.media_address, invite.media_port)
     heard = scene.line.audio.heard.count(EARLY)
