@@ -119,6 +119,9 @@ class CallHost(Protocol):
     def may_be_referred_to(self, host: str) -> bool:
         """Whether a transfer may name this host."""
 
+    def may_transfer_to(self, agent_id: str, user: str) -> bool:
+        """Whether an agent's phone may have us call this user at the PBX."""
+
     def is_peer(self, host: str) -> bool:
         """Whether this is the address of a configured PBX."""
 

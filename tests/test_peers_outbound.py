@@ -654,6 +654,19 @@ async def test_agents_pbx_refers_the_customer_to_a_colleague(scene: Scene) -> No
     scene.line.reply(await scene.line.request("BYE"), 200)
 
 
+async def test_no_transfer_dials_what_the_agent_may_not(scene: Scene) -> None:
+    """REFER would be a way round [outbound]: the PBX takes our call to the target for one that
+    was let out."""
+    call = await scene.answered()
+    await call.wait("notice.finished")
+    for user in ("060123456", "00818012345678", "%30601234567", "119"):
+        target = f"Refer-To: <sip:{user}@{PBX}:{scene.pbx.port}>"
+        assert (await call.agent.ask("REFER", headers=(target,))).status == 403
+    assert scene.pbx.waiting("INVITE") == []
+    await call.talk(10)  # agent and customer go on
+    assert tapped(scene, call.call_id) == {CUSTOMER}
+
+
 async def test_whom_an_agent_called_over_a_line_sends_us_nowhere(scene: Scene) -> None:
     call = await scene.answered()
     await call.wait("notice.finished")
