@@ -64,6 +64,10 @@ class OutboundSettings(BaseModel):
     patterns: list[str] = []
     """Regular expressions for the whole number (signs ``0-9 * # +``, at most 32), such as
     ``"0[0-9]{8,10}"``; a number that none matches gets 403."""
+    extensions: list[str] = ["[1-9][0-9]{1,4}"]
+    """Regular expressions for the PBX's own numbers. Where a peer has ``outgoing = true``, a
+    transfer of a phone that we place ourselves goes there, to a colleague, or to what the agent may
+    dial."""
     deny: list[str] = []
     """Regular expressions for numbers that are refused all the same, such as ``"060[0-9]+"``."""
     emergency: list[str] = ["112", "119"]
@@ -82,7 +86,7 @@ class OutboundSettings(BaseModel):
     ring_timeout_s: float = Field(90.0, ge=5, le=600)
     """A called party that has not answered by then is cancelled; the PBX gets 480."""
 
-    @field_validator("patterns", "deny")
+    @field_validator("patterns", "extensions", "deny")
     @classmethod
     def _are_patterns(cls, value: list[str]) -> list[str]:
         for text in value:
@@ -122,8 +126,15 @@ class OutboundSettings(BaseModel):
 
     def allows(self, number: str) -> bool:
         """Whether agents may dial this; ``deny`` goes before ``patterns``."""
+        return self._names(self.patterns, number)
+
+    def is_extension(self, number: str) -> bool:
+        """Whether this is a number of the PBX's own; ``deny`` goes before ``extensions``."""
+        return self._names(self.extensions, number)
+
+    def _names(self, patterns: list[str], number: str) -> bool:
         if not DIALLED.fullmatch(number) or number in self.emergency:
             return False
         if any(re.compile(text, re.ASCII).fullmatch(number) for text in self.deny):
             return False
-        return any(re.compile(text, re.ASCII).fullmatch(number) for text in self.patterns)
+        return any(re.compile(text, re.ASCII).fullmatch(number) for text in patterns)

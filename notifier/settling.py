@@ -27,7 +27,8 @@ class Settling:
 
     Args:
         settle: puts one key right, or raises.
-        on_trouble: told a reason when something is refused, and ``None`` when nothing is any more.
+        on_trouble: told every reason when they change, and ``None`` when nothing is refused any
+            more.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Settling:
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._again: set[Key] = set()
         self._failing: dict[Key, str] = {}
+        self._told = ""
         self._retry: asyncio.TimerHandle | None = None
         self._closing = False
 
@@ -59,12 +61,13 @@ class Settling:
 
     def forget(self, key: Key) -> None:
         """A key is right, or does not matter any more."""
-        if self._failing.pop(key, None) is not None and not self._failing:
-            self._on_trouble(None)
+        if self._failing.pop(key, None) is not None:
+            self._tell()
 
     def start_over(self) -> None:
         """What failed before is no news about what comes."""
         self._failing.clear()
+        self._told = ""
         self._on_trouble(None)
 
     async def close(self) -> None:
@@ -93,11 +96,18 @@ class Settling:
             del self._tasks[key]
 
     def _fail(self, key: Key, reason: str) -> None:
-        log.warning("pbx_refuses", what=key[0], reason=reason)
+        if self._failing.get(key) != reason:  # a try every few seconds is no news
+            log.warning("pbx_refuses", what=key[0], reason=reason)
         self._failing[key] = reason
-        self._on_trouble(reason)
+        self._tell()
         if self._retry is None and not self._closing:
             self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._try_again)
+
+    def _tell(self) -> None:
+        told = "; ".join(self.failing)
+        if told != self._told:
+            self._told = told
+            self._on_trouble(told or None)
 
     def _try_again(self) -> None:
         self._retry = None

@@ -114,6 +114,10 @@ class Admission:
             or any(uri_host_port(a.uri)[0] == host for a in self._settings.agents.values())
         )
 
+    def may_transfer_to(self, agent_id: str, user: str) -> bool:
+        """Whether an agent's phone may have us call this user at the PBX."""
+        return self._routing.may_transfer_to(agent_id, user)
+
     # -------------------------------------------------------------------------------- INVITEs
 
     def route(

@@ -320,6 +320,9 @@ class Bridge:
     def may_be_referred_to(self, host: str) -> bool:
         return self._admission.may_be_referred_to(host)
 
+    def may_transfer_to(self, agent_id: str, user: str) -> bool:
+        return self._admission.may_transfer_to(agent_id, user)
+
     def is_peer(self, host: str) -> bool:
         return self._admission.is_peer(host)
 

@@ -37,7 +37,7 @@ from sipbridge.call_steps import (
     StopTimer,
     ToMedia,
 )
-from sipbridge.far_end import is_somebody_else
+from sipbridge.far_end import is_somebody_else, named_numbers
 from sipbridge.legs import Leg
 from sipbridge.media_link import MediaLink
 from sipbridge.offer_answer import LegMedia, OfferRefused
@@ -119,6 +119,9 @@ class CallHost(Protocol):
     def may_be_referred_to(self, host: str) -> bool:
         """Whether a transfer may name this host."""
 
+    def may_transfer_to(self, agent_id: str, user: str) -> bool:
+        """Whether an agent's phone may have us call this user at the PBX."""
+
     def is_peer(self, host: str) -> bool:
         """Whether this is the address of a configured PBX."""
 
@@ -142,6 +145,10 @@ class Bridged:
         self.source = source_host(source)
         """Where the call's INVITE came from."""
         self.numbers = calling_numbers(headers)
+        self._callers_numbers = self.numbers
+        """By which whoever is not the agent was named, until the answer."""
+        if plan.incoming is LegName.AGENT:
+            self._callers_numbers = frozenset({plan.dialled, plan.dialled.replace("#", "%23")})
         self.caller: Leg | None = None
         self.phone: Leg | None = None
         self.helper: Leg | None = None
@@ -210,6 +217,7 @@ class Bridged:
         if leg is LegName.HELPER:
             self._helper_answered(body_of(response), source_host(source))
             return
+        self.leg_named(leg, SipHeaders(response))
         try:
             description = sdp.parse(body_of(response) or body_of(self._early_response))
             negotiated = self.call.media[leg].take_answer(description)
@@ -346,10 +354,13 @@ class Bridged:
         )
 
     def leg_named(self, leg: LegName, headers: SipHeaders) -> None:
-        """The PBX says who is at the caller's end now (:mod:`sipbridge.far_end`)."""
-        if leg is not LegName.CALLER or leg is not self.call.plan.incoming:
+        """The far end says who is at the caller's end now (:mod:`sipbridge.far_end`)."""
+        if leg is not LegName.CALLER:
             return
-        other = is_somebody_else(self.numbers, headers)
+        if leg is self.call.plan.outgoing and not self.call.answered_ts:
+            self._callers_numbers |= named_numbers(headers)  # whoever answers hears the notice
+            return
+        other = is_somebody_else(self._callers_numbers, headers)
         if other is not None:
             self.run(self.call.on_caller_named(somebody_else=other))
 

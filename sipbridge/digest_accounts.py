@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pjsua2 as pj
 
 from callshield.errors import SetupError
+from callshield.private_file import read_private
 from callshield.settings import PhoneSettings, Settings, SideSettings
 from callshield.settings_base import DigestSettings
 
@@ -79,7 +78,8 @@ def read_credentials(
                 f"{key}: {kind} {name} has a username but no password: name a file that holds it, "
                 f"or set {variable}"
             )
-        password = _read_private(settings.password_file, key)
+        text = read_private(settings.password_file, key, SetupError)
+        password = text.removesuffix("\n").removesuffix("\r")
     if not password or not password.isprintable():
         raise SetupError(f"{key}: one line with the password is needed, and nothing else")
     return Credentials(settings.username, password, settings.realm)
@@ -117,22 +117,6 @@ def trunk_credentials(settings: Settings) -> dict[str, Credentials]:
         name: read_credentials(table, "trunk", name) for name, table in settings.trunks.items()
     }
     return {name: credentials for name, credentials in found.items() if credentials is not None}
-
-
-def _read_private(path: Path, key: str) -> str:
-    try:
-        with path.open(encoding="utf-8") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            text = file.read(4096)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise SetupError(
-            f"{key}: {path} cannot be read ({reason}): name a file with one line, the password, "
-            "that this user may read"
-        ) from None
-    if mode & 0o077:
-        raise SetupError(f"{key}: others may read {path} (mode {mode:04o}): chmod 600 {path}")
-    return text.removesuffix("\n").removesuffix("\r")
 
 
 def add_to(config: Any, credentials: Credentials) -> None:

@@ -3,7 +3,8 @@
 A PBX moves calls about inside itself: the agent consults a colleague by its feature code, a
 supervisor redirects a channel. Our dialog with it stays, and somebody else speaks on it, who has
 not heard the notice. It says so in an UPDATE or a re-INVITE with another P-Asserted-Identity
-(RFC 3325, RFC 5876 section 3) or Remote-Party-ID.
+(RFC 3325, RFC 5876 section 3) or Remote-Party-ID. A line does the same with whom an agent called:
+there whoever is named until the answer is the called party, who then hears the notice.
 """
 
 from __future__ import annotations
@@ -13,19 +14,24 @@ from sipbridge.sip_message import SipHeaders, address_uri, uri_user
 _IDENTITY = ("P-Asserted-Identity", "Remote-Party-ID")
 
 
+def named_numbers(headers: SipHeaders) -> frozenset[str]:
+    """The numbers by which a message of the far end names who is there; empty when it does not."""
+    return frozenset(
+        uri_user(address_uri(value)).split(":", 1)[0]
+        for name in _IDENTITY
+        for value in headers.all(name)
+    )
+
+
 def is_somebody_else(numbers: frozenset[str], headers: SipHeaders) -> bool | None:
     """Whether a request inside the caller's dialog names another party than the caller.
 
     Args:
-        numbers: the numbers by which the call's INVITE named the caller.
+        numbers: the numbers by which the caller, or the called party, was named before.
         headers: of the UPDATE or re-INVITE.
 
     Returns:
         None when it names nobody: a mere session refresh.
     """
-    named = {
-        uri_user(address_uri(value)).split(":", 1)[0]
-        for name in _IDENTITY
-        for value in headers.all(name)
-    }
+    named = named_numbers(headers)
     return not named & numbers if named else None

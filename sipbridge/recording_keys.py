@@ -11,7 +11,6 @@ import fcntl
 import os
 import re
 import secrets
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from callshield.errors import RecordingKeyError
+from callshield.private_file import read_private
 from sipbridge.recording_format import KEY_BYTES, node_key_id
 
 #: Goes before the file.
@@ -63,7 +63,7 @@ def load_keys(key_file: Path) -> KeyRing:
     text = os.environ.get(KEY_VARIABLE)
     if text:
         return _parse(text.replace(",", " ").split(), "environment", KEY_VARIABLE)
-    lines = (line.partition("#")[0].strip() for line in _read_private(key_file).splitlines())
+    lines = (line.partition("#")[0].strip() for line in _read_file(key_file).splitlines())
     return _parse([line for line in lines if line], str(key_file), str(key_file))
 
 
@@ -88,31 +88,17 @@ def _parse(words: list[str], source: str, name: str) -> KeyRing:
     return KeyRing(tuple(dict.fromkeys(keys)), source)
 
 
-def _read_private(path: Path) -> str:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise RecordingKeyError(
+def _read_file(path: Path) -> str:
+    return read_private(
+        path,
+        "the key file",
+        RecordingKeyError,
+        missing=(
             f"there is no key file {path}: write one with `callshield recordings new-key`, or name "
             "yours in recording.key_file"
-        ) from None
-    except OSError as error:
-        raise RecordingKeyError(f"the key file {path} cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise RecordingKeyError(f"the key file {path} is not a plain file")
-        if status.st_mode & 0o077:
-            raise RecordingKeyError(
-                f"the key file {path} has mode {stat.S_IMODE(status.st_mode):04o}, so that others "
-                f"can read it: chmod 600 {path}"
-            )
-        if status.st_uid not in (os.geteuid(), 0):
-            raise RecordingKeyError(
-                f"the key file {path} belongs to user {status.st_uid}: chown it to the user that "
-                "runs Callshield"
-            )
-        return file.read(1 << 20)
+        ),
+        max_bytes=1 << 20,
+    )
 
 
 def new_key_file(path: Path) -> KeyRing:

@@ -185,6 +185,9 @@ class Transfers:
             status = 603
         if not status and by_pbx and not self._bridged.caller_is_peer():
             status = 603  # whom an agent called over a carrier's line sends us nowhere
+        direct = by_pbx or self._bridged.call.plan.incoming is LegName.AGENT
+        if not status and direct and not by_pbx and not self._may_place(target):
+            status = 403
         if not status and (self._transfer is not None or not self._bridged.call.transferable):
             status = 491
         if status:
@@ -201,7 +204,6 @@ class Transfers:
         self._silent = request.headers.first("Refer-Sub").strip().lower().startswith("false")
         self._target, self._asked_on = target, leg
         self._moves = LegName.CALLER if by_pbx else LegName.AGENT
-        direct = by_pbx or self._bridged.call.plan.incoming is LegName.AGENT
         self._transfer = Transfer(direct, self._host.settings.sip.ring_timeout_s)
         log.info(
             "transfer_begun",
@@ -217,6 +219,13 @@ class Transfers:
 
     def _allowed(self, host: str) -> bool:
         return self._host.may_be_referred_to(host) or host == self._bridged.called_host
+
+    def _may_place(self, target: ReferTarget | int) -> bool:
+        """Whether the phone may have us call this target ourselves; one that takes the place of a
+        dialog (Replaces) dials nobody."""
+        if isinstance(target, int) or target.replaces is not None:
+            return True
+        return self._host.may_transfer_to(self._bridged.call.plan.agent_id, target.user)
 
     # ---------------------------------------------------------------------- what legs tell us
 
@@ -250,7 +259,8 @@ class Transfers:
                     if self._candidate is not None:
                         self._candidate.hang_up(0, [])
                 case Wait(delay_s):
-                    self._wait(delay_s)
+                    if self._transfer is not None:  # calling the target may have failed at once
+                        self._wait(delay_s)
                 case Over(succeeded):
                     self._over(succeeded=succeeded)
         self._host.stack.rearm()
@@ -323,6 +333,11 @@ class Transfers:
         assert self._transfer is not None
         name = self._moves
         by_pbx = name is LegName.CALLER
+        if not by_pbx and not self._may_place(target):
+            # The PBX has refused to; it would take this call for one that we let out.
+            log.warning("transfer_not_placed", call_id=self._call_id, status=403)
+            self._run(self._transfer.on_target_refused(403))
+            return
         uri, replaces = self._as_the_pbx_knows(target)
         account = host.pbx_accounts.get(uri_transport(uri), host.pbx_accounts["udp"])
         leg = Leg(account, _Candidate(self), name, self._call_id)

@@ -128,6 +128,24 @@ class Routing:
         direction = Direction.INTERNAL if internal else Direction.INBOUND
         return Route(direction, agent_id, LegName.CALLER, agent.uri)
 
+    def may_transfer_to(self, agent_id: str, user: str) -> bool:
+        """Whether we may call this user at the PBX because an agent's phone asked for it (REFER).
+
+        The PBX puts such a call through as one of ours: where agents' calls go out through us, the
+        rules for what they dial hold for what they transfer to.
+
+        Args:
+            agent_id: whose phone asked.
+            user: of the target's URI, as it stands there.
+        """
+        settings = self._settings
+        if not any(peer.outgoing for peer in settings.peers) or user in self._colleagues:
+            return True
+        number = user.replace("%23", "#")
+        if settings.outbound.is_extension(number):
+            return True
+        return settings.agents[agent_id].outgoing and settings.outbound.allows(number)
+
     def _outgoing(
         self, headers: SipHeaders, peer: PeerSettings, names: list[str]
     ) -> Route | Refused:

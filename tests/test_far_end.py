@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from callshield.messages import FlowUpdate
-from sipbridge.far_end import is_somebody_else
+from sipbridge.far_end import is_somebody_else, named_numbers
 from sipbridge.media_gate import MediaGate
 from sipbridge.sip_message import SipHeaders
 
@@ -27,6 +27,15 @@ CALLER = frozenset(["01012345678"])
 def test_who_is_named(header: str, other: bool | None) -> None:
     message = f"UPDATE sip:1001@192.0.2.10 SIP/2.0\r\n{header}\r\n\r\n"
     assert is_somebody_else(CALLER, SipHeaders(message)) is other
+
+
+def test_every_name_counts() -> None:
+    message = (
+        "SIP/2.0 200 OK\r\nP-Asserted-Identity: <sip:+82212345678@192.0.2.5>\r\n"
+        "Remote-Party-ID: <sip:0212345678@192.0.2.5>;party=called\r\n\r\n"
+    )
+    assert named_numbers(SipHeaders(message)) == {"+82212345678", "0212345678"}
+    assert named_numbers(SipHeaders("SIP/2.0 200 OK\r\n\r\n")) == frozenset()
 
 
 def flow(gate: MediaGate) -> FlowUpdate:

@@ -21,6 +21,7 @@ import pytest
 
 from callshield.g711 import PCMA, decode, encode
 from callshield.heard import Heard, find, read_growing_wav, read_wav
+from callshield.tap import TapKind
 from sipbridge.prompt_catalogue import SHIPPED
 from tests.peers.baresip import running_baresip
 from tests.peers.node import Node, Watch, running_node
@@ -652,6 +653,56 @@ async def test_agents_pbx_refers_the_customer_to_a_colleague(scene: Scene) -> No
     assert len(scene.tap.frames[bytes.fromhex(call.call_id)]) == before
     assert (await target.ask("BYE")).status == 200
     scene.line.reply(await scene.line.request("BYE"), 200)
+
+
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+async def test_somebody_else_in_the_customers_place_is_not_tapped(
+    scene: Scene, method: str
+) -> None:
+    """The line puts a colleague there, who has heard no notice, and the customer back."""
+    call = await scene.answered()
+    await call.wait("notice.finished")
+
+    async def named(number: str) -> None:
+        headers = (f"P-Asserted-Identity: <sip:{number}@{LINE}>",)
+        if method == "INVITE":
+            assert (await call.customer.invite(headers=headers)).status == 200
+        else:
+            assert (await call.customer.ask("UPDATE", headers=headers)).status == 200
+        await asyncio.sleep(AFTER_S)  # the relay is told by another socket
+
+    def frames() -> int:
+        taken = scene.tap.frames[bytes.fromhex(call.call_id)]
+        return sum(frame.kind is TapKind.AUDIO for frame in taken)
+
+    await named(NUMBER)  # a mere refresh
+    await call.talk()
+    await asyncio.sleep(AFTER_S)
+    before = frames()
+    assert before > 0
+    await named("1002")
+    heard = scene.pbx.audio.heard.count(CUSTOMER)
+    await call.talk()
+    await asyncio.sleep(AFTER_S)
+    assert frames() == before
+    assert scene.pbx.audio.heard.count(CUSTOMER) > heard  # they hear each other all the same
+    await named(NUMBER)
+    await call.talk()
+    await asyncio.sleep(AFTER_S)
+    assert frames() > before
+
+
+async def test_no_transfer_dials_what_the_agent_may_not(scene: Scene) -> None:
+    """REFER would be a way round [outbound]: the PBX takes our call to the target for one that
+    was let out."""
+    call = await scene.answered()
+    await call.wait("notice.finished")
+    for user in ("060123456", "00818012345678", "%30601234567", "119"):
+        target = f"Refer-To: <sip:{user}@{PBX}:{scene.pbx.port}>"
+        assert (await call.agent.ask("REFER", headers=(target,))).status == 403
+    assert scene.pbx.waiting("INVITE") == []
+    await call.talk(10)  # agent and customer go on
+    assert tapped(scene, call.call_id) == {CUSTOMER}
 
 
 async def test_whom_an_agent_called_over_a_line_sends_us_nowhere(scene: Scene) -> None:

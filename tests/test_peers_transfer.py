@@ -142,6 +142,30 @@ async def test_we_call_the_target_where_the_pbx_takes_no_refer(scene: Scene) -> 
     assert closed["tapped"] + closed["tap_dropped"] == 0
 
 
+async def test_what_the_pbx_refuses_and_no_agent_may_dial_is_not_dialled_by_us(
+    tmp_path: Path,
+) -> None:
+    """Where agents call out through us, the PBX takes our INVITE for a call that was let out."""
+    async with running_scene(
+        tmp_path,
+        peer_options='outgoing = true\ntrunk = "pbx"\n',
+        extra=f'[trunks.pbx]\nhost = "{PBX}"\n[outbound]\npatterns = ["02[0-9]{{8}}"]\n',
+    ) as scene:
+        _, agent = await scene.call()
+        await scene.console.wait("notice.finished")
+        target = f"Refer-To: <sip:09001234567@{PBX}>"
+        assert (await agent.ask("REFER", headers=(target,))).status == 202
+        scene.pbx.reply(await scene.pbx.request("REFER"), 403)
+        await notified(scene.phone, 100, 403)
+        assert scene.pbx.waiting("INVITE") == []
+        # Agent and caller have each other, and another transfer is taken.
+        target = f"Refer-To: <sip:0212345678@{PBX}>"
+        assert (await agent.ask("REFER", headers=(target,))).status == 202
+        scene.pbx.reply(await scene.pbx.request("REFER"), 405)
+        invite = await scene.pbx.request("INVITE")
+        assert invite.start.startswith(f"INVITE sip:0212345678@{PBX}:")
+
+
 async def media_of(scene: Scene, caller: Dialog) -> tuple[str, int]:
     """Where the PBX sends the caller's audio, by a session refresh that changes nothing."""
     response = await caller.invite()

@@ -249,6 +249,60 @@ def test_refusal_goes_to_the_sender_and_not_where_its_via_points(bridge: Bridge,
     assert victim.waiting() == []
 
 
+def test_no_answer_to_a_known_peer_goes_where_its_via_points(bridge: Bridge, pbx: Peer) -> None:
+    """Whoever forges the PBX's address would have a third party hear every answer of the call,
+    repeated until it is acknowledged; and a host name there would be looked up."""
+    victim = bridge.peer("127.0.0.77")
+    for place in ("127.0.0.77", "slow.example.invalid"):
+        forged = pbx.request("INVITE", body=OFFER, via=f";maddr={place};rport").replace(
+            f"UDP {PBX}:{pbx.port}".encode(), f"UDP {PBX}:{victim.port}".encode()
+        )
+        assert pbx.ask(forged)[0] >= 180
+        assert bridge.call("load")["transactions"] > 0  # it was one with a transaction
+    bridge.settled(pbx)
+    assert victim.waiting() == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a=rtcp:4001 IN IP4 slow.example.invalid",
+        "a=rtcp:4001 in ip4 slow.example.invalid",
+        "a=rtcp:4001  IN\tIP4\t slow.example.invalid",
+        "a=rtcp:4001IN IP4 slow.example.invalid",
+        "a=x\ra=rtcp:4001 IN IP4 slow.example.invalid",
+        "c=IN IP4 slow.example.invalid",
+        "a=x\rc=IN IP4 slow.example.invalid/127",
+    ],
+)
+def test_a_host_name_in_a_description_is_found_however_it_is_written(
+    bridge: Bridge, pbx: Peer, line: str
+) -> None:
+    before = bridge.counters()["paths_mended"]
+    pbx.ask(pbx.request("INVITE", body=f"{OFFER}{line}\r\n"))
+    assert bridge.counters()["paths_mended"] == before + 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a=rtcp:4001",
+        "a=rtcp:4001 IN IP4 127.0.0.1",
+        "c=IN IP6 2001:db8::1",
+        "c=IN IP4 224.2.1.1/127/3",
+        "c=IN IP4 0",
+        "c=IN",
+        "c=",
+    ],
+)
+def test_a_description_without_host_names_is_left_alone(
+    bridge: Bridge, pbx: Peer, line: str
+) -> None:
+    before = bridge.counters()["paths_mended"]
+    pbx.ask(pbx.request("INVITE", body=f"{OFFER}{line}\r\n"))
+    assert bridge.counters()["paths_mended"] == before
+
+
 def test_without_rport_the_refusal_goes_to_the_port_of_the_via(bridge: Bridge) -> None:
     """RFC 3261 18.2.2: old peers send from one port and listen on another."""
     stranger, listener = bridge.peer(STRANGER), bridge.peer(STRANGER)

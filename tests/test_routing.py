@@ -342,3 +342,47 @@ def test_a_peer_may_be_told_not_to_go_by_numbers() -> None:
         assert found.direction is direction
     marked = invite("sip:1001@192.0.2.2", "X-Callshield-Internal: yes", caller="1002")
     assert ROUTING.route(marked, outside).direction is Direction.INTERNAL  # type: ignore[union-attr]
+
+
+# ---------------------------------------------------------------------------------- transfers
+
+
+@pytest.mark.parametrize(
+    ("user", "may"),
+    [
+        ("1002", True),
+        ("phone-1001", True),  # a colleague's extension
+        ("lead", True),
+        ("250", True),
+        ("0212345678", True),  # what the agent may dial
+        ("*21%23", True),
+        ("0609001234", False),
+        ("00818012345678", False),
+        ("112", False),
+        ("%30609001234", False),
+        ("%31%31%32", False),
+        ("0609-001-234", False),
+        ("sales", False),
+        ("", False),
+    ],
+)
+def test_no_transfer_reaches_what_may_not_be_dialled(user: str, may: bool) -> None:
+    """The PBX puts our call to the target through as one that the rules let out."""
+    assert ROUTING.may_transfer_to("1001", user) is may
+
+
+def test_an_agent_who_may_not_call_out_transfers_inside_only() -> None:
+    assert not ROUTING.may_transfer_to("1003", "0212345678")
+    assert ROUTING.may_transfer_to("1003", "1002")
+
+
+def test_where_no_call_goes_out_through_us_the_pbx_alone_decides_about_transfers() -> None:
+    peers = [{"name": "pbx", "networks": ["192.0.2.1"]}]
+    assert Routing(Settings(**{**VALUES, "peers": peers})).may_transfer_to("1001", "0609001234")
+
+
+def test_extensions_are_the_operators_to_name() -> None:
+    outbound = {**VALUES["outbound"], "extensions": ["7[0-9]{3}"]}
+    routing = Routing(Settings(**{**VALUES, "outbound": outbound}))
+    assert routing.may_transfer_to("1001", "7250")
+    assert not routing.may_transfer_to("1001", "250")

@@ -21,6 +21,7 @@ GROUND = {
     "logs",
     "messages",
     "outbound_settings",
+    "private_file",
     "settings",
     "settings_base",
     "tap",

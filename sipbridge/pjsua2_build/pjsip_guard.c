@@ -479,6 +479,9 @@ on_rx_request(pjsip_rx_data *rdata)
         return PJ_TRUE;
     }
     count_mended(paths_of_request(rdata, &may_be_sent_to) + paths_of_description(rdata));
+    /* PJSIP would send every answer of a transaction to a Via's maddr, with its retransmissions and
+     * after looking a host name up: ours go where the request came from, as respond()'s do. */
+    rdata->msg_info.via->maddr_param.slen = 0;
 
     /* Whether keys may be agreed on is decided by the Via's transport (sipbridge.sip_message): one
      * that says TLS has to have come by it (RFC 3261 18.1.1). */

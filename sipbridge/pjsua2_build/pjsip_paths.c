@@ -115,42 +115,61 @@ is_routed(const pjsip_rx_data *rdata, const pj_str_t *local_tag, const pj_str_t 
            !pj_list_empty(&dialog->route_set);
 }
 
+static int
+is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* A word of a line, and the blanks before it; as PJSIP's scanner, which takes any number of both. */
+static pj_str_t
+next_word(char **at, char *end)
+{
+    while (*at < end && is_blank(**at))
+        (*at)++;
+    char *start = *at;
+    while (*at < end && !is_blank(**at))
+        (*at)++;
+    return (pj_str_t){start, *at - start};
+}
+
 /* "c=IN IP4 name" and "a=rtcp:5 IN IP4 name"; in place, so that Python reads the same. */
 static int
 mend_line(char *line, char *end)
 {
-    static const char families[][8] = {"IN IP4 ", "IN IP6 "};
     if (end - line < 10 || (memcmp(line, "c=", 2) != 0 && memcmp(line, "a=rtcp:", 7) != 0))
         return 0;
-    for (char *at = line; at + 7 < end; at++) {
-        if (memcmp(at, families[0], 7) != 0 && memcmp(at, families[1], 7) != 0)
-            continue;
-        char *name = at + 7, *stop = name;
-        while (stop < end && *stop != ' ' && *stop != '\t' && *stop != '/' && *stop != '\r')
-            stop++;
-        const pj_str_t host = {name, stop - name};
-        if (stop == name || is_address(&host) || (stop - name == 1 && *name == '0'))
-            return 0;
-        *name = '0';
-        memset(name + 1, ' ', (size_t)(stop - name - 1));
-        return 1;
+    char *at = line + 2;
+    if (*line == 'a') {
+        at = line + 7;
+        while (at < end && (is_blank(*at) || (*at >= '0' && *at <= '9')))
+            at++;
     }
-    return 0;
+    (void)next_word(&at, end); /* IN */
+    (void)next_word(&at, end); /* IP4, IP6, or whatever PJSIP makes of it */
+    pj_str_t host = next_word(&at, end);
+    const char *slash = memchr(host.ptr, '/', (size_t)host.slen);
+    if (slash != NULL)
+        host.slen = slash - host.ptr;
+    if (host.slen == 0 || is_address(&host) || (host.slen == 1 && *host.ptr == '0'))
+        return 0;
+    *host.ptr = '0';
+    memset(host.ptr + 1, ' ', (size_t)host.slen - 1);
+    return 1;
 }
 
 int
 paths_of_description(pjsip_rx_data *rdata)
 {
-    /* The bytes, not PJSIP's body: that of a multipart message is no text. */
+    /* The bytes, not PJSIP's body: that of a multipart message is no text. And all of them, with
+     * any line end that PJSIP takes for one (a bare CR too): no header begins like these lines. */
     char *end = rdata->msg_info.msg_buf + rdata->msg_info.len;
-    int in_body = 0, mended = 0;
+    int mended = 0;
     for (char *line = rdata->msg_info.msg_buf; line < end;) {
-        char *next = memchr(line, '\n', (size_t)(end - line));
-        next = next != NULL ? next : end;
-        if (in_body)
-            mended += mend_line(line, next);
-        else
-            in_body = next == line || (next == line + 1 && *line == '\r');
+        char *next = line;
+        while (next < end && *next != '\r' && *next != '\n')
+            next++;
+        mended += mend_line(line, next);
         line = next + 1;
     }
     return mended;

@@ -21,6 +21,8 @@ patterns = ["010[0-9]{{8}}"]
 host = "{ADDRESS}"
 port = @PBX_PORT@
 """
+#: The operator lets the agents' calls out.
+OPEN = {";include => from-callshield-trunk": "include => from-callshield-trunk"}
 #: Matches the dialplan's pattern and none of Callshield's.
 FORBIDDEN = "0609123456"
 
@@ -28,7 +30,9 @@ FORBIDDEN = "0609123456"
 async def test_outgoing_call_is_protected_and_the_called_party_hears_the_notice(
     tmp_path: Path, asterisk_root: Path
 ) -> None:
-    async with floor(tmp_path, asterisk_root, extra=OUTGOING, peer_options=PEER) as all_:
+    async with floor(
+        tmp_path, asterisk_root, extra=OUTGOING, peer_options=PEER, replace=OPEN
+    ) as all_:
         await all_.dial(NUMBER, who=all_.agent)
         started = await all_.events.wait("call.started")
         assert started["direction"] == "outbound"
@@ -63,6 +67,37 @@ async def test_forbidden_number_is_not_dialled_behind_callshields_back(
         await all_.no_channels()
         rows = await all_.pbx.until_cdr(1)
         assert not [r for r in rows if r.destination_channel.startswith("PJSIP/pstn-")]
+
+
+async def test_who_keeps_callshield_busy_dials_nothing_behind_its_back(
+    tmp_path: Path, asterisk_root: Path
+) -> None:
+    """503 is no way round the rules: a phone that floods could dial anything by it."""
+    sip = "requests_per_s = 1\nrequest_burst = 1\n"
+    async with floor(
+        tmp_path, asterisk_root, extra=OUTGOING, peer_options=PEER, replace=OPEN, sip=sip
+    ) as all_:
+        assert all_.node is not None
+        for number in (1, 2):
+            await all_.dial(FORBIDDEN, who=all_.agent)
+            await all_.agent.wait("CALL_CLOSED", count=number)
+        assert len(all_.node.logs("invite_refused")) == 1  # the other was not even looked at
+        await all_.no_channels()
+        rows = await all_.pbx.until_cdr(2)
+        assert not [r for r in rows if r.destination_channel.startswith("PJSIP/pstn-")]
+        assert not all_.caller.events
+
+
+@pytest.mark.parametrize("opened", [False, True])
+async def test_the_trunk_is_open_to_us_only_where_the_operator_opens_it(
+    tmp_path: Path, asterisk_root: Path, *, opened: bool
+) -> None:
+    """Else a number that we call for an agent's transfer would reach the provider."""
+    async with floor(
+        tmp_path, asterisk_root, callshield=False, replace=OPEN if opened else None
+    ) as all_:
+        shown = await all_.pbx.cli(f"dialplan show {FORBIDDEN}@from-callshield", check=False)
+        assert ("pstn" in shown) is opened
 
 
 async def test_with_callshield_down_the_call_leaves_directly(

@@ -44,8 +44,16 @@ class Scene:
 
 
 @asynccontextmanager
-async def running_scene(folder: Path) -> AsyncIterator[Scene]:
-    """They run; nothing of the node may have failed in the end."""
+async def running_scene(
+    folder: Path, *, peer_options: str = "", extra: str = ""
+) -> AsyncIterator[Scene]:
+    """They run; nothing of the node may have failed in the end.
+
+    Args:
+        folder: for the node.
+        peer_options: more keys of the PBX.
+        extra: more tables of the configuration.
+    """
     async with (
         running_ua(PBX, "pbx") as pbx,
         running_ua(PHONE, "1001") as phone,
@@ -53,8 +61,9 @@ async def running_scene(folder: Path) -> AsyncIterator[Scene]:
             folder / "node",
             {"1001": phone.uri},
             peer=PBX,
-            peer_options="attests_notice = true\n",
+            peer_options=f"attests_notice = true\n{peer_options}",
             sip="ring_timeout_s = 10\n",
+            extra=extra,
         ) as node,
         node.watch("1001") as console,
     ):
