@@ -184,6 +184,15 @@ def _descriptors(settings: Settings) -> str:
 def _peers(settings: Settings) -> str:
     if not settings.peers:
         raise _Failed("no [[peers]]: nobody may send calls; add the PBX's address")
+    seen: dict[str, str] = {}
+    for peer in settings.peers:
+        for what in (f"name {peer.name}", *(f"network {network}" for network in peer.networks)):
+            if what in seen:
+                raise _Failed(
+                    f"the {what} stands in two [[peers]], and only the first counts: put their "
+                    "keys into one"
+                )
+            seen[what] = peer.name
     return ", ".join(f"{peer.name} ({', '.join(peer.networks)})" for peer in settings.peers)
 
 

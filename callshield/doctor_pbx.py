@@ -83,8 +83,9 @@ def _no_echo() -> Finding:
     return note(
         "test call",
         "left out: this peer has no echo_uri",
-        "make an extension that answers and echoes (Asterisk: exten => 603,1,Answer() and "
-        "same => n,Echo()) and give the peer echo_uri: only a call shows codec, audio and digits",
+        "only a call shows codec, audio and digits; give the peer "
+        'echo_uri = "sip:echo@PBX:5060"'
+        " where deploy/asterisk is used, else any extension that answers and echoes",
     )
 
 

@@ -267,7 +267,10 @@ class AmiClient:
         while True:
             data = await reader.read(64 * 1024)
             if not data:
-                raise AmiAway("the PBX closed its manager interface")
+                raise AmiAway(
+                    "the PBX closed its manager interface: if it does so each time, its permit "
+                    "lines do not name the address from which this machine connects"
+                )
             for happening in self._protocol.receive(data):
                 match happening:
                     case Banner(version):

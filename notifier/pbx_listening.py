@@ -359,22 +359,22 @@ def _ari(pbx: Snapshot) -> Iterator[Finding]:
 
 
 #: Classes of a manager user with which it can listen or record: Originate starts ChanSpy, a command
-#: line or a changed dialplan do anything, and ``system`` has MixMonitor and ModuleLoad. Of ``call``
-#: it is Monitor, where that is loaded.
+#: line or a changed dialplan do anything, and ``system`` has MixMonitor and ModuleLoad.
 _DANGEROUS = {"all", "originate", "command", "config", "system"}
 
 
 def _managers(pbx: Snapshot, ours: Ourselves) -> Iterator[Finding]:
     named: list[str] = []
+    record: list[str] = []
     for section in pbx.files.get("manager.conf", ()):
         name = section.name
         if name.lower() == "general" or not section.get("secret"):
             continue
         write = {part.strip().lower() for part in ",".join(section.all("write")).split(",")}
-        dangerous = _DANGEROUS | ({"call"} if "res_monitor" in pbx.modules else set())
-        if name == ours.manager_user:
-            # It needs these two; it is as safe as the machine that Callshield runs on.
-            dangerous -= {"system", "call"}
+        # Ours needs it; it is as safe as the machine that Callshield runs on.
+        dangerous = _DANGEROUS - ({"system"} if name == ours.manager_user else set())
+        if "call" in write and not write & dangerous:
+            record.append(f"{name}: write=call")
         if classes := sorted(write & dangerous):
             own = " (Callshield's own!)" if name == ours.manager_user else ""
             named.append(f"{name}{own}: write={','.join(classes)}")
@@ -385,6 +385,15 @@ def _managers(pbx: Snapshot, ours: Ourselves) -> Iterator[Finding]:
             f"manager.conf {_some(named)}"
             + ("; ChanSpy is loaded for them" if "app_chanspy" in pbx.modules else ""),
             MANAGERS.mend,
+        )
+    if record and "res_monitor" in pbx.modules:
+        # Every user that sets variables or mutes MixMonitor has this class, ours among them.
+        yield Finding(
+            Verdict.NOTE,
+            "Monitor by a manager user",
+            f"manager.conf {_some(record)}; the action Monitor records any channel with it. "
+            f"{_breaks(MONITOR.breaks)} Law: {MONITOR.law}",
+            "put noload=res_monitor.so into modules.conf; Callshield does not need it",
         )
 
 

@@ -18,6 +18,10 @@ def map_phone_status(status: int) -> int:
         return 486
     if status in (488, 606, 415):
         return 488
+    if status == 403:
+        # What Asterisk makes of a phone's 603 (both are cause 21, RFC 3398 section 8.2.6.1). Seen
+        # from a phone's extension it says the same: the agent declines.
+        return 603
     if status in (481, 603):  # 481: the dialog that Replaces names is not the phone's
         return status
     if status in (401, 404, 407, 408, 410, 480, 487, 503, 504):

@@ -287,8 +287,8 @@ GOOD = conf(callshield="type=endpoint;direct_media=no", other="type=identify;end
                 modules=frozenset({"res_monitor", "app_chanspy"}),
                 files={"manager.conf": conf(panel="secret=x;write=call")},
             ),
-            "manager users (AMI)",
-            "problem",
+            "Monitor by a manager user",
+            "note",
             "panel: write=call",
         ),
         (

@@ -160,7 +160,8 @@ async def floor(
         peer_options: more keys of the peer in Callshield's configuration.
         auto_answer: the desk phones pick up by themselves.
         sip: keys of ``[sip]``.
-        more_agents: further agents of Callshield, id → URI.
+        more_agents: further agents of Callshield, id → URI (``@PBX@`` is Asterisk's address and
+            SIP port).
     """
     prompts = Prompts(folder / "prompts")
     async with AsyncExitStack() as stack:
@@ -196,9 +197,10 @@ async def floor(
         )
         direct = {phone.user: phone.uri for phone in (agent, colleague)}
         through = {user: pbx.uri(f"phone-{user}") for user in direct}
+        more = {name: uri.replace("@PBX@", home) for name, uri in (more_agents or {}).items()}
         node = Node(
             folder / "node",
-            {**(direct if topology == "direct" else through), **(more_agents or {})},
+            {**(direct if topology == "direct" else through), **more},
             peer=pbx.address,
             peer_options=peer_options,
             sides=(CALLSHIELD, CALLSHIELD),

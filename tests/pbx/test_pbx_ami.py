@@ -59,7 +59,12 @@ def asterisk(
     folder: Path, root: Path, *, write: str = "", phone_port: int = 5060, port: int = 5060
 ) -> Asterisk:
     """An Asterisk with the shipped manager user; ``write``: other rights than shipped."""
-    replace = {"secret=CHANGE-ME": f"secret={SECRET}", "permit=192.0.2.10/": "permit=127.0.0.1/"}
+    replace = {
+        "secret=CHANGE-ME": f"secret={SECRET}",
+        "permit=192.0.2.10/": "permit=127.0.0.1/",
+        # As manager_callshield.conf asks for.
+        "autoload=yes": "autoload=yes\nnoload=res_monitor.so",
+    }
     if write:
         replace["\nwrite=agent,call\n"] = f"\nwrite={write}\n"
     return Asterisk(
@@ -275,6 +280,7 @@ async def test_the_shipped_rights_are_enough_and_no_more(
             "UpdateConfig",
             "ModuleLoad",
             "MixMonitor",
+            "Monitor",
             "DBPut",
             "CoreShowChannels",
             "UserEvent",
@@ -282,6 +288,8 @@ async def test_the_shipped_rights_are_enough_and_no_more(
             "PJSIPShowContacts",
         ):
             refused[action] = (await link.request(action)).text
+        # As modules.conf shall have it: res_monitor is not loaded.
+        assert refused.pop("Monitor") == "Invalid/unknown command", refused
         assert set(refused.values()) == {"Permission denied"}, refused
         # And its events: calls happen, and it hears of none of them but a recording's beginning.
         await pbx.cli("channel originate Local/tone@ami-test application Wait 1")
