@@ -22,16 +22,16 @@ BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 #: What every sample is a part of: enough for a node.
 BASE = """
 [sip.pbx]
-bind = "192.0.2.2"
+bind = "192.0.2.10"
 [sip.phone]
-bind = "192.0.2.2"
+bind = "192.0.2.10"
 [[peers]]
 name = "base"
-networks = ["192.0.2.1"]
+networks = ["192.0.2.5"]
 [agents.1099]
 uri = "sip:1099@192.0.2.199:5060"
 [trunks.base]
-host = "192.0.2.1"
+host = "192.0.2.5"
 [outbound]
 patterns = ["0[0-9]{8,10}"]
 """

@@ -1,4 +1,5 @@
-"""A leg that is over is freed once, in the loop's next turn at the latest, never in its callback.
+"""A leg that is over is freed once, in the loop's next turn, never in its callback; and never while
+its number is a newer call's.
 
 Why it matters is seen in :mod:`tests.test_security_flood`: without it some callers get 603.
 """
@@ -9,17 +10,39 @@ import asyncio
 from typing import Any
 
 import pjsua2
+import pytest
 
 from sipbridge.ended_legs import ended, free_ended
+
+
+class Numbers:
+    """Which object pjsua2 knows under which number; stands for ``pjsua2.Call.lookup``."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, object] = {}
+
+    def lookup(self, number: int) -> object | None:
+        return self.of.get(number)
+
+
+@pytest.fixture(autouse=True)
+def numbers(monkeypatch: pytest.MonkeyPatch) -> Numbers:
+    known = Numbers()
+    monkeypatch.setattr(pjsua2.Call, "lookup", known.lookup)
+    return known
 
 
 class EndedCall:
     """What SWIG makes of a pjsua2 call, as far as freeing it goes."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 1) -> None:
+        self._number = number
         self.thisown = True
         self.this: object | None = object()
         self.freed = 0
+
+    def getId(self) -> int:
+        return self._number
 
     def __swig_destroy__(self, call: EndedCall) -> None:
         # An instance's own function here; SWIG's is a builtin, which takes the object the same way.
@@ -55,7 +78,21 @@ async def test_an_object_that_somebody_else_owns_is_left_alone() -> None:
     assert call.freed == 0
 
 
+async def test_it_waits_while_a_newer_call_has_its_number(numbers: Numbers) -> None:
+    old, other, newer = EndedCall(1), EndedCall(2), EndedCall(1)
+    numbers.of[1] = newer
+    ended(old)
+    ended(other)
+    free_ended()
+    assert (old.freed, other.freed) == (0, 1)
+    del numbers.of[1]  # pjsua2 forgets an object before its call's end is over
+    ended(newer)
+    free_ended()
+    assert (old.freed, newer.freed) == (1, 1)
+
+
 def test_pjsua2_has_what_this_needs() -> None:
     call: Any = pjsua2.Call
     assert callable(call.__swig_destroy__)
+    assert callable(call.getId)
     assert isinstance(call.thisown, property)

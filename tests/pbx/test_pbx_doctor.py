@@ -25,9 +25,10 @@ exten => _*55X.,1,ChanSpy(PJSIP/${EXTEN:3},qw)
 #: Where the kit says which address Asterisk writes into its SDP towards us.
 MEDIA = "[callshield](+type=endpoint)\nmedia_address="
 #: What an operator changes who wants nobody to listen: no ChanSpy, no plain recording, no
-#: almighty manager user.
+#: almighty manager user, no Monitor for the everyday one (write=call).
 CLEAN = {
-    "autoload=yes": "autoload=yes\nnoload=app_chanspy.so\nnoload=res_stasis_snoop.so",
+    "autoload=yes": "autoload=yes\nnoload=app_chanspy.so\nnoload=res_stasis_snoop.so"
+    "\nnoload=res_monitor.so",
     " same => n,MixMonitor(/srv/spool/mix.wav,"
     "r(/srv/spool/mix-caller.wav)t(/srv/spool/mix-agent.wav))\n": "",
     "read=all\nwrite=all": "read=all\nwrite=agent",
@@ -61,7 +62,7 @@ async def running(
         address=PBX,
         callshield=f"{OURS}:5060",
         # On one machine the manager interface is reached from 127.0.0.1.
-        replace={"permit=192.0.2.10/": "permit=127.0.0.1/", **(replace or {})},
+        replace={**(replace or {}), "permit=192.0.2.10/": "permit=127.0.0.1/"},
         **options,
     )
     (folder / "asterisk").mkdir()
