@@ -12,8 +12,7 @@ from callshield.findings import Finding, note, problem
 from callshield.settings import Settings
 
 SUBJECT = "listening and recording at the PBX"
-#: For the manager interface to let us in, and for everything that is asked then.
-LOGIN_WITHIN_S = 12.0
+#: For everything that is asked of the manager interface.
 SURVEY_WITHIN_S = 60.0
 
 
@@ -37,34 +36,13 @@ async def examine_listening(settings: Settings, say: Callable[[str], None]) -> l
 
 
 async def _ask(settings: Settings, say: Callable[[str], None]) -> list[Finding]:
-    from notifier.ami_client import AmiClient
-    from notifier.ami_secret import load_secret
+    from notifier.pbx_check import logged_in
     from notifier.pbx_listening import Ourselves, judge
     from notifier.pbx_survey import survey
 
     say(f"logging in at the manager interface of {settings.ami.host}")
-    up = asyncio.Event()
-    reasons: list[str] = []
-
-    def down(reason: str) -> None:
-        reasons.append(reason)
-        up.set()
-
-    client = AmiClient(settings.ami, load_secret(settings.ami), on_up=up.set, on_down=down)
-    client.start()
-    try:
-        async with asyncio.timeout(LOGIN_WITHIN_S):
-            await up.wait()
-        if not client.connected:
-            raise CallshieldError(reasons[-1] if reasons else "no connection")
-        async with asyncio.timeout(SURVEY_WITHIN_S):
-            pbx = await survey(client, say)
-    except TimeoutError:
-        raise CallshieldError(
-            f"the manager interface of {settings.ami.host} did not answer in time"
-        ) from None
-    finally:
-        await client.close()
+    async with logged_in(settings) as client, asyncio.timeout(SURVEY_WITHIN_S):
+        pbx = await survey(client, say)
     return judge(
         pbx,
         Ourselves(

@@ -337,7 +337,9 @@ class Pbx:
 
     async def _settle_agent(self, agent_id: str) -> None:
         """Pause before the device is free: no call slips in between."""
-        agent = self._agents[agent_id]
+        agent = self._agents.get(agent_id)
+        if agent is None:  # a call that outlived its agent's configuration
+            return
         failure: AmiError | None = None
         if agent.queue_member:
             try:

@@ -90,6 +90,9 @@ class Settling:
                     pass  # all of it is done when the connection is back
                 except (AmiError, AmiProtocolError) as error:
                     self._fail(key, str(error))
+                except Exception:  # it may go better the next time
+                    log.exception("pbx_settling_failed", what=key[0])
+                    self._fail(key, "an error of ours: see the log")
                 if key not in self._again:
                     return
         finally:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pjsip_guard
 import pjsua2 as pj
@@ -69,6 +70,8 @@ _REASONS = {
     603: "Decline",
 }
 _DTMF_RELAY = re.compile(r"^\s*Signal\s*=\s*([0-9A-D*#]|1[0-5])\s*$", re.MULTILINE | re.IGNORECASE)
+#: What a PBX may take for a number, with the signs that people write between digits.
+_NUMBER = re.compile(r"[0-9*#+().-]+")
 #: Event codes of RFC 4733 that some phones write instead of the sign.
 _EVENTS = {"10": "*", "11": "#", "12": "A", "13": "B", "14": "C", "15": "D"}
 
@@ -221,9 +224,17 @@ class Transfers:
         return self._host.may_be_referred_to(host) or host == self._bridged.called_host
 
     def _may_place(self, target: ReferTarget | int) -> bool:
-        """Whether the phone may have us call this target ourselves; one that takes the place of a
-        dialog (Replaces) dials nobody."""
-        if isinstance(target, int) or target.replaces is not None:
+        """Whether the phone may have us call this target ourselves.
+
+        Replaces takes the place of a dialog and dials nobody, at a PBX that heeds it: with a
+        number beside it, which another would dial, only a dialog of ours will do.
+        """
+        if isinstance(target, int):
+            return True
+        if target.replaces is not None and (
+            not _NUMBER.fullmatch(unquote(target.user))
+            or self._host.find_leg(target.replaces) is not None
+        ):
             return True
         return self._host.may_transfer_to(self._bridged.call.plan.agent_id, target.user)
 

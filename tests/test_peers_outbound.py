@@ -697,9 +697,11 @@ async def test_no_transfer_dials_what_the_agent_may_not(scene: Scene) -> None:
     was let out."""
     call = await scene.answered()
     await call.wait("notice.finished")
+    unknown = "?Replaces=x%3Bto-tag%3Da%3Bfrom-tag%3Db"
     for user in ("060123456", "00818012345678", "%30601234567", "119"):
-        target = f"Refer-To: <sip:{user}@{PBX}:{scene.pbx.port}>"
-        assert (await call.agent.ask("REFER", headers=(target,))).status == 403
+        for dialog in ("", unknown):
+            target = f"Refer-To: <sip:{user}@{PBX}:{scene.pbx.port}{dialog}>"
+            assert (await call.agent.ask("REFER", headers=(target,))).status == 403
     assert scene.pbx.waiting("INVITE") == []
     await call.talk(10)  # agent and customer go on
     assert tapped(scene, call.call_id) == {CUSTOMER}

@@ -80,6 +80,14 @@ async def test_a_pbx_that_is_away_is_not_asked_again_and_again(pbx: Pbx) -> None
     await pbx.settling.close()
 
 
+async def test_an_error_of_ours_is_told_and_tried_again(pbx: Pbx) -> None:
+    pbx.reasons = {ONE: KeyError("1001")}
+    pbx.settling.kick(ONE)
+    await pbx.until(3)
+    assert pbx.said == ["an error of ours: see the log"]
+    await pbx.settling.close()
+
+
 async def test_a_hundred_kicks_while_it_is_settled_cost_one_more_round(pbx: Pbx) -> None:
     pbx.settling.kick(ONE)
     await asyncio.sleep(0)  # it has begun

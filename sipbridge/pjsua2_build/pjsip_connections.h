@@ -11,8 +11,8 @@
 /* Puts itself before the transport manager's state callback of the endpoint that runs now. */
 void connections_register(pjsip_endpoint *endpt);
 
-/* Whether any request could come from there: an allowed network, or one of the phones'. In
- * pjsip_guard.c. */
+/* Whether any request could come from there, and ours may go there: an allowed network, or one of
+ * the phones'. In pjsip_guard.c. */
 int guard_knows(const pj_sockaddr *source);
 
 /* How many connections were refused, and how many are open. */

@@ -9,7 +9,7 @@
  * PJSIP_MOD_PRIORITY_TSX_LAYER - 1, below the transaction layer, and answers statelessly
  * (RFC 3261 8.2.7) or not at all.
  *
- * What happens to a request (responses are never touched), in this order:
+ * What happens to a request, in this order:
  *   1. Source filter. A source outside the allowed networks is refused. It gets a 403 at most ten
  *      times per second over all such sources, silence otherwise, so that we are neither a
  *      reflector nor an amplifier. ACK never gets an answer (RFC 3261 17: no response to an ACK).
@@ -29,8 +29,10 @@
  *   5. BYE for a dialog that nobody knows (after a restart of the process, say): PJSIP answers 481
  *      (RFC 3261 12.2.2) as always, and a copy is kept for Python, which may have audio running
  *      for that call.
- * Everything else goes on to PJSIP unchanged; what happens to some requests inside dialogs is in
- * pjsip_dialogs.c. Connections are bounded in pjsip_connections.c.
+ * Everything else goes on to PJSIP; what happens to some requests inside dialogs is in
+ * pjsip_dialogs.c. A datagram shorter than its Content-Length goes no further, and where a message
+ * would lead our own requests and answers is mended (pjsip_paths.c), of responses too. Connections
+ * are bounded in pjsip_connections.c.
  *
  * Threads. PJSIP calls us from whichever thread pumps its events, without Python's GIL; Python
  * calls us with the GIL. All state shared between the two is under one plain pthread mutex, which
@@ -395,18 +397,6 @@ length_holds(pjsip_rx_data *rdata)
     return 1;
 }
 
-static int
-may_be_sent_to(const pj_sockaddr *sockaddr)
-{
-    address_t address;
-    if (!address_from_sockaddr(sockaddr, &address))
-        return 0;
-    pthread_mutex_lock(&g_lock);
-    const int may = list_contains(&g_allowed, &address) || list_contains(&g_in_dialog, &address);
-    pthread_mutex_unlock(&g_lock);
-    return may;
-}
-
 static void
 count_mended(int mended)
 {
@@ -425,7 +415,7 @@ on_rx_response(pjsip_rx_data *rdata)
         pthread_mutex_unlock(&g_lock);
         return PJ_TRUE; /* discarded (RFC 3261 18.3) */
     }
-    count_mended(paths_of_response(rdata, &may_be_sent_to) + paths_of_description(rdata));
+    count_mended(paths_of_response(rdata, &guard_knows) + paths_of_description(rdata));
     return PJ_FALSE;
 }
 
@@ -478,7 +468,7 @@ on_rx_request(pjsip_rx_data *rdata)
             respond(rdata, PJSIP_SC_BAD_REQUEST, 0, 0);
         return PJ_TRUE;
     }
-    count_mended(paths_of_request(rdata, &may_be_sent_to) + paths_of_description(rdata));
+    count_mended(paths_of_request(rdata, &guard_knows) + paths_of_description(rdata));
     /* PJSIP would send every answer of a transaction to a Via's maddr, with its retransmissions and
      * after looking a host name up: ours go where the request came from, as respond()'s do. */
     rdata->msg_info.via->maddr_param.slen = 0;
