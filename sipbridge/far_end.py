@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from sipbridge.sip_message import SipHeaders, address_uri, uri_user
 
+#: Digits of a subscriber's number that must agree where one side writes more of it.
+_MIN_DIGITS = 7
+
 _IDENTITY = ("P-Asserted-Identity", "Remote-Party-ID")
 
 
@@ -34,4 +37,21 @@ def is_somebody_else(numbers: frozenset[str], headers: SipHeaders) -> bool | Non
         None when it names nobody: a mere session refresh.
     """
     named = named_numbers(headers)
-    return not named & numbers if named else None
+    if not named:
+        return None
+    return not any(_is_same(one, other) for one in named for other in numbers)
+
+
+def _is_same(one: str, other: str) -> bool:
+    """``+821012345678``, ``821012345678`` and ``01012345678`` are one subscriber: without ``+`` and
+    the trunk's zeros the shorter one ends the longer one (E.164). Anything else must be equal."""
+    if one == other:
+        return True
+    digits = sorted((n.removeprefix("+").lstrip("0") for n in (one, other)), key=len)
+    short, long = digits
+    return (
+        short.isdecimal()
+        and long.isdecimal()
+        and len(short) >= _MIN_DIGITS
+        and (long.endswith(short))
+    )

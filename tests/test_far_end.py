@@ -21,6 +21,10 @@ CALLER = frozenset(["01012345678"])
         ("P-Asserted-Identity: <sip:anonymous@anonymous.invalid>", True),
         ("P-Asserted-Identity: <sip:01012345678@192.0.2.5>", False),
         ("P-Asserted-Identity: <sip:01012345678@192.0.2.5>, <tel:1002>", False),
+        ("P-Asserted-Identity: <sip:+821012345678@192.0.2.5>", False),
+        ("P-Asserted-Identity: <tel:+82-10-1234-5678>", True),  # unreadable is somebody else
+        ("P-Asserted-Identity: <sip:212345678@192.0.2.5>", True),
+        ("P-Asserted-Identity: <sip:5678@192.0.2.5>", True),
         ("X-Nothing: 1002", None),
     ],
 )
