@@ -289,7 +289,7 @@ async def test_the_shipped_rights_are_enough_and_no_more(
         ):
             refused[action] = (await link.request(action)).text
         # As modules.conf shall have it: res_monitor is not loaded.
-        assert refused.pop("Monitor") .startswith("Invalid/unknown command"), refused
+        assert refused.pop("Monitor").startswith("Invalid/unknown command"), refused
         assert set(refused.values()) == {"Permission denied"}, refused
         # And its events: calls happen, and it hears of none of them but a recording's beginning.
         await pbx.cli("channel originate Local/tone@ami-test application Wait 1")
