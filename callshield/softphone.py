@@ -192,9 +192,11 @@ def main() -> None:
     parser.add_argument("--record", default="")
     parser.add_argument("--auto-answer", action="store_true")
     options = parser.parse_args()
-    # It stands for a machine of its own: a busy machine here must not be heard as a bad line.
+    # It stands for a machine of its own: a busy machine here must not be heard as a bad line. Seen
+    # at eight busy processes on two cores: nice -10 alone left a hole in one recording of three.
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -10)
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     _Phone(options).run()
     # PJSIP's destructors must not run after the endpoint is gone.
     sys.stdout.flush()
