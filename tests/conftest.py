@@ -7,6 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no failure: no test hangs on an absolute time.
+settings.register_profile("callshield", deadline=None)
+settings.load_profile("callshield")
 
 DATA = Path(os.environ.get("CALLSHIELD_DATA", Path(__file__).parent.parent / "../shared/data"))
 PEERS = ("sipp", "baresip", "tshark")
