@@ -192,8 +192,9 @@ def main() -> None:
     parser.add_argument("--record", default="")
     parser.add_argument("--auto-answer", action="store_true")
     options = parser.parse_args()
-    # It stands for a machine of its own: a busy machine here must not be heard as a bad line. Seen
-    # at eight busy processes on two cores: nice -10 alone left a hole in one recording of three.
+    # It stands for a machine of its own: a busy machine here must not be heard as a bad line. It
+    # helps, but does not rule it out: on two cores with five and more busy processes, recordings
+    # had holes with nice alone (1 run of 3) and with this (2 runs of 11). Cause not found.
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -10)
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))

@@ -104,3 +104,23 @@ async def test_the_bridge_dies_and_the_next_call_is_protected(
         await all_.events.wait("notice.finished")
         await until_hears(all_.caller, AGENT_HZ)
         await all_.hang_up()
+
+
+async def test_an_agent_behind_the_pbx_is_free_again_after_callshield_died_in_the_call(
+    tmp_path: Path, asterisk_root: Path
+) -> None:
+    """While the other leg of the dead call still stands, and DEVICE_STATE says "in use" of us."""
+    async with floor(tmp_path, asterisk_root, "through") as all_:
+        assert all_.node is not None
+        await all_.connect()
+        device = "DEVICE_STATE(Custom:agent1001)"
+        await all_.ami.action("Setvar", Variable=device, Value="INUSE")  # as our AMI client does
+        all_.node.signal(signal.SIGKILL)
+        for part in ("bridge", "media"):
+            all_.node.kill(part)
+        await all_.pbx.until_cli("pjsip show aor callshield", "Unavail")
+        await all_.caller.command("hangup")
+        await all_.caller.wait("CALL_CLOSED")
+        await all_.pbx.until_cli("devstate list", "State: 'NOT_INUSE'")
+        await all_.agent.command("hangup")
+        await all_.no_channels()
