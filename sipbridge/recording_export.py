@@ -28,7 +28,7 @@ from sipbridge.recording_format import AGENT_CHANNEL, CALLER_CHANNEL, MARK_CHANN
 from sipbridge.recording_keys import KeyRing
 from sipbridge.recording_reader import OpenedRecording
 from sipbridge.recording_store import RecordingStore, StoredRecording, is_being_written
-from sipbridge.recording_timeline import CLOCK_HZ, G722, OPUS, Placement, frame_units
+from sipbridge.recording_timeline import CLOCK_HZ, G722, OPUS, Placement, first_due_ns, frame_units
 from sipbridge.recording_timeline import place as place_frames
 from sipbridge.recording_wav import MAX_WAV_BYTES, nameless_file, write_private, write_wav
 
@@ -82,11 +82,19 @@ class _Channel:
     def rate_hz(self) -> int:
         return _WIDE_HZ if _WIDE.intersection(self.codec) else _NARROW_HZ
 
-    def place(self, zero_ns: int) -> Placement:
-        return place_frames(
+    def first_due_ns(self) -> int:
+        return first_due_ns(*self._times())
+
+    def _times(self) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.int64]]:
+        return (
             np.array([CLOCK_HZ[codec] for codec in self.codec], np.int64),
             np.array(self.timestamp, np.uint32),
             np.array(self.at_ns, np.int64),
+        )
+
+    def place(self, zero_ns: int) -> Placement:
+        return place_frames(
+            *self._times(),
             np.array(self.units, np.int64),
             zero_ns=zero_ns,
             rate_hz=self.rate_hz,
@@ -145,11 +153,8 @@ def export_call(
         for codec in {codec for channel in channels.values() for codec in channel.codec}:
             # A library that is missing is missed now, not after half of the work.
             make_decoder(codec)
-        zero_ns = min(
-            (at for channel in channels.values() for at in channel.at_ns),
-            default=opened[0].header.identity.started_at_ns,
-        )
-        zero_ns = min(zero_ns, opened[0].header.identity.started_at_ns)
+        due_ns = [channel.first_due_ns() for channel in channels.values() if channel.at_ns]
+        zero_ns = min([opened[0].header.identity.started_at_ns, *due_ns])
         placed = {number: channel.place(zero_ns) for number, channel in channels.items()}
         rate = max(channel.rate_hz for channel in channels.values())
         length = max(

@@ -94,7 +94,8 @@ def place(
         timestamp: RTP timestamps, shape (n,).
         at_ns: arrivals, ns since the Unix epoch, shape (n,).
         units: frame lengths in timestamp units, shape (n,).
-        zero_ns: of the time line, ns since the Unix epoch; no frame arrived earlier.
+        zero_ns: of the time line, ns since the Unix epoch; no frame was due earlier
+            (:func:`first_due_ns`).
         rate_hz: samples a second of the time line.
     """
     count = len(timestamp)
@@ -103,12 +104,7 @@ def place(
     rank = np.full(count, -1, np.int64)
     if not count:
         return Placement(start, samples, rank, 0, 0.0)
-    steps = np.diff(timestamp).view(np.int32).astype(np.int64)
-    unwrapped = np.concatenate(([0], np.cumsum(steps)))
-    arrival_s = (at_ns - zero_ns) / 1e9
-    offset_s = arrival_s - unwrapped / clock_hz
-    breaks = (np.abs(np.diff(offset_s)) > _JUMP_S) | (np.diff(clock_hz) != 0)
-    bounds = [0, *(np.flatnonzero(breaks) + 1).tolist(), count]
+    unwrapped, offset_s, bounds = _stretches(clock_hz, timestamp, (at_ns - zero_ns) / 1e9)
     free, played, duplicates, missing_s = 0, 0, 0, 0.0
     for first, last in itertools.pairwise(bounds):
         order = np.argsort(unwrapped[first:last], kind="stable") + first
@@ -125,6 +121,40 @@ def place(
         rank[order] = np.arange(played, played + len(order))
         played += len(order)
     return Placement(start, samples, rank, duplicates, missing_s)
+
+
+def first_due_ns(
+    clock_hz: NDArray[np.int64], timestamp: NDArray[np.uint32], at_ns: NDArray[np.int64]
+) -> int:
+    """When the first frame of a channel was due, had the network been as quick as at its best.
+
+    A time line that begins at the first *arrival* has no room for a first frame that came late: it,
+    and all behind it, would be squeezed until they are back in their places.
+
+    Args:
+        clock_hz: as in :func:`place`; at least one frame.
+        timestamp: likewise.
+        at_ns: likewise.
+
+    Returns:
+        ns since the Unix epoch, no later than the first arrival.
+    """
+    unwrapped, offset_s, bounds = _stretches(clock_hz, timestamp, (at_ns - at_ns[0]) / 1e9)
+    time_s = unwrapped[: bounds[1]] / clock_hz[0]
+    order = np.argsort(time_s, kind="stable")
+    due_s = time_s[order] + _lower_envelope(time_s[order], offset_s[: bounds[1]][order])
+    return int(at_ns[0]) + min(0, int(np.floor(due_s[0] * 1e9)))
+
+
+def _stretches(
+    clock_hz: NDArray[np.int64], timestamp: NDArray[np.uint32], arrival_s: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], list[int]]:
+    """Unwrapped timestamps, arrivals less these in seconds, and where each stretch begins."""
+    steps = np.diff(timestamp).view(np.int32).astype(np.int64)
+    unwrapped = np.concatenate(([0], np.cumsum(steps)))
+    offset_s = arrival_s - unwrapped / clock_hz
+    breaks = (np.abs(np.diff(offset_s)) > _JUMP_S) | (np.diff(clock_hz) != 0)
+    return unwrapped, offset_s, [0, *(np.flatnonzero(breaks) + 1).tolist(), len(timestamp)]
 
 
 def _lower_envelope(

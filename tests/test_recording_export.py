@@ -145,6 +145,20 @@ def test_jitter_order_doubles_and_losses_leave_every_frame_in_its_place(tmp_path
     assert caller["missing_s"] == 0.06
 
 
+def test_a_late_first_frame_squeezes_nothing(tmp_path: Path) -> None:
+    """The recording begins when it was due; else all of it plays a 160th too fast."""
+    scene = Scene(tmp_path)
+    spoken = ulaw_frames(np.random.default_rng(8).integers(-9000, 9000, 150 * FRAME).astype("<i2"))
+    writer = scene.writer()
+    for n, frame in enumerate(spoken):
+        scene.add(writer, 0, frame, n * FRAME, max(20 * n - 100, 0.1 * n))  # a burst of six
+    scene.end(writer, 3200)
+    _, samples, _ = scene.export()
+    expected = g711.decode(b"".join(spoken), 0)
+    shifts = [s for s in range(9) if np.array_equal(samples[s : s + len(expected), 0], expected)]
+    assert len(shifts) == 1
+
+
 def test_two_sides_stay_together_through_an_hour_of_drift() -> None:
     """Clocks 100 parts in a million apart: 0.36 s an hour if nobody followed."""
     count = 180_000

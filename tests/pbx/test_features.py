@@ -144,14 +144,9 @@ async def test_conference_of_caller_agent_and_colleague(
 
 
 def tones(samples: NDArray[np.float32], *hertz: float) -> list[bool]:
-    """Whether each tone is there for a second or more; the export may play it up to 1/160 faster
-    or slower while it makes up a difference of clocks (docs/recording.md)."""
+    """Whether each tone is there for a second or more."""
     parts = blocks(samples)
-    near = (-10, -5, 0, 5, 10)  # one line of 0.2 s is 5 Hz wide
-    return [
-        sum(max(tone_db(part, h + by) for by in near) > THERE_DB for part in parts) >= 5
-        for h in hertz
-    ]
+    return [sum(tone_db(part, h) > THERE_DB for part in parts) >= 5 for h in hertz]
 
 
 def read_mix(path: Path) -> NDArray[np.float32]:
