@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from callshield.errors import CallshieldError
 from callshield.settings import load_settings
@@ -22,17 +21,16 @@ DEFAULT_CONFIG = Path("callshield.toml")
 @pbx_app.command("check")
 def pbx_check(config: Config = DEFAULT_CONFIG) -> None:
     """Log in and ask for every right and name that is needed; exit status 1 if one is missing."""
+    from callshield.doctor_report import Report
     from callshield.logs import configure_logs
     from notifier.pbx_check import check
 
     configure_logs("pbx", level="error")
     findings = asyncio.run(check(load_settings(config)))
-    console = Console(highlight=False, soft_wrap=True)
+    report = Report(as_json=False)
     for finding in findings:
-        mark = "[green]ok  [/green]" if finding.ok else "[bold red]FAIL[/bold red]"
-        console.print(f"{mark} {finding.name}: ", end="")
-        console.print(finding.detail, markup=False)
-    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+        report.show(finding)
+    raise typer.Exit(report.finish())
 
 
 @pbx_app.command("notify")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from callshield.errors import AmiError
+from callshield.findings import Finding, ok, problem
 from callshield.settings import Settings
 from notifier.ami_client import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, AmiClient
 from notifier.ami_protocol import Answer
@@ -17,15 +17,6 @@ from notifier.queue_pause import memberships
 #: No member, channel or endpoint has this name.
 _NOBODY = "callshield-check-nobody"
 _DENIED = "permission denied"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was asked."""
-
-    name: str
-    ok: bool
-    detail: str
 
 
 @asynccontextmanager
@@ -68,7 +59,7 @@ async def check(settings: Settings) -> list[Finding]:
     """
     async with logged_in(settings) as client:
         ami = settings.ami
-        found = [Finding("login", True, f"{ami.username}, manager interface {client.version}")]
+        found = [ok("login", f"{ami.username}, manager interface {client.version}")]
         pause = await client.request("QueuePause", [("Interface", _NOBODY), ("Paused", "false")])
         found.append(_right("agent", pause, "pausing queue members"))
         mute = await client.request(
@@ -86,8 +77,8 @@ async def check(settings: Settings) -> list[Finding]:
 
 def _right(name: str, answer: Answer, what: str) -> Finding:
     if _DENIED in answer.text.lower():
-        return Finding(f"right {name!r}", False, f"{what}: add it to write= of the manager user")
-    return Finding(f"right {name!r}", True, what)
+        return problem(f"right {name!r}", what, "add it to write= of the manager user")
+    return ok(f"right {name!r}", what)
 
 
 async def _members(client: AmiClient, members: dict[str, str]) -> list[Finding]:
@@ -95,9 +86,13 @@ async def _members(client: AmiClient, members: dict[str, str]) -> list[Finding]:
     for item in await memberships(client, members):
         queues.setdefault(item.interface, []).append(item.queue)
     return [
-        Finding(f"agent {agent_id}", True, f"in {', '.join(queues[member])}")
+        ok(f"agent {agent_id}", f"in {', '.join(queues[member])}")
         if member in queues
-        else Finding(f"agent {agent_id}", False, f"no queue has the member {member} now")
+        else problem(
+            f"agent {agent_id}",
+            f"no queue has the member {member} now",
+            "compare agents.ID.queue_member with queue show at the PBX",
+        )
         for member, agent_id in members.items()
     ]
 
@@ -109,8 +104,12 @@ async def _phones(client: AmiClient, endpoints: dict[str, str]) -> list[Finding]
         return [right]
     registered = {item.get("Endpoint"): item.get("UserAgent") for item in answer.items}
     return [right] + [
-        Finding(f"phone of {agent_id}", True, registered[endpoint] or "registered, names no model")
+        ok(f"phone of {agent_id}", registered[endpoint] or "registered, names no model")
         if endpoint in registered
-        else Finding(f"phone of {agent_id}", False, f"{endpoint} is not registered at the PBX")
+        else problem(
+            f"phone of {agent_id}",
+            f"{endpoint} is not registered at the PBX",
+            "register the phone, or mend agents.ID.endpoint",
+        )
         for endpoint, agent_id in endpoints.items()
     ]

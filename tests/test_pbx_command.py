@@ -35,7 +35,7 @@ async def test_check_names_what_is_there_and_changes_nothing(tmp_path: Path) -> 
     double.contacts.append(("phone-1003", "Yealink SIP-T54W"))
     async with double:
         status, said = await pbx(configured(tmp_path, double), "check")
-        assert (status, "FAIL" in said) == (0, False), said
+        assert (status, "PROBLEM" in said) == (0, False), said
         assert "in support, sales" in said
         assert "Yealink SIP-T54W" in said
         assert [(m.paused, m.reason) for m in double.members] == [(True, "lunch"), (False, "")]
@@ -48,7 +48,7 @@ async def test_check_names_every_right_and_name_that_is_missing(tmp_path: Path) 
     async with double:
         status, said = await pbx(configured(tmp_path, double), "check")
     assert status == 1
-    failed = [line for line in said.splitlines() if line.startswith("FAIL")]
+    failed = [line for line in said.splitlines() if line.startswith("PROBLEM")]
     assert len(failed) == 3, said
     assert "'agent'" in failed[0]
     assert ONE in failed[1]

@@ -239,7 +239,7 @@ async def test_an_ordinary_call_is_one_clean_stream_on_each_leg(tmp_path: Path) 
             came = [s for s in await other.streams(other_port) if s.destination[1] == other_port]
             assert max(s.mean_jitter_ms for s in streams) < 2 + max(s.mean_jitter_ms for s in came)
             assert max(s.max_jitter_ms for s in streams) < max(s.max_jitter_ms for s in came) + (
-                20 if side == SIDES[0] else 8
+                20 if side == SIDES[0] else 4
             )
             # No hole in what we send while anything comes from the other side (not so on hold).
             packets = await capture.packets(sent_by=port)
