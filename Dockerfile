@@ -56,7 +56,7 @@ ENV PATH=/opt/callshield/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1
 
 # A library missing here must fail the build, not the first call.
-RUN python -c 'import pjsua2, pjsip_guard, onnxruntime, sipbridge.relay_core; print(pjsip_guard.info())'
+RUN python -c 'import pjsua2, pjsip_guard, onnxruntime, ctranslate2, sipbridge.relay_core; print(pjsip_guard.info())'
 
 USER callshield
 WORKDIR /var/lib/callshield

@@ -3,7 +3,7 @@
 A whole node runs as its users run it (:mod:`callshield.serve`), the detector hears every caller.
 The benchmark stands beside the node's own bridge at the media worker's control socket and puts
 calls on the real worker. In the middle the detector and the notifier are killed (SIGKILL); the node
-restarts both while the calls go on. (There is no transcriber process in this version.)
+restarts both while the calls go on. (Words are switched off.)
 """
 
 from __future__ import annotations
@@ -84,6 +84,10 @@ networks = ["127.0.0.15"]
 uri = "sip:1001@127.0.0.15:{free_port("127.0.0.15")}"
 [web]
 port = {free_port("127.0.0.1")}
+[transcriber]
+workers = 0
+[phones]
+enabled = false
 """,
         encoding="utf-8",
     )
@@ -186,7 +190,7 @@ def run(calls: int, seconds: float, *, as_json: bool) -> int:
         return 0
     lines = [
         f"{result.calls} calls on a whole node; load average before {result.load_average:.1f}; "
-        f"killed: {', '.join(VICTIMS)} (this version has no transcriber)"
+        f"killed: {', '.join(VICTIMS)} (words are switched off)"
     ]
     for name in ("before", "after"):
         part: Part = getattr(result, name)

@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
 
 from callshield import __version__
 from callshield.errors import CallshieldError
+from callshield.fairness_commands import add_to as add_fairness_to
+from callshield.language_names import LanguageName
+from callshield.model_commands import eval_app, train_app
 from callshield.pbx_command import pbx_app
+from callshield.profiles_command import profiles_app
 from callshield.recordings import recordings_app
 from callshield.settings import load_settings
+from callshield.store_command import audit_app, backup, restore, retention_app
+from callshield.webhooks_command import webhooks_app
 
 app = typer.Typer(
     help="Protects call-centre agents from abusive callers.",
@@ -31,6 +37,15 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(token_app, name="token")
 app.add_typer(recordings_app, name="recordings")
 app.add_typer(pbx_app, name="pbx")
+app.add_typer(webhooks_app, name="webhooks")
+app.add_typer(profiles_app, name="profiles")
+app.add_typer(train_app, name="train")
+app.add_typer(eval_app, name="eval")
+add_fairness_to(app)
+app.add_typer(audit_app, name="audit")
+app.add_typer(retention_app, name="retention")
+app.command()(backup)
+app.command()(restore)
 
 Config = Annotated[Path, typer.Option(help="The node's configuration (TOML).")]
 DEFAULT_CONFIG = Path("callshield.toml")
@@ -41,16 +56,9 @@ class RoleName(StrEnum):
 
     AGENT = "agent"
     SUPERVISOR = "supervisor"
+    AUDITOR = "auditor"
     ADMIN = "admin"
-
-
-class LanguageName(StrEnum):
-    """Languages of prompts, consoles and words."""
-
-    KO = "ko"
-    EN = "en"
-    ZH = "zh"
-    JA = "ja"
+    REPRESENTATIVE = "representative"
 
 
 def _version(value: bool) -> None:
@@ -130,19 +138,28 @@ def analyze(
     files: Annotated[list[Path], typer.Argument(help="WAV or FLAC files, any rate.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line a file.")] = False,
     lang: Annotated[
-        LanguageName | None, typer.Option(help="Language of the words (unused without ASR).")
+        LanguageName | None, typer.Option(help="Language of the words; found out if none.")
     ] = None,
-    asr: Annotated[bool, typer.Option("--asr/--no-asr", help="Transcribe words.")] = False,
+    asr: Annotated[
+        bool | None,
+        typer.Option("--asr/--no-asr", help="Hear words; by default where a model is installed."),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Files at once.")] = 1,
     model_dir: Annotated[Path | None, typer.Option(help="Another acoustic model.")] = None,
 ) -> None:
     """Run recordings through the same pipeline as a live call."""
-    from detectors.analyze import analyze_paths
+    from detectors.analyze import analyze_paths, lacking
+    from detectors.analyze_words import is_installed
 
-    if asr:
-        raise CallshieldError("this version has no transcriber yet: leave out --asr")
+    words = lang.value if lang else ""
+    if asr is None and not is_installed():
+        print("callshield: no speech model is installed: words are not heard", file=sys.stderr)
+        asr = False
+    asked = None if asr is False else words
+    for sentence in lacking(model_dir, asked):
+        print(f"callshield: {sentence}", file=sys.stderr)
     failed = False
-    for result in analyze_paths(files, jobs=jobs, model_dir=model_dir):
+    for result in analyze_paths(files, jobs=jobs, model_dir=model_dir, words=asked):
         failed = failed or "error" in result
         if as_json:
             print(json.dumps(result, ensure_ascii=False), flush=True)
@@ -150,10 +167,55 @@ def analyze(
             print(f"{result['file']}: {result['error']}", file=sys.stderr)
         else:
             print(
-                f"{result['file']}: level {result['level']}, vocal effort "
+                f"{result['file']}: level {result['level']} "
+                f"({', '.join(result['categories']) or '-'}), vocal effort "
                 f"{result['acoustic']:.2f}, {result['duration_s']:.1f} s"
             )
     raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def classify(
+    lang: Annotated[LanguageName, typer.Option(help="Language of the lines.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line a line.")] = False,
+) -> None:
+    """Judge lines of text from standard input (UTF-8) by lexicon and word model alone."""
+    from detectors.words import Judge
+    from detectors.words.classify import classify as answers
+    from detectors.words.classify import lines_of
+
+    said: TextIO | None = sys.stdin  # None where it is closed, whatever its type says
+    lines = lines_of(said.buffer if said else None)
+    judge = Judge.load((lang.value,))
+    for sentence in judge.missing:
+        print(f"callshield: {sentence}", file=sys.stderr)
+    for answer in answers(lines, lang.value, judge):
+        if as_json:
+            print(json.dumps(answer), flush=True)
+        else:
+            kinds = ", ".join(answer["categories"]) or "-"
+            print(f"{answer['score']:.2f} {kinds}", flush=True)
+
+
+@app.command()
+def calibrate(
+    config: Config = DEFAULT_CONFIG,
+    queue: Annotated[str, typer.Option(help="Only this group (agents.ID.group).")] = "",
+    target: Annotated[
+        float,
+        typer.Option(
+            "--target-false-alarms-per-hour",
+            min=0.001,
+            help="False alarms an hour of analysed call that are put up with.",
+        ),
+    ] = 0.1,
+    days: Annotated[float, typer.Option(min=0.01, help="How far back.")] = 180.0,
+    report: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
+) -> None:
+    """Propose thresholds from this site's confirmed and refuted alerts; changes nothing."""
+    from callshield.calibrate_command import calibrate as run
+
+    print(run(load_settings(config), queue, target, days, report), end="")
 
 
 @bench_app.command("relay")
@@ -177,6 +239,26 @@ def bench_relay(
 
     load = Load(calls, seconds, tap, record, srtp, ear, histogram is not None)
     raise typer.Exit(run(load, as_json=as_json, histogram=histogram))
+
+
+@bench_app.command("pipeline")
+def bench_pipeline(
+    calls: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    seconds: Annotated[float, typer.Option(min=5, max=3600)] = 60,
+    asr: Annotated[bool, typer.Option("--asr", help="Words, too.")] = False,
+    transcribers: Annotated[int, typer.Option(min=1, max=16, help="With --asr.")] = 1,
+    speech_model: Annotated[
+        Path | None, typer.Option(help="Folder of the model; absent: the one installed.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Other callers.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure how soon a shout or abusive words are told, and what that costs the relay."""
+    from callshield.bench_pipeline import PipelineLoad
+    from callshield.bench_pipeline_show import run
+
+    load = PipelineLoad(calls, seconds, transcribers if asr else 0, speech_model, seed)
+    raise typer.Exit(run(load, as_json=as_json))
 
 
 @bench_app.command("table")
@@ -217,17 +299,48 @@ def bench_faults(
     raise typer.Exit(run(calls, seconds, as_json=as_json))
 
 
+@bench_app.command("consoles")
+def bench_consoles(
+    consoles: Annotated[int, typer.Option(min=1, max=5000)] = 500,
+    alerts_per_s: Annotated[float, typer.Option("--alerts-per-s", min=0.1, max=1000)] = 50,
+    seconds: Annotated[float, typer.Option(min=1, max=3600)] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure how soon an alert is on every console, beside a plain broadcast."""
+    from callshield.bench_consoles import ConsoleLoad, run
+
+    raise typer.Exit(run(ConsoleLoad(consoles, alerts_per_s, seconds), as_json=as_json))
+
+
+@bench_app.command("phones")
+def bench_phones(
+    screens: Annotated[int, typer.Option(min=20, max=5000, help="Each way.")] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure how soon a level is on a phone, by HTTP and by SIP, beside a plain POST."""
+    from callshield.bench_phones import run
+
+    raise typer.Exit(run(screens, as_json=as_json))
+
+
 @token_app.command("create")
 def token_create(
     role: Annotated[RoleName, typer.Option()],
     name: Annotated[str, typer.Option(help="Whose it is; kept in the store only.")],
     agent: Annotated[str, typer.Option(help="Agent id, for --role agent.")] = "",
+    supervisor: Annotated[
+        str,
+        typer.Option(help="Supervisor id, for --role supervisor: asked in turn, sees own team."),
+    ] = "",
+    days: Annotated[float, typer.Option(min=0.01, max=3660, help="How long it is good.")] = 90.0,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Print a new token; it is shown this once and stored as a hash."""
     from notifier.tokens import create_token
 
-    print(create_token(load_settings(config), role.value, name, agent or None))
+    settings, lifetime = load_settings(config), timedelta(days=days)
+    tied = supervisor or None
+    print(create_token(settings, role.value, name, agent or None, lifetime, supervisor_id=tied))
 
 
 @token_app.command("list")
@@ -237,11 +350,12 @@ def token_list(config: Config = DEFAULT_CONFIG) -> None:
 
     from notifier.tokens import list_tokens
 
-    table = Table("id", "role", "agent", "name", "expires", "revoked")
+    table = Table("id", "role", "of", "name", "expires", "revoked")
     for row in list_tokens(load_settings(config)):
         expires = datetime.fromtimestamp(row["expires_ts"], UTC).strftime("%Y-%m-%d")
         revoked = "yes" if row.get("revoked_ts") else ""
-        table.add_row(row["token_id"], row["role"], row["agent_id"], row["name"], expires, revoked)
+        whose = row["agent_id"] or row["supervisor_id"]
+        table.add_row(row["token_id"], row["role"], whose, row["name"], expires, revoked)
     Console().print(table)
 
 

@@ -15,7 +15,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from callshield.outbound_settings import TrunkSettings
-from callshield.settings import AgentSettings, PeerSettings, Settings, SupervisorSettings
+from callshield.settings import Settings
+from callshield.settings_headsets import HeadsetSettings
+from callshield.settings_phones import FamilySettings, PhonesSettings
+from callshield.settings_sip import AgentSettings, PeerSettings, SupervisorSettings
+from callshield.settings_teams import ShiftSettings, TeamSettings
+from callshield.settings_webhooks import WebhookSettings
 
 _HEAD = """\
 # Configuration
@@ -84,8 +89,18 @@ def page() -> str:
             lines += _section("[agents.ID]", AgentSettings)
         elif name == "supervisors":
             lines += _section("[supervisors.ID]", SupervisorSettings)
+        elif name == "teams":
+            lines += _section("[teams.NAME]", TeamSettings)
+            lines += _section("[[teams.NAME.shifts]]", ShiftSettings)
+        elif name == "headsets":
+            lines += _section("[headsets.NAME]", HeadsetSettings)
         elif name == "trunks":
             lines += _section("[trunks.NAME]", TrunkSettings)
+        elif name == "webhooks":
+            lines += _section("[webhooks.NAME]", WebhookSettings)
+        elif name == "phones":
+            lines += _section("[phones]", PhonesSettings)
+            lines += _section("[phones.families.PROFILE]", FamilySettings)
         elif get_origin(kind) is None:
             lines += _section(f"[{name}]", kind)
     return _HEAD + "\n".join(lines) + "\n"

@@ -8,9 +8,15 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from callshield.doctor_fairness import check_ringback, check_shadow
+from callshield.doctor_phone_listener import examine_listener
+from callshield.doctor_phones import examine_phones
+from callshield.doctor_store import examine_sign_in, examine_store
 from callshield.errors import CallshieldError
 from callshield.findings import Finding, Verdict
-from callshield.settings import Settings, SideSettings
+from callshield.settings import Settings
+from callshield.settings_notice import keys_unsaid
+from callshield.settings_sip import SideSettings
 
 #: Under this much free space the store is about to fail.
 MIN_FREE_MIB = 500
@@ -24,7 +30,12 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("codecs", _codecs),
         ("prompts", _prompts),
         ("acoustic model", _model),
+        ("speech model", _speech_model),
+        ("words", _words),
+        ("word models", _word_models),
         ("folders", _folders),
+        ("store", examine_store),
+        ("sign-in", examine_sign_in),
         ("recording", _recording),
         ("descriptors", _descriptors),
         ("peers", _peers),
@@ -35,6 +46,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("media ports", _media_ports),
         ("web port", _web_port),
         ("manager interface", _ami),
+        ("ring-back", check_ringback),
+        ("shadow mode", check_shadow),
+        ("webhooks", _webhooks),
+        ("mail", _mail),
     ]
     for name, check in checks:
         try:
@@ -43,6 +58,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield Finding(Verdict.PROBLEM, name, str(error))
         except _Failed as error:
             yield Finding(Verdict.PROBLEM, name, str(error))
+    yield from examine_phones(settings)
+    yield from examine_listener(settings)
 
 
 class _Failed(Exception):
@@ -95,7 +112,9 @@ def _prompts(settings: Settings) -> str:
     from sipbridge.prompt_catalogue import Prompts
 
     prompts = Prompts(settings)
-    seconds = sum(prompt.duration_s for prompt in prompts.notice)
+    if unsaid := keys_unsaid(settings):
+        raise _Failed(unsaid)
+    seconds = sum(prompt.duration_s for prompt in prompts.usual.notice)
     return f"{settings.notice.language}: notice of {seconds:.1f} s, closing, warnings"
 
 
@@ -103,9 +122,54 @@ def _model(settings: Settings) -> str:
     if not settings.detector.enabled:
         return "switched off by detector.enabled"
     from detectors.acoustic import AcousticModel
+    from detectors.thresholds import strangers
 
     card = AcousticModel(settings.detector.model_dir).card
+    unused = strangers(card, settings)
+    if unused:
+        raise _Failed(
+            f"the thresholds of {', '.join(unused)} were found for another model than this one "
+            f"({card.sha256[:12]}) and are not used: run callshield calibrate anew, or remove them"
+        )
     return f"vocal effort, version {card.version}, sha256 {card.sha256[:12]}…"
+
+
+def _speech_model(settings: Settings) -> str:
+    if not settings.detector.enabled:
+        return "switched off by detector.enabled"
+    from detectors.silero import SHA256, Silero, find_model
+
+    Silero(find_model(settings.detector.model_dir))
+    return f"Silero VAD at 8 kHz, sha256 {SHA256[:12]}…"
+
+
+def _words(settings: Settings) -> str:
+    if not settings.detector.enabled or not settings.transcriber.workers:
+        return "switched off by transcriber.workers = 0: no words are heard"
+    import numpy as np
+
+    from detectors.asr.load import load_recogniser
+    from detectors.asr.protocol import RATE
+    from detectors.transcriber import load_pipeline
+
+    pipeline = load_pipeline(settings)
+    languages = settings.caller_languages
+    hotwords = {language: pipeline.judge.hotwords(language) for language in languages}
+    recogniser = load_recogniser(settings.transcriber, languages, hotwords)
+    recogniser.transcribe(np.zeros(RATE, dtype=np.int16), settings.caller_languages[0])
+    processes = settings.transcriber.workers
+    return f"{recogniser.name} works; {processes} process{'es' if processes > 1 else ''}"
+
+
+def _word_models(settings: Settings) -> str:
+    if not settings.detector.enabled or not settings.transcriber.workers:
+        return "switched off by transcriber.workers = 0: no words are judged"
+    from detectors.transcriber import load_pipeline
+
+    lacking = load_pipeline(settings).lacking
+    if lacking:
+        raise _Failed("; ".join(lacking))
+    return f"lexicons and models of {', '.join(settings.caller_languages)}"
 
 
 def _folders(settings: Settings) -> str:
@@ -168,6 +232,18 @@ def _ami(settings: Settings) -> str:
         raise _Failed(f"ami.ca_file: {settings.ami.ca_file} cannot be read")
     carried = "TLS" if settings.ami.tls else "not encrypted"
     return f"{settings.ami.host}:{settings.ami.port}, {carried}; `callshield pbx check` tries it"
+
+
+def _webhooks(settings: Settings) -> str:
+    from callshield.doctor_delivery import webhooks
+
+    return webhooks(settings)
+
+
+def _mail(settings: Settings) -> str:
+    from callshield.doctor_delivery import mail
+
+    return mail(settings)
 
 
 def _descriptors(settings: Settings) -> str:

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from callshield.errors import CallshieldError
 from callshield.findings import Finding, note, problem
-from callshield.settings import Settings, SideSettings
+from callshield.settings import Settings
+from callshield.settings_sip import SideSettings
 
 #: All peers together; each step has a limit of its own besides.
 EVERYTHING_WITHIN_S = 600.0

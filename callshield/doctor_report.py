@@ -6,6 +6,7 @@ import json
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 
 from callshield import __version__
 from callshield.findings import Finding, Verdict
@@ -46,7 +47,8 @@ class Report:
         if item.subject != self._subject:
             self._subject = item.subject
             console.print(f"\n{item.subject}", style="bold", markup=False)
-        console.print(f"{_MARKS[item.verdict]} {item.name}: ", end="")
+        # A name such as ``fkey[idx=2]`` is no markup.
+        console.print(f"{_MARKS[item.verdict]} {escape(item.name)}: ", end="")
         console.print(item.detail, markup=False)
         if item.advice:
             console.print(f"        → {item.advice}", markup=False)

@@ -1,16 +1,23 @@
 """Ports for the demo and the tests, outside the range from which clients get theirs.
 
 A port inside the kernel's ephemeral range may be taken by any outgoing connection between the
-moment it was found free and the moment it is used; so only ports below that range are tried.
+moment it was found free and the moment it is used; so only ports below that range are tried. Nor is
+one given twice within a while: twenty telephones that start at once would sooner or later get the
+same one, because none of them has bound it yet.
 """
 
 from __future__ import annotations
 
 import random
 import socket
+from collections import deque
 
 #: Below Linux's default ``net.ipv4.ip_local_port_range`` (32768-60999).
 LOWEST, HIGHEST = 10240, 32700
+#: So many ports are remembered as given, a third of all: nothing may use up all there are.
+REMEMBERED = 7000
+#: Ranges given lately: address, first, last.
+_given: deque[tuple[str, int, int]] = deque()
 
 
 def _free(address: str, port: int) -> bool:
@@ -32,8 +39,14 @@ def free_range(address: str, count: int) -> tuple[int, int]:
     """
     for _ in range(200):
         first = random.randrange(LOWEST, HIGHEST - count, 2)
+        last = first + count - 1
+        if any(at == address and first <= end and begin <= last for at, begin, end in _given):
+            continue
         if all(_free(address, port) for port in range(first, first + count)):
-            return first, first + count - 1
+            _given.append((address, first, last))
+            while sum(end - begin + 1 for _, begin, end in _given) > REMEMBERED:
+                _given.popleft()
+            return first, last
     raise OSError(f"no {count} free ports in a row on {address}")
 
 

@@ -21,64 +21,67 @@ from typing import Literal
 
 import msgspec
 
+from callshield.message_base import Message as _Message
+from callshield.messages_care import CallbackChanged, CareEvent, RecordingsHeld
+from callshield.messages_escalation import (
+    AlertAcknowledged,
+    AlertEscalated,
+    AlertRefused,
+    AlertUnanswered,
+    CallLength,
+    PolicyAdvice,
+)
+from callshield.messages_fairness import FairnessEvent, FairnessMessage
+from callshield.messages_notice import NoticeEvent, PromptStamp, ProtectionReason, Spared
+from callshield.messages_phones import PhonesMessage
+from callshield.messages_store import RecordRead, RetentionDeleted, StoreRestored
+
 __all__ = [
     "Action",
     "AlertAcknowledged",
     "AlertEscalated",
+    "AlertJudged",
     "AlertRaised",
+    "AlertRefused",
+    "AlertUnanswered",
+    "AlertVerdict",
+    "CallAnalysed",
     "CallAnswered",
     "CallEnded",
     "CallEnding",
+    "CallLength",
     "CallSnapshot",
     "CallStarted",
-    "CloseLeg",
-    "CloseSession",
-    "CodePressed",
+    "CallbackChanged",
     "Command",
     "CommandResult",
-    "DigitReceived",
-    "DigitUndelivered",
+    "CrisisHint",
     "Direction",
     "EarChanged",
     "EarDose",
-    "EarUpdate",
     "Event",
-    "FlowUpdate",
-    "HearingDose",
     "Hello",
     "HelperChanged",
     "HoldChanged",
     "LegName",
-    "LegOpened",
-    "LegStats",
-    "LegUpdate",
-    "MediaFailed",
-    "MediaMessage",
     "MediaQuality",
     "MediaSilent",
-    "MediaStats",
-    "MediaTimeout",
     "NodeDegraded",
     "NodeMessage",
     "NoticeFinished",
     "NoticeSource",
     "NoticeStarted",
-    "OpenLeg",
-    "OpenSession",
     "PauseChanged",
-    "PlayFinished",
-    "PlayPrompts",
-    "PromoteHelper",
+    "PolicyAdvice",
     "PromptStamp",
     "Reason",
+    "RecordRead",
     "RecordingChanged",
     "RestChanged",
+    "RetentionDeleted",
     "RiskChanged",
     "RiskLevel",
-    "SessionClosed",
-    "SessionOpened",
-    "SrtpKeys",
-    "StopPlay",
+    "StoreRestored",
     "TapStarted",
     "WarningPlayed",
 ]
@@ -113,12 +116,21 @@ class Action(StrEnum):
     PAUSE_RECORDING = "pause_recording"
     """Card data follows: no tap, no recording, the caller's digits go nowhere."""
     RESUME_RECORDING = "resume_recording"
+    START_RECORDING = "start_recording"
+    """Tell the caller, and record from then on (``recording.begin = "on_request"``)."""
     JOIN = "join"
     """A supervisor takes the agent's request for help and joins, announced to both parties."""
     SOFTEN = "soften"
     """The agent turns softening of shouting on, or off again."""
     LEVELLING = "levelling"
     """The agent turns levelling (quiet callers up, steady noise down) off, or on again."""
+    PROMISE_CALL_BACK = "promise_call_back"
+    """Nobody came: the caller is told that somebody will call back."""
+    EXTEND = "extend"
+    """The agent needs more time than the team's policy gives a call; never sent to the bridge."""
+    ABUSIVE = "abusive"
+    """The agent says that this is severe abuse: level 3 for a minute, whatever the machine heard.
+    Its word is the detector's to weigh; the bridge knows nothing of it."""
 
 
 class Direction(StrEnum):
@@ -141,10 +153,6 @@ class LegName(StrEnum):
     """A supervisor or manager whom the agent asked for; announced before anybody is heard."""
 
 
-class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """Base of all messages; subclasses carry their tag."""
-
-
 # --------------------------------------------------------------------------------------- events
 
 
@@ -161,6 +169,7 @@ class CallStarted(_Message, tag="call.started", frozen=True, kw_only=True):
     direction: Direction = Direction.INBOUND
     pbx_channel: str = ""
     """The PBX's own name of its channel (``sip.pbx_channel_header``); ``""`` when it sent none."""
+    spared: Spared = ""
 
 
 class CallAnswered(_Message, tag="call.answered", frozen=True, kw_only=True):
@@ -175,19 +184,7 @@ class CallAnswered(_Message, tag="call.answered", frozen=True, kw_only=True):
     codec: str = ""
 
 
-class PromptStamp(msgspec.Struct, frozen=True, kw_only=True):
-    """Proof that one prompt was played (or attested)."""
-
-    prompt_id: str
-    version: str
-    sha256: str
-    """Of the prompt's WAV file; empty where the PBX played it."""
-    started_ts: float
-    finished_ts: float
-    complete: bool
-
-
-NoticeSource = Literal["played", "upstream", "skipped", "failed", "internal"]
+NoticeSource = Literal["played", "upstream", "skipped", "failed", "internal", "objected"]
 
 
 class NoticeStarted(_Message, tag="notice.started", frozen=True, kw_only=True):
@@ -203,8 +200,9 @@ class NoticeFinished(_Message, tag="notice.finished", frozen=True, kw_only=True)
     """The gate is open: from now on caller and agent hear each other.
 
     ``source`` is ``played`` (by us, to the end), ``upstream`` (a trusted peer attested it),
-    ``skipped`` (the agent's emergency key; never tapped), ``failed`` (never tapped) or
-    ``internal`` (a call between colleagues: no notice is owed, never tapped).
+    ``skipped`` (the agent's emergency key; never tapped), ``failed`` (never tapped), ``objected``
+    (the caller objected by a key; never tapped) or ``internal`` (a call between colleagues: no
+    notice is owed, never tapped).
     """
 
     ts: float
@@ -215,6 +213,10 @@ class NoticeFinished(_Message, tag="notice.finished", frozen=True, kw_only=True)
     tapped: bool
     attested_by: str = ""
     """Name of the peer that attested the notice."""
+    key: str = ""
+    """What the caller pressed of the keys that the notice names; empty: nothing."""
+    waits: bool = False
+    """A key may still decide: :class:`ProtectionChanged` says how."""
     pbx_call_id: str = ""
 
 
@@ -232,7 +234,13 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     score: float
     """0..1."""
     detail: str = ""
-    """Redacted, human readable; never what was said word for word."""
+    """Human readable, in the node's language; never what was said word for word."""
+    rule: str = ""
+    """Which rule made something of it, e.g. ``abusive_words`` (docs/api.md)."""
+    words: list[str] = []
+    """Quotations, redacted; for the call's own agent, and for supervisors whom he asked for
+    help."""
+    categories: list[str] = []
 
 
 class RiskChanged(_Message, tag="risk.changed", frozen=True, kw_only=True):
@@ -247,6 +255,36 @@ class RiskChanged(_Message, tag="risk.changed", frozen=True, kw_only=True):
     score: float
     """Peak vocal-effort score of the evidence window, 0..1."""
     reasons: list[Reason] = []
+    at_s: float = 0.0
+    """Seconds of tapped audio since the tap began."""
+    acoustic_only: bool = False
+    """The level rests on sound alone; such a level is never above 2."""
+    words_confirmed: bool = False
+    """It rests, at least in part, on abusive words that are no mishearing."""
+    may_trigger: bool = False
+    """An automatic step, a spoken warning or a repeat-caller mark may follow from this: words are
+    confirmed or the agent said so, and the caller is in no crisis. Whoever acts by itself must ask
+    this and nothing else."""
+    late: bool = False
+    """The call had ended when its last words were understood: for the record, no live alert. Set by
+    the notifier."""
+
+
+class CrisisHint(_Message, tag="crisis.hint", frozen=True, kw_only=True):
+    """The caller may be in danger of harming himself. No abuse, and no level follows from it:
+    the agent gets the number to hand over to, a supervisor is called, and nothing automatic warns
+    or ends this call any more."""
+
+    ts: float
+    call_id: str
+    detail: str = ""
+    """Human readable, in the node's language."""
+    words: list[str] = []
+    """Quotations, redacted; who sees them: as :attr:`Reason.words`."""
+    number: str = ""
+    """To hand over to (``[crisis] number``), put in by the notifier."""
+    name: str = ""
+    """Who answers there (``[crisis] name``)."""
     at_s: float = 0.0
     """Seconds of tapped audio since the tap began."""
 
@@ -269,7 +307,8 @@ class CallEnding(_Message, tag="call.ending", frozen=True, kw_only=True):
     call_id: str
     agent_id: str
     by: str
-    """``agent:console``, ``agent:dtmf``, ``supervisor``, ``policy``."""
+    """``agent:console``, ``agent:dtmf``, ``agent:phone`` (a key that called our URL),
+    ``supervisor``, ``policy``."""
     pbx_call_id: str = ""
 
 
@@ -296,28 +335,51 @@ class AlertRaised(_Message, tag="alert.raised", frozen=True, kw_only=True):
     alert_id: str
     call_id: str
     agent_id: str
-    kind: Literal["risk", "help", "notice_failed", "node"]
+    kind: Literal["risk", "help", "crisis", "notice_failed", "node", "callback"]
     level: int
     categories: list[str] = []
     reason: str = ""
 
 
-class AlertAcknowledged(_Message, tag="alert.acknowledged", frozen=True, kw_only=True):
-    """One person took the alert; exactly one acknowledgement wins."""
+AlertVerdict = Literal["confirmed", "refuted"]
+
+
+class AlertJudged(_Message, tag="alert.judged", frozen=True, kw_only=True):
+    """Somebody said whether an alert of the machine was right; stored for ``callshield
+    calibrate``, shown to nobody, and never used about an agent."""
 
     ts: float
     alert_id: str
     call_id: str
-    by: str
+    verdict: AlertVerdict
+    by: Literal["agent", "supervisor"]
+    """The role alone: who it was is kept nowhere."""
 
 
-class AlertEscalated(_Message, tag="alert.escalated", frozen=True, kw_only=True):
-    """Nobody answered in time; the next ones were told."""
+class CallAnalysed(_Message, tag="call.analysed", frozen=True, kw_only=True):
+    """What is left of an analysed call: seconds and scores, no audio, no words. From the detector
+    to the notifier's store; shown to nobody. After a long silence within a call there may be
+    several: seconds add up, of the rest the highest counts."""
 
     ts: float
-    alert_id: str
     call_id: str
-    step: int
+    analysed_s: float
+    """Seconds of the caller's audio that were judged."""
+    speech_s: float
+    effort_peak: float
+    """Highest running vocal-effort score, 0..1."""
+    effort_sustained: float
+    """Highest sustained vocal-effort score, 0..1."""
+    caution_reached: float
+    """Highest threshold *caution* at which level 1 would have been reached; 0: none."""
+    serious_reached: float
+    """Highest threshold *serious* at which sound alone would have made level 2; 0: none."""
+    caution: float
+    """The threshold in force."""
+    serious: float
+    """The threshold in force."""
+    model: str
+    """SHA-256 of the acoustic model, its first 12 digits."""
 
 
 class MediaSilent(_Message, tag="media.silent", frozen=True, kw_only=True):
@@ -355,6 +417,10 @@ class CallSnapshot(_Message, tag="call.snapshot", frozen=True, kw_only=True):
     """Call ids whose recording and analysis the agent paused."""
     held: list[str] = []
     """Call ids in which somebody holds."""
+    waits: list[str] = []
+    """Call ids in which a key of the caller's may still decide on analysis."""
+    choices: dict[str, ProtectionReason] = {}
+    """What :class:`ProtectionChanged` said last, by call id."""
 
 
 class MediaQuality(_Message, tag="media.quality", frozen=True, kw_only=True):
@@ -411,10 +477,11 @@ class RestChanged(_Message, tag="rest.changed", frozen=True, kw_only=True):
     state: Literal["resting", "over"]
     until_ts: float
     """When it ends by itself, or when it ended."""
-    reason: Literal["level", "ended"]
-    """The call reached the configured level, or was ended with announcement."""
+    reason: Literal["level", "ended", "asked", "break"]
+    """The call reached the configured level, was ended with announcement, the agent asked for it,
+    or a planned break follows."""
     by: str = ""
-    """Who ended it: ``timer``, ``agent``, ``pbx`` (somebody made the agent available there)."""
+    """Who ended it: ``timer``, ``agent``, ``pbx`` (``aftercare.ready_at_pbx``)."""
 
 
 class HelperChanged(_Message, tag="helper.changed", frozen=True, kw_only=True):
@@ -467,12 +534,19 @@ Event = (
     | NoticeFinished
     | TapStarted
     | RiskChanged
+    | CrisisHint
     | WarningPlayed
     | CallEnding
     | CallEnded
     | AlertRaised
     | AlertAcknowledged
     | AlertEscalated
+    | AlertRefused
+    | AlertUnanswered
+    | PolicyAdvice
+    | CallLength
+    | AlertJudged
+    | CallAnalysed
     | MediaSilent
     | MediaQuality
     | RecordingChanged
@@ -483,7 +557,13 @@ Event = (
     | EarChanged
     | EarDose
     | NodeDegraded
+    | RecordRead
+    | RetentionDeleted
+    | StoreRestored
     | CallSnapshot
+    | FairnessEvent
+    | NoticeEvent
+    | CareEvent
 )
 
 # ------------------------------------------------------------------------------------- commands
@@ -493,14 +573,14 @@ class Hello(_Message, tag="hello", frozen=True, kw_only=True):
     """First message on every bus connection."""
 
     role: str
-    """``bridge``, ``detector``, ``supervisor``."""
+    """``bridge``, ``detector``, ``supervisor``, ``phones``."""
     pid: int
     node: str = ""
 
 
 class Command(_Message, tag="command", frozen=True, kw_only=True):
-    """A person's wish: from the notifier to the bridge, and, for *help* keyed on the phone, from
-    the bridge to the notifier, who calls the supervisors."""
+    """A person's wish: from the notifier to the bridge, for *abusive* to the detector, and, for
+    *help* keyed on the phone, from the bridge to the notifier, who calls the supervisors."""
 
     command_id: str
     call_id: str
@@ -521,287 +601,7 @@ class CommandResult(_Message, tag="command.result", frozen=True, kw_only=True):
     """A sentence for the person who pressed."""
 
 
-NodeMessage = Hello | Event | Command | CommandResult
-"""Everything that travels on the notifier's bus."""
-
-# -------------------------------------------------------------------------------- media control
-
-
-class OpenSession(_Message, tag="open", frozen=True, kw_only=True):
-    """Reserve a port pair (RTP even, RTCP odd) on each side for one call."""
-
-    request_id: int
-    call_id: str
-
-
-class SessionOpened(_Message, tag="opened", frozen=True, kw_only=True):
-    """The reserved addresses, as they go into our SDP; empty ``error`` when it worked."""
-
-    request_id: int
-    call_id: str
-    caller_port: int = 0
-    agent_port: int = 0
-    error: str = ""
-
-
-class OpenLeg(_Message, tag="open_leg", frozen=True, kw_only=True):
-    """Reserve a port pair for one more leg of a call: the helper's, on the phone side."""
-
-    request_id: int
-    call_id: str
-    leg: LegName
-
-
-class LegOpened(_Message, tag="leg_opened", frozen=True, kw_only=True):
-    """The answer to :class:`OpenLeg`; empty ``error`` when it worked."""
-
-    request_id: int
-    call_id: str
-    leg: LegName
-    port: int = 0
-    error: str = ""
-
-
-class CloseLeg(_Message, tag="close_leg", frozen=True, kw_only=True):
-    """Close the ports of the helper's leg; the others go on."""
-
-    call_id: str
-    leg: LegName
-
-
-class PromoteHelper(_Message, tag="promote", frozen=True, kw_only=True):
-    """Hand over: the agent's leg closes and the helper's leg takes its place and name."""
-
-    call_id: str
-
-
-class SrtpKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """SRTP master keys of one leg as SDES agreed them (RFC 4568); never logged."""
-
-    suite: str
-    """``AES_CM_128_HMAC_SHA1_80``, ``AES_CM_128_HMAC_SHA1_32``, ``AEAD_AES_128_GCM`` or
-    ``AEAD_AES_256_GCM``."""
-    send: bytes
-    """Master key and salt of what we send: 30, 28 or 44 bytes by the suite."""
-    receive: bytes
-    """Of what the far end sends."""
-
-    def __repr__(self) -> str:
-        return f"SrtpKeys(suite={self.suite!r}, ...)"
-
-
-class LegUpdate(_Message, tag="leg", frozen=True, kw_only=True):
-    """What the far end of a leg negotiated; sent again after a re-INVITE (latching re-armed)."""
-
-    call_id: str
-    leg: LegName
-    address: str
-    """From the SDP's c= line; ``""`` when the far end gave none yet."""
-    port: int
-    payload_type: int
-    """Number of the voice codec on this leg (RFC 3551; dynamic for Opus)."""
-    event_payload_type: int
-    """telephone-event (RFC 4733) on this leg; -1 when not negotiated."""
-    signalling_address: str = ""
-    """Source address of the leg's SIP messages: a phone behind NAT may send media from it."""
-    ptime_ms: int = 20
-    """Length of the packets that the far end wants: 10-60; prompts are sent so."""
-    codec: Literal["", "PCMU", "PCMA", "G722", "OPUS"] = ""
-    """The voice codec; by payload type 0, 8 or 9 when empty."""
-    comfort_noise_type: int = -1
-    """Payload type of comfort noise (RFC 3389) on this leg; -1 when not negotiated."""
-    rtcp_port: int = 0
-    """From ``a=rtcp`` (RFC 3605); 0: the port above the RTP port."""
-    srtp: SrtpKeys | None = None
-    """Keys when the leg is RTP/SAVP; None: plain RTP."""
-
-
-class FlowUpdate(_Message, tag="flow", frozen=True, kw_only=True):
-    """What may pass. The safe state (all false) is the state after OpenSession."""
-
-    call_id: str
-    caller_to_agent: bool
-    agent_to_caller: bool
-    tap: bool
-    """Copy the caller's frames to the detector."""
-    on_hold: bool = False
-    """Somebody holds: no media timeout, no tap, no recording."""
-    record: bool = False
-    """Copy what each side hears of the other to the recorder."""
-    paused: bool = False
-    """Card data: no tap, no recording; the caller's digits are neither relayed nor reported."""
-    conference: bool = False
-    """Caller, agent and helper hear each other (all G.711)."""
-
-
-class EarUpdate(_Message, tag="ear", frozen=True, kw_only=True):
-    """Softening and levelling on the way to the agent; the limiter is always on."""
-
-    call_id: str
-    soften: bool
-    levelling: bool
-
-
-class HearingDose(_Message, tag="dose", frozen=True, kw_only=True):
-    """What the agent's leg was given to hear since the last one."""
-
-    call_id: str
-    a_weighted_sum_sq: float
-    samples: int
-
-
-class PlayPrompts(_Message, tag="play", frozen=True, kw_only=True):
-    """Play WAV files to one leg, one after the other; replaces what is playing there."""
-
-    call_id: str
-    play_id: int
-    leg: LegName
-    files: list[str]
-    loop: bool = False
-    """Repeat until :class:`StopPlay`; the relay towards the leg mixes nothing meanwhile."""
-    mix: bool = False
-    """Add to the relayed audio instead of replacing it (the agent's soft notice tone)."""
-    gain_db: float = 0.0
-    """Applied to the files, at most 0: the agent hears the caller's prompts quietly."""
-
-
-class StopPlay(_Message, tag="stop_play", frozen=True, kw_only=True):
-    """Stop what is playing on a leg; answered by PlayFinished with ``complete`` false."""
-
-    call_id: str
-    leg: LegName
-
-
-class PlayFinished(_Message, tag="played", frozen=True, kw_only=True):
-    """A :class:`PlayPrompts` ended, one ``(started_ts, finished_ts)`` a file that was begun."""
-
-    call_id: str
-    play_id: int
-    leg: LegName
-    complete: bool
-    spans: list[tuple[float, float]]
-    error: str = ""
-
-
-class CodePressed(_Message, tag="code", frozen=True, kw_only=True):
-    """A feature code was completed on the agent's leg; its digits went no further."""
-
-    call_id: str
-    leg: LegName
-    code: str
-
-
-class DigitReceived(_Message, tag="digit", frozen=True, kw_only=True):
-    """A digit came on a leg by SIP INFO: it passes the same gate as a telephone-event."""
-
-    call_id: str
-    leg: LegName
-    digit: str
-    """One of ``0123456789*#ABCD``."""
-
-
-class DigitUndelivered(_Message, tag="digit_undelivered", frozen=True, kw_only=True):
-    """A digit of ``leg`` is for the other side, which has no telephone-event: INFO must do."""
-
-    call_id: str
-    leg: LegName
-    """The leg on which it was pressed."""
-    digit: str
-
-
-class MediaTimeout(_Message, tag="media_timeout", frozen=True, kw_only=True):
-    """No RTP came on either leg for the configured time, off hold."""
-
-    call_id: str
-    silent_s: float
-
-
-class CloseSession(_Message, tag="close", frozen=True, kw_only=True):
-    """Close the ports of a call; answered by :class:`SessionClosed`."""
-
-    call_id: str
-
-
-class LegStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Counters of one leg."""
-
-    received: int
-    sent: int
-    malformed: int
-    wrong_source: int
-    wrong_payload_type: int
-    lost: int = 0
-    """Packets that never came (RFC 3550 appendix A.3)."""
-    duplicates: int = 0
-    late: int = 0
-    """Came out of order; they count as received."""
-    jitter_ms: float = 0.0
-    """Interarrival jitter (RFC 3550 section 6.4.1), the last value."""
-    rtt_ms: float = -1.0
-    """-1: the far end sent no report about us."""
-    reported_loss_pct: float = -1.0
-    """What the far end lost of ours, by its newest report; -1: none came."""
-    mos: float = 0.0
-    """1..4.5; 0 when too little came to say."""
-    srtp_refused: int = 0
-    """Packets whose authentication failed or that were replayed."""
-
-
-class SessionClosed(_Message, tag="closed", frozen=True, kw_only=True):
-    """A call's ports are closed; its counters."""
-
-    call_id: str
-    caller: LegStats
-    agent: LegStats
-    tapped: int
-    tap_dropped: int
-
-
-class MediaStats(_Message, tag="stats", frozen=True, kw_only=True):
-    """Once a second: totals of the worker."""
-
-    sessions: int
-    packets: int
-    tapped: int
-    tap_dropped: int
-    malformed: int
-    wrong_source: int
-
-
-class MediaFailed(_Message, tag="failed", frozen=True, kw_only=True):
-    """A media command could not be carried out; the call goes on as it was."""
-
-    call_id: str
-    command: str
-    error: str
-
-
-MediaMessage = (
-    OpenSession
-    | SessionOpened
-    | OpenLeg
-    | LegOpened
-    | CloseLeg
-    | PromoteHelper
-    | EarUpdate
-    | HearingDose
-    | NodeDegraded
-    | RecordingChanged
-    | LegUpdate
-    | FlowUpdate
-    | PlayPrompts
-    | StopPlay
-    | PlayFinished
-    | CodePressed
-    | DigitReceived
-    | DigitUndelivered
-    | MediaQuality
-    | MediaTimeout
-    | MediaSilent
-    | TapStarted
-    | CloseSession
-    | SessionClosed
-    | MediaStats
-    | MediaFailed
+NodeMessage = (
+    Hello | Event | Command | CommandResult | FairnessMessage | RecordingsHeld | PhonesMessage
 )
-"""Everything that travels between bridge and media worker."""
+"""Everything that travels on the notifier's bus."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from callshield.errors import CallshieldError, RecordingError
-from callshield.settings import RecordingSettings, load_settings
+from callshield.settings import RecordingSettings, Settings, load_settings
 
 if TYPE_CHECKING:
     from sipbridge.recording_keys import KeyRing
@@ -123,9 +123,20 @@ def recordings_export(
     call_id: Annotated[str, typer.Argument(help="As `recordings list` shows it.")],
     out: Annotated[Path | None, typer.Option(help="WAV file; CALL_ID.wav here.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+    draw: Annotated[str, typer.Option(help="Opened because of this quality draw.")] = "",
+    request: Annotated[str, typer.Option(help="Opened on this request of the agent.")] = "",
+    complaint: Annotated[str, typer.Option(help="Opened for the complaint of this name.")] = "",
+    reason: Annotated[str, typer.Option(help="With --complaint: why, in a sentence.")] = "",
+    token_file: Annotated[
+        Path | None, typer.Option(help="Your token, mode 0600; else $CALLSHIELD_TOKEN.")
+    ] = None,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Write a call as a stereo WAV file (left caller, right agent), and a JSON file about it."""
+    """Write a call as a stereo WAV file (left caller, right agent), and a JSON file about it.
+
+    A recording opens only through a draw, on the agent's request, or for a named complaint with a
+    written reason; the agent sees who opened it and why.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
@@ -133,19 +144,24 @@ def recordings_export(
     from sipbridge.recording_keys import load_keys
     from sipbridge.recording_store import RecordingStore, check_call_id
 
-    settings = _settings(config)
+    node = load_settings(config)
+    settings = node.recording
     check_call_id(call_id)
     store = RecordingStore(settings.directory)
     found = list(store.stored(call_id))
     if not found:
         raise RecordingError(f"there is no recording of call {call_id}")
     target = out or Path(f"{call_id}.wav")
+    if target.exists() and not overwrite:
+        raise RecordingError(f"{target} is there already: name another --out, or give --overwrite")
+    keys = load_keys(settings.key_file)
+    _open(node, call_id, _why(draw, request, complaint, reason), token_file)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("exporting", total=1.0)
         export = export_call(
             store,
             found,
-            load_keys(settings.key_file),
+            keys,
             target,
             progress=lambda done: bar.update(task, completed=done),
             overwrite=overwrite,
@@ -156,6 +172,60 @@ def recordings_export(
     early = [part["part"] for part in about["parts"] if not part["complete"]]
     if early:
         print(f"part {', '.join(map(str, early))} ended early: the recorder was killed there")
+
+
+def _why(draw: str, request: str, complaint: str, reason: str) -> tuple[str, str, str]:
+    """Why a recording is opened: kind, id or name, and what was written.
+
+    Raises:
+        RecordingError: none was given, several, or a complaint without a reason.
+    """
+    given = [
+        (kind, ref)
+        for kind, ref in (("draw", draw), ("request", request), ("complaint", complaint))
+        if ref
+    ]
+    if len(given) != 1:
+        raise RecordingError(
+            "a recording opens through one of --draw ID, --request ID (of the agent), or "
+            "--complaint NAME --reason TEXT"
+        )
+    (kind, ref) = given[0]
+    if bool(reason) != (kind == "complaint"):
+        raise RecordingError("--reason goes with --complaint, and --complaint with --reason")
+    return kind, ref, reason
+
+
+def _open(
+    settings: Settings, call_id: str, why: tuple[str, str, str], token_file: Path | None
+) -> None:
+    """Have it kept, and told to the agent, that somebody opens this recording.
+
+    Raises:
+        RecordingError: the notifier refuses.
+        SetupError: there is no token, or the notifier does not answer: then nothing is opened.
+    """
+    import msgspec
+
+    from callshield.messages_fairness import OpenRecording
+    from callshield.notifier_request import ask_notifier, own_token, request_id
+
+    kind, ref, reason = why
+    request = msgspec.convert(
+        {
+            "type": "recording.open",
+            "request_id": request_id(),
+            "call_id": call_id,
+            "token": own_token(token_file),
+            "why": kind,
+            "ref": ref,
+            "reason": reason,
+        },
+        OpenRecording,
+    )
+    answer = ask_notifier(settings, request)
+    if answer.status != "done":
+        raise RecordingError(f"the recording stays closed: {answer.detail}")
 
 
 @recordings_app.command("new-key")
@@ -230,12 +300,18 @@ def recordings_purge(
     dry_run: Annotated[bool, typer.Option(help="Only say how many would go.")] = False,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Delete recordings older than recording.retention_days; a running node does so by itself."""
+    """Delete recordings older than recording.retention_days; a running node does so by itself.
+
+    Those stay whose agent asked for the evidence, until a supervisor says that it is handed out.
+    """
     from sipbridge.recording_store import RecordingStore
 
     settings = _settings(config)
     store = RecordingStore(settings.directory)
+    held = len(store.held())
     count = store.purge(datetime.now(UTC).date(), settings.retention_days, dry_run=dry_run)
     store.close()
     verb = "would be deleted" if dry_run else "deleted"
     print(f"{count} recordings older than {settings.retention_days} days {verb}")
+    if held:
+        print(f"{held} calls are held, for somebody asked for the evidence")

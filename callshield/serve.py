@@ -10,6 +10,7 @@ Signals from a terminal reach this process alone, and if it is killed, running c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -46,13 +47,23 @@ class Part:
 
     name: str
     module: str
+    arguments: tuple[str, ...] = ()
+    fatal: bool = True
+    """The node does not begin without it where it cannot work as configured."""
 
 
 def parts_of(settings: Settings) -> list[Part]:
     """The processes in the order in which they start."""
-    parts = [Part("notifier", "notifier.process"), Part("media", "sipbridge.media_worker")]
+    parts = [Part("notifier", "notifier.process")]
+    if settings.phones.enabled:
+        # No call, and no warning on a console, waits for screens on phones.
+        parts.append(Part("phones", "firmware_profiles.process", fatal=False))
+    parts.append(Part("media", "sipbridge.media_worker"))
     if settings.detector.enabled:
         parts.append(Part("detector", "detectors.process"))
+        for number in range(1, settings.transcriber.workers + 1):
+            name = f"transcriber-{number}"
+            parts.append(Part(name, "detectors.transcriber", ("--name", name)))
     return [*parts, Part("bridge", "sipbridge.process")]
 
 
@@ -163,7 +174,7 @@ class Supervisor:
                 return
             lived_s = time.monotonic() - begun
             log.error("process_died", part=part.name, status=status, lived_s=round(lived_s, 1))
-            if status == SETUP_FAILED and not self.ready.is_set():
+            if status == SETUP_FAILED and part.fatal and not self.ready.is_set():
                 self._failure = f"the {part.name} cannot start (its reason stands above)"
                 self._stopping.set()
                 return
@@ -190,6 +201,7 @@ class Supervisor:
             part.module,
             "--config",
             str(self._config),
+            *part.arguments,
             stdout=2,  # our own standard output belongs to the command's answer
             # A session of its own: Ctrl-C in a terminal must not end media before the bridge.
             start_new_session=True,
@@ -240,7 +252,10 @@ class Supervisor:
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     if process.returncode is None:
-        process.send_signal(number)
+        # Not send_signal(): that one takes the status of a child that is just dead away from the
+        # event loop, which then says 255.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 async def _first(*works: object) -> None:

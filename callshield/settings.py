@@ -7,60 +7,42 @@ Every key has a default but the peers and agents. Environment variables override
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from callshield.errors import ConfigurationError
 from callshield.outbound_settings import OutboundSettings, TrunkSettings
-from callshield.settings_base import SECTION, DigestSettings, Port
+from callshield.settings_base import SECTION, Port
 from callshield.settings_base import address as _address
-
-Language = Literal["ko", "en", "zh", "ja"]
-VoiceCodec = Literal["PCMU", "PCMA", "G722", "OPUS"]
-SrtpMode = Literal["off", "optional", "required"]
-SrtpSuite = Literal[
-    "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_256_GCM", "AEAD_AES_128_GCM"
-]
-
-#: ``sip:user@host[:port][;params]`` (RFC 3261 section 19.1), no headers part.
-SIP_URI = re.compile(
-    r"^sips?:(?P<user>[^@\s;?<>]+)@(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)"
-    r"(?::(?P<port>\d{1,5}))?(?P<params>(?:;[^\s?<>]+)*)$"
+from callshield.settings_care import AftercareSettings, BreakSettings, CallbackSettings
+from callshield.settings_fairness import (
+    QualitySettings,
+    ReportSettings,
+    RingbackSettings,
+    ShadowSettings,
 )
-
-
-def uri_transport(uri: str) -> Literal["udp", "tcp", "tls"]:
-    """What carries SIP to a URI (RFC 3261 section 19.1.2): TLS for ``sips:`` too."""
-    params = uri.lower().split(";")[1:]
-    if uri.lower().startswith("sips:") or "transport=tls" in params:
-        return "tls"
-    return "tcp" if "transport=tcp" in params else "udp"
-
-
-def _phone_uri(value: str) -> str:
-    match = SIP_URI.match(value)
-    if not match:
-        raise ValueError("a SIP URI like sip:1001@192.0.2.20:5060")
-    try:
-        ipaddress.ip_address(match["host"].strip("[]"))
-    except ValueError:
-        # A name would be looked up while every other call of the node waits.
-        raise ValueError("an address as the host, like sip:1001@192.0.2.20:5060") from None
-    return value
-
-
-def _network(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value, strict=False))
-    except ValueError:
-        raise ValueError("an address or network like 192.0.2.10 or 192.0.2.0/24") from None
+from callshield.settings_headsets import HeadsetSettings, turned_down
+from callshield.settings_notice import CallerSettings, Language, NoticeSettings
+from callshield.settings_oidc import OidcSettings
+from callshield.settings_phones import PhonesSettings
+from callshield.settings_sip import (
+    AgentSettings,
+    PeerSettings,
+    SipSettings,
+    SupervisorSettings,
+    uri_transport,
+)
+from callshield.settings_store import RetentionSettings, StoreSettings
+from callshield.settings_teams import TeamSettings, check_teams
+from callshield.settings_webhooks import LimitSettings, MailSettings, WebhookSettings
+from callshield.threshold_settings import ThresholdSettings
+from callshield.transcriber_settings import CallerLanguage, TranscriberSettings
 
 
 class _Section(BaseModel):
@@ -84,309 +66,6 @@ class NodeSettings(_Section):
     """A clean stop lets running calls finish for at most this long."""
 
 
-class TlsSettings(_Section):
-    """``[sip.pbx.tls]``: SIP over TLS on this side; off while there is no certificate."""
-
-    port: Port = 5061
-    """TCP port of SIP over TLS."""
-    certificate: Path | None = None
-    """PEM file of our certificate, with the chain behind it."""
-    private_key: Path | None = None
-    """PEM file of its key, not encrypted; only its owner may read it."""
-    ca_file: Path | None = None
-    """PEM file of the authorities that far ends are checked against."""
-    verify_server: bool = True
-    """Far ends that we connect to must show a certificate of ``ca_file`` for their address."""
-    require_client_certificate: bool = False
-    """Far ends that connect to us must show a certificate of ``ca_file``."""
-
-    @property
-    def enabled(self) -> bool:
-        return self.certificate is not None
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> TlsSettings:
-        if (self.certificate is None) != (self.private_key is None):
-            raise ValueError("certificate and private_key, both or none")
-        if self.require_client_certificate and self.ca_file is None:
-            raise ValueError("ca_file where client certificates are required")
-        if self.certificate is not None and self.verify_server and self.ca_file is None:
-            raise ValueError("ca_file, or verify_server = false")
-        return self
-
-
-class PhoneTlsSettings(TlsSettings):
-    """``[sip.phone.tls]``: the same keys with another default port."""
-
-    port: Port = 5063
-    """TCP port of SIP over TLS."""
-
-
-class SideSettings(_Section):
-    """``[sip.pbx]`` and ``[sip.phone]``: one side's addresses."""
-
-    bind: str = "127.0.0.1"
-    """Our address on this side."""
-    port: Port = 5060
-    """SIP port, UDP and TCP."""
-    advertised: str | None = None
-    """Address written into Contact, Via and SDP when it is not ``bind``."""
-    rtp_bind: str | None = None
-    """Media address; ``bind`` when absent."""
-    rtp_ports: tuple[Port, Port] = (20000, 24999)
-    """First and last port; each call takes an even RTP port and the odd RTCP port above it."""
-    networks: list[str] = []
-    """Networks from which media (and, on the phone side, SIP) may come besides the address in
-    the SDP: phones behind NAT."""
-    codecs: Annotated[list[VoiceCodec], Field(min_length=1)] = ["PCMU", "PCMA", "G722", "OPUS"]
-    """Voice codecs that are taken; the order counts only where we are the first to offer."""
-    srtp: SrtpMode = "off"
-    """``off``: RTP/SAVP gets 488; ``optional``: taken, and RTP/AVP with keys offered;
-    ``required``: RTP/SAVP only."""
-    srtp_over_plain: bool = False
-    """Let SRTP keys go over unencrypted SIP, where everybody on the way can read them."""
-    srtp_suites: Annotated[list[SrtpSuite], Field(min_length=1)] = [
-        "AES_CM_128_HMAC_SHA1_80",
-        "AES_CM_128_HMAC_SHA1_32",
-        "AEAD_AES_256_GCM",
-        "AEAD_AES_128_GCM",
-    ]
-    """SRTP suites (RFC 4568, RFC 7714) in the order of our offers."""
-    tls: TlsSettings = TlsSettings()
-
-    @field_validator("codecs", "srtp_suites")
-    @classmethod
-    def _each_once(cls, value: list[str]) -> list[str]:
-        if len(set(value)) != len(value):
-            raise ValueError("each entry once")
-        return value
-
-    @model_validator(mode="after")
-    def _keys_can_travel(self) -> SideSettings:
-        if self.srtp == "required" and not (self.tls.enabled or self.srtp_over_plain):
-            raise ValueError("a tls table (or srtp_over_plain = true) where srtp is required")
-        return self
-
-    @field_validator("bind", "advertised", "rtp_bind")
-    @classmethod
-    def _is_address(cls, value: str | None) -> str | None:
-        return None if value is None else _address(value)
-
-    @field_validator("networks")
-    @classmethod
-    def _are_networks(cls, value: list[str]) -> list[str]:
-        return [_network(item) for item in value]
-
-    @field_validator("rtp_ports")
-    @classmethod
-    def _is_range(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if value[1] - value[0] < 1:
-            raise ValueError("two ports, the second at least one above the first")
-        return value
-
-    @property
-    def media_bind(self) -> str:
-        return self.rtp_bind or self.bind
-
-    @property
-    def media_advertised(self) -> str:
-        return self.advertised or self.media_bind
-
-    @property
-    def signalling_advertised(self) -> str:
-        return self.advertised or self.bind
-
-
-class PhoneSideSettings(SideSettings):
-    """``[sip.phone]``: the same keys with other default ports."""
-
-    port: Port = 5062
-    """SIP port, UDP and TCP."""
-    rtp_ports: tuple[Port, Port] = (25000, 29999)
-    """First and last port; each call takes an even RTP port and the odd RTCP port above it."""
-    tls: PhoneTlsSettings = PhoneTlsSettings()
-
-
-class SipSettings(_Section):
-    """``[sip]``: signalling and media of all calls."""
-
-    pbx: SideSettings = SideSettings()
-    phone: PhoneSideSettings = PhoneSideSettings()
-    user_agent: str = Field("Callshield", pattern=r"^[\x21-\x7e ]{1,64}$")
-    """User-Agent of our SIP messages."""
-    admission_limit: int = Field(300, ge=1, le=500)
-    """Calls at once; the next INVITE gets 503 with Retry-After."""
-    retry_after_s: int = Field(5, ge=1, le=3600)
-    """Retry-After of every 503."""
-    requests_per_s: float = Field(50.0, gt=0)
-    """New requests a second from one address; beyond it 503."""
-    request_burst: int = Field(200, ge=1)
-    """New requests at once from one address after a pause."""
-    connections_per_address: int = Field(512, ge=1, le=2048)
-    """TCP and TLS connections that one address may hold; the next one is closed at once."""
-    first_message_timeout_s: int = Field(10, ge=1, le=600)
-    """A TCP or TLS connection without a whole SIP message by then is closed."""
-    ring_timeout_s: float = Field(60.0, ge=5, le=600)
-    """A phone that has not answered by then is cancelled; the PBX gets 480."""
-    rtp_timeout_s: float = Field(60.0, ge=5, le=3600)
-    """Both legs are ended when no RTP came on either for this long, off hold."""
-    latch_window_s: float = Field(5.0, ge=1, le=60)
-    """How long after the SDP a phone behind NAT may show its media source."""
-    session_expires_s: int = Field(1800, ge=90, le=86400)
-    """RFC 4028 Session-Expires that we ask for on both legs."""
-    min_se_s: int = Field(90, ge=90, le=86400)
-    """RFC 4028 Min-SE: shorter session intervals are refused with 422."""
-    dscp_media: int = Field(46, ge=0, le=63)
-    """EF (RFC 3246)."""
-    dscp_signalling: int = Field(24, ge=0, le=63)
-    """CS3 (RFC 4594)."""
-    end_code: str = Field(r"*9#", pattern=r"^[0-9*#]{2,8}$")
-    """Digits on the agent's phone that end the call with announcement."""
-    help_code: str = Field(r"*8#", pattern=r"^[0-9*#]{2,8}$")
-    """Digits on the agent's phone that call a supervisor."""
-    skip_notice_code: str = Field(r"*0#", pattern=r"^[0-9*#]{2,8}$")
-    """Digits on the agent's phone that skip the notice in an emergency (nothing is tapped)."""
-    pause_code: str = Field(r"*7#", pattern=r"^[0-9*#]{2,8}$")
-    """Digits on the agent's phone that pause recording and analysis, and resume them."""
-    levelling_code: str = Field(r"*6#", pattern=r"^[0-9*#]{2,8}$")
-    """Digits on the agent's phone that turn levelling off, or on again."""
-    soften_code: str = Field(r"*5#", pattern=r"^[0-9*#]{2,8}$")
-    """Digits on the agent's phone that turn softening on, or off again."""
-    hand_over_code: str = Field(r"*4#", pattern=r"^[0-9*#]{2,8}$")
-    """Digits on the agent's phone that hand the call over to the responsible manager."""
-    transfer_hosts: list[str] = []
-    """Further hosts that a transfer may name, such as the SIP domain of the phones. Allowed
-    without this: the peers' addresses, the phones' networks, ours, and the host that was called."""
-    pbx_call_id_header: str = Field("X-Asterisk-Uniqueid", pattern=r"^[A-Za-z0-9-]{1,64}$")
-    """Header in which the PBX sends its own id of the call; without it the SIP Call-ID counts."""
-    pbx_channel_header: str = Field("X-Callshield-Channel", pattern=r"^[A-Za-z0-9-]{1,64}$")
-    """Header in which the PBX names its channel of the call, for what is asked of it by AMI."""
-
-    @field_validator("transfer_hosts")
-    @classmethod
-    def _are_hosts(cls, value: list[str]) -> list[str]:
-        for host in value:
-            if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", host):
-                raise ValueError("host names or addresses like pbx.example.com")
-        return [host.lower() for host in value]
-
-    @model_validator(mode="after")
-    def _codes_differ(self) -> SipSettings:
-        codes = [
-            self.end_code,
-            self.help_code,
-            self.skip_notice_code,
-            self.pause_code,
-            self.levelling_code,
-            self.soften_code,
-            self.hand_over_code,
-        ]
-        for index, one in enumerate(codes):
-            for other in codes[:index] + codes[index + 1 :]:
-                if one.endswith(other) or one.startswith(other):
-                    raise ValueError(
-                        "DTMF codes none of which is the beginning or the end of another"
-                    )
-        return self
-
-
-class PeerSettings(_Section):
-    """``[[peers]]``: a PBX or session border controller that may send calls."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    """Names this peer in events and logs."""
-    networks: list[str] = Field(min_length=1)
-    """Addresses and networks from which its SIP comes."""
-    tls_only: bool = False
-    """Take its calls over TLS alone: over UDP anybody on the way can forge its address."""
-    attests_notice: bool = False
-    """Believe this peer's :attr:`NoticeSettings.upstream_header`."""
-    outgoing: bool = False
-    """Agents' outgoing calls may come from this peer (``[outbound]``)."""
-    trunk: str = ""
-    """NAME of the ``[trunks.NAME]`` over which they go."""
-    internal_numbers: bool = True
-    """A calling number that is one of our people's makes a call internal (never analysed). Switch
-    it off for a peer over which outsiders could show such a number."""
-    trunks: list[str] = []
-    """NAMEs of others that this peer may choose by :attr:`OutboundSettings.trunk_header`."""
-    echo_uri: str | None = None
-    """An extension that answers and sends back what it hears, e.g. ``sip:603@192.0.2.1:5060``:
-    `callshield doctor --pbx` calls it."""
-    options_uri: str | None = None
-    """Where `callshield doctor --pbx` asks whether the PBX is there, e.g. ``sip:192.0.2.1:5060``;
-    when absent the host of ``echo_uri``, of a phone behind this peer, or its only address."""
-
-    @field_validator("echo_uri")
-    @classmethod
-    def _is_phone_uri(cls, value: str | None) -> str | None:
-        return None if value is None else _phone_uri(value)
-
-    @field_validator("options_uri")
-    @classmethod
-    def _is_server_uri(cls, value: str | None) -> str | None:
-        if value is not None:
-            scheme, _, rest = value.partition(":")
-            # A user part is optional here.
-            _phone_uri(value if "@" in rest else f"{scheme}:pbx@{rest}")
-        return value
-
-    @field_validator("networks")
-    @classmethod
-    def _are_networks(cls, value: list[str]) -> list[str]:
-        return [_network(item) for item in value]
-
-
-class PhoneSettings(DigestSettings):
-    """A phone that we call."""
-
-    uri: str
-    """SIP URI of the phone, e.g. ``sip:1001@192.0.2.20:5060``; the host as an address.
-    ``sips:`` or ``;transport=tls`` goes over TLS, ``;transport=tcp`` over TCP."""
-    hearing_protection: bool = True
-    """Offer the phone only codecs that the limiter can limit (G.711)."""
-    srtp: SrtpMode | None = None
-    """As ``sip.phone.srtp``, for this phone."""
-    endpoint: str = Field("", pattern=r"^[A-Za-z0-9._@-]{0,128}$")
-    """PJSIP endpoint of the phone at the PBX, when the PBX rings it: tells us its model."""
-    phone_model: str = Field("", pattern=r"^[\x20-\x7e]{0,256}$")
-    """User-Agent or model of the phone; goes before what the PBX says."""
-
-    @property
-    def transport(self) -> Literal["udp", "tcp", "tls"]:
-        """What carries the SIP of this phone."""
-        return uri_transport(self.uri)
-
-    @property
-    def over_tls(self) -> bool:
-        """Its signalling is encrypted."""
-        return self.transport == "tls"
-
-    @field_validator("uri")
-    @classmethod
-    def _is_sip_uri(cls, value: str) -> str:
-        return _phone_uri(value)
-
-
-class AgentSettings(PhoneSettings):
-    """``[agents.ID]``: where an agent's phone is."""
-
-    outgoing: bool = True
-    """May call out, where a peer and ``[outbound]`` let anybody."""
-    queue_member: str = Field("", pattern=r"^[A-Za-z0-9_./@:;*#+-]{0,128}$")
-    """Interface of this agent in the PBX's queues, e.g. ``Local/1001@callshield-agents/n``: paused
-    during a rest (docs/pbx/ami.md)."""
-    device_state: str = Field("", pattern=r"^(Custom:[A-Za-z0-9._-]{1,64})?$")
-    """Device state at the PBX that follows this agent's calls, e.g. ``Custom:agent1001``."""
-
-
-class SupervisorSettings(PhoneSettings):
-    """``[supervisors.ID]``: the phone of somebody whom an agent may ask into a call."""
-
-    role: Literal["supervisor", "manager"] = "supervisor"
-    """A manager can take a call over, a supervisor only join it."""
-
-
 class HelpSettings(_Section):
     """``[help]``: what happens when an agent asks for help."""
 
@@ -397,56 +76,18 @@ class HelpSettings(_Section):
     """A helper's phone that has not answered by then is cancelled; the call goes on without."""
 
 
-class NoticeSettings(_Section):
-    """``[notice]``: what the caller hears before anything is analysed."""
-
-    language: Language = "ko"
-    """Language of the announcements."""
-    prompts: list[str] = ["abuse_prevention", "recording"]
-    """Ids of the prompts, in order."""
-    closing: str = "closing"
-    """Id of the prompt that the caller hears after *end*."""
-    warnings: list[str] = ["warning_1", "warning_2", "warning_3"]
-    """Ids of the graded warnings; the last one is repeated."""
-    prompt_dir: Path | None = None
-    """A folder of one's own with ``<language>/<id>.wav`` (8 kHz, 16 bit, mono) and
-    ``manifest.toml``; the shipped prompts when absent."""
-    agent_hears: Literal["tone", "prompt"] = "tone"
-    """What the agent hears while the caller hears an announcement: a soft tone, or the
-    announcement itself, 18 dB down."""
-    upstream_header: str = Field("X-Callshield-Notice", pattern=r"^[A-Za-z0-9-]{1,64}$")
-    """Header in which a trusted PBX names the prompt ids it already played."""
-
-    @field_validator("prompts")
-    @classmethod
-    def _at_least_one(cls, value: list[str]) -> list[str]:
-        if not value:
-            raise ValueError("at least one prompt: without a notice nothing may be analysed")
-        return value
-
-    @field_validator("warnings")
-    @classmethod
-    def _at_least_one_warning(cls, value: list[str]) -> list[str]:
-        if not value:
-            raise ValueError("at least one warning prompt")
-        return value
-
-    @field_validator("prompts", "warnings")
-    @classmethod
-    def _are_ids(cls, value: list[str]) -> list[str]:
-        for item in value:
-            if not re.fullmatch(r"[a-z0-9_]{1,64}", item):
-                raise ValueError("prompt ids of small letters, digits and _")
-        return value
-
-
 class DetectorSettings(_Section):
     """``[detector]``: what the caller's audio means."""
 
     enabled: bool = True
     """Analyse the caller's audio; off: no tap is ever opened."""
     model_dir: Path | None = None
-    """Folder with the acoustic model and its card; the shipped one when absent."""
+    """Folder with the acoustic model and its card; the shipped one when absent. The speech model
+    ``silero_8k.onnx`` is read from there too where it is, else it is the shipped one."""
+    thresholds: ThresholdSettings = Field(default_factory=ThresholdSettings)  # type: ignore[arg-type]
+    groups: dict[str, ThresholdSettings] = {}
+    """Tables ``[detector.groups.NAME]`` with the keys of ``[detector.thresholds]``, for the agents
+    whose ``group`` is NAME."""
 
 
 class RecordingSettings(_Section):
@@ -458,6 +99,9 @@ class RecordingSettings(_Section):
 
     enabled: bool = False
     """Record calls: only where law and works agreements let you, and the notice says so."""
+    begin: Literal["after_notice", "on_request"] = "after_notice"
+    """``on_request``: not before the agent asks for it and the caller has heard the prompt
+    ``recording``, which ``notice.prompts`` then need not have."""
     directory: Path = Path("/var/lib/callshield/recordings")
     """Where the files lie, a folder a day; made with mode 0700."""
     key_file: Path = Path("/etc/callshield/recording.keys")
@@ -568,21 +212,35 @@ class AmiSettings(_Section):
     """How often the connection is tried; one that does not answer is made anew."""
     pause_pbx_recording: bool = True
     """The agent's pause of the recording mutes the PBX's own (MixMonitor) too."""
+    cdr_field: str = Field("callshield_exclude", pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$|^$")
+    """Field of the PBX's call record that says what a marked call is left out of; empty: none."""
 
     @property
     def enabled(self) -> bool:
         return bool(self.host)
 
 
-class AftercareSettings(_Section):
-    """``[aftercare]``: rest after a bad call; the PBX's queues leave the agent alone meanwhile."""
+class CrisisSettings(_Section):
+    """``[crisis]``: what the agent is shown when a caller may be in danger."""
 
-    rest_s: float = Field(0.0, ge=0, le=7200)
-    """Length of the rest; 0: none. The agent ends it earlier with *ready*, nobody else does."""
-    from_level: int = Field(2, ge=1, le=3)
-    """Rest after a call that reached this risk level."""
-    after_end: bool = True
-    """Rest after a call that was ended with announcement, at whatever level."""
+    number: str = Field("", pattern=r"^[0-9+*# ()-]{0,32}$")
+    """To hand over to; empty: a line of the country of ``node.language`` (ko 109, zh 12356, ja
+    0120-279-338, in Iwate, Miyagi and Fukushima 0120-279-226; en 988, in the United States and
+    Canada alone). To be checked by the operator: lines change, and other countries have others."""
+    name: str = Field("", pattern=r'^[^"\\<>\x00-\x1f]{0,64}$')
+    """Who answers there; empty: the line's own name."""
+
+
+#: Crisis lines: 자살예방상담전화 (Korea, since January 2024: Ministry of Health and Welfare), the
+#: national psychological aid line (China, everywhere since May 2025: National Health Commission),
+#: よりそいホットライン (Japan: Ministry of Health, Labour and Welfare; any worry, suicide among
+#: them), 988 Suicide & Crisis Lifeline (United States since 2022, Canada since 2023).
+_CRISIS_LINES: dict[str, tuple[str, str]] = {
+    "ko": ("109", "자살예방 상담전화"),
+    "zh": ("12356", "全国统一心理援助热线"),
+    "ja": ("0120-279-338", "よりそいホットライン"),
+    "en": ("988", "Suicide & Crisis Lifeline"),
+}
 
 
 class Settings(BaseSettings):
@@ -597,19 +255,38 @@ class Settings(BaseSettings):
     peers: list[PeerSettings] = []
     agents: dict[str, AgentSettings] = {}
     supervisors: dict[str, SupervisorSettings] = {}
+    teams: dict[str, TeamSettings] = {}
+    headsets: dict[str, HeadsetSettings] = {}
     trunks: dict[str, TrunkSettings] = {}
     outbound: OutboundSettings = Field(default_factory=OutboundSettings)  # type: ignore[arg-type]
     help: HelpSettings = Field(default_factory=HelpSettings)  # type: ignore[arg-type]
     notice: NoticeSettings = Field(default_factory=NoticeSettings)  # type: ignore[arg-type]
+    callers: CallerSettings = Field(default_factory=CallerSettings)  # type: ignore[arg-type]
     detector: DetectorSettings = Field(default_factory=DetectorSettings)
+    transcriber: TranscriberSettings = Field(default_factory=TranscriberSettings)  # type: ignore[arg-type]
     recording: RecordingSettings = Field(default_factory=RecordingSettings)  # type: ignore[arg-type]
     ear: EarSettings = Field(default_factory=EarSettings)  # type: ignore[arg-type]
     web: WebSettings = Field(default_factory=WebSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)  # type: ignore[arg-type]
     ami: AmiSettings = Field(default_factory=AmiSettings)  # type: ignore[arg-type]
     aftercare: AftercareSettings = Field(default_factory=AftercareSettings)  # type: ignore[arg-type]
+    breaks: BreakSettings = Field(default_factory=BreakSettings)  # type: ignore[arg-type]
+    callbacks: CallbackSettings = Field(default_factory=CallbackSettings)  # type: ignore[arg-type]
+    crisis: CrisisSettings = Field(default_factory=CrisisSettings)  # type: ignore[arg-type]
+    quality: QualitySettings = Field(default_factory=QualitySettings)  # type: ignore[arg-type]
+    reports: ReportSettings = Field(default_factory=ReportSettings)
+    ringback: RingbackSettings = Field(default_factory=RingbackSettings)  # type: ignore[arg-type]
+    shadow: ShadowSettings = Field(default_factory=ShadowSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    oidc: OidcSettings = Field(default_factory=OidcSettings)  # type: ignore[arg-type]
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)  # type: ignore[arg-type]
 
-    @field_validator("agents", "supervisors", "trunks")
+    phones: PhonesSettings = Field(default_factory=PhonesSettings)  # type: ignore[arg-type]
+    webhooks: dict[str, WebhookSettings] = {}
+    mail: MailSettings = Field(default_factory=MailSettings)  # type: ignore[arg-type]
+    limits: LimitSettings = Field(default_factory=LimitSettings)  # type: ignore[arg-type]
+
+    @field_validator("agents", "supervisors", "teams", "headsets", "trunks", "webhooks")
     @classmethod
     def _agent_ids(cls, value: dict[str, Any]) -> dict[str, Any]:
         for agent_id in value:
@@ -626,11 +303,42 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _care_names_exist(self) -> Settings:
+        if self.callbacks.owner and self.callbacks.owner not in self.supervisors:
+            raise ValueError("callbacks.owner: an ID of [supervisors.ID]")
+        for name, plan in self.breaks.plans.items():
+            for agent_id in plan.agents:
+                if agent_id not in self.agents:
+                    raise ValueError(f"breaks.plans.{name}.agents: IDs of [agents.ID]")
+        return self
+
+    @model_validator(mode="after")
+    def _headsets_exist(self) -> Settings:
+        for agent_id, agent in self.agents.items():
+            if agent.headset and agent.headset not in self.headsets:
+                raise ValueError(f"agents.{agent_id}.headset: a NAME of [headsets.NAME]")
+        return self
+
+    @model_validator(mode="after")
+    def _teams_fit(self) -> Settings:
+        check_teams(self.teams, self.supervisors, self.agents)
+        return self
+
+    @model_validator(mode="after")
     def _pbx_names_differ(self) -> Settings:
         for key in ("queue_member", "device_state"):
             names = [name for agent in self.agents.values() if (name := getattr(agent, key))]
             if len(set(names)) != len(names):
                 raise ValueError(f"a {key} of its own for each agent")
+        return self
+
+    @model_validator(mode="after")
+    def _listener_is_free(self) -> Settings:
+        if self.phones.port and (self.phones.bind, self.phones.port) == (
+            self.web.bind,
+            self.web.port,
+        ):
+            raise ValueError("phones.port and web.port on different addresses or ports")
         return self
 
     @model_validator(mode="after")
@@ -726,6 +434,30 @@ class Settings(BaseSettings):
         return agents + [supervisor.uri for supervisor in self.supervisors.values()]
 
     @property
+    def ear_profile(self) -> dict[str, float]:
+        """What the limiter of every call keeps to: ``[ear]``, turned down for the headsets."""
+        worn = [self.headsets[agent.headset] for agent in self.agents.values() if agent.headset]
+        return turned_down(self.ear.profile(), worn)
+
+    @property
+    def calibrations(self) -> dict[str, float]:
+        """Agents whose headset was measured, by id: dB SPL at full scale."""
+        return {
+            agent_id: level
+            for agent_id, agent in self.agents.items()
+            if agent.headset
+            and (level := self.headsets[agent.headset].calibration_db_spl_at_0dbfs) is not None
+        }
+
+    @property
+    def crisis_line(self) -> tuple[str, str]:
+        """Number and name that the agent is shown when a caller may be in danger."""
+        number, name = _CRISIS_LINES[self.node.language]
+        if not self.crisis.number:
+            return number, self.crisis.name or name
+        return self.crisis.number, self.crisis.name
+
+    @property
     def bus_path(self) -> Path:
         """Unix stream socket of the notifier (events in, commands out)."""
         return self.node.runtime_dir / "bus.sock"
@@ -736,9 +468,33 @@ class Settings(BaseSettings):
         return self.node.runtime_dir / "media.sock"
 
     @property
+    def phones_key_path(self) -> Path:
+        """Key of the agents' addresses at the listener for phones."""
+        return self.phones.key_file or self.node.state_dir / "phones.key"
+
+    @property
     def tap_path(self) -> Path:
         """Unix datagram socket of the detector (:mod:`callshield.tap`)."""
         return self.node.runtime_dir / "tap.sock"
+
+    @property
+    def caller_language(self) -> CallerLanguage:
+        """What callers speak unless an agent's table says otherwise."""
+        return self.transcriber.language or self.notice.language
+
+    @property
+    def caller_languages(self) -> list[str]:
+        """Every language in which callers may be heard: what is loaded for each."""
+        told = [self.caller_language, *(agent.language for agent in self.agents.values())]
+        found = [language for language in told if language and language != "detect"]
+        if "detect" in told:
+            found += self.transcriber.languages
+        return list(dict.fromkeys(found))
+
+    @property
+    def words_path(self) -> Path:
+        """Unix stream socket of the detector for its transcribers."""
+        return self.node.runtime_dir / "words.sock"
 
     @property
     def database_path(self) -> Path:
@@ -804,7 +560,8 @@ def _fault(path: Path, values: dict[str, Any], item: dict[str, Any]) -> tuple[st
     elif not location or isinstance(item["input"], dict | BaseModel):
         found = "values that do not fit together" if kind == "value_error" else "a table"
     else:
-        found = repr(item["input"])
+        # A password that somebody wrote into a URL must not be said again.
+        found = re.sub(r"://[^\s/]*@", "://…@", repr(item["input"]))
     if kind == "value_error":
         expected = str(context.get("error", item["msg"]))
     elif kind == "literal_error":
@@ -831,7 +588,10 @@ _TABLES: dict[str, type[BaseModel]] = {
     "peers": PeerSettings,
     "agents": AgentSettings,
     "supervisors": SupervisorSettings,
+    "teams": TeamSettings,
+    "headsets": HeadsetSettings,
     "trunks": TrunkSettings,
+    "webhooks": WebhookSettings,
 }
 
 
@@ -848,7 +608,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
         kind = field.annotation if field else None
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             model = kind
-        elif model not in (AgentSettings, SupervisorSettings, TrunkSettings):
+        elif model not in _TABLES.values():
             model = None
     return list(model.model_fields) if model else []
 

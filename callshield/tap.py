@@ -9,7 +9,7 @@ Layout, little-endian::
 
     header  (16 bytes)  magic "CSTP" | version u8 | reserved u8 | records u16 | sent_at_ns u64
     record  (32 bytes)  call_id 16s | kind u8 | codec u8 | payload_bytes u16
-                        | sequence u16 | reserved u16 | timestamp u32 | arrived_ms u32
+                        | sequence u16 | flags u16 | timestamp u32 | arrived_ms u32
             followed by payload_bytes of codec data
 
 ``sequence`` and ``timestamp`` are those of the caller's RTP stream (RFC 3550 section 5.1), so a
@@ -17,9 +17,12 @@ gap in them is a loss on the caller's side or here. The clock of ``timestamp`` i
 8 kHz for G.711 and (RFC 3551 section 4.5.2) G.722, 48 kHz for Opus (RFC 7587 section 4.1).
 ``arrived_ms`` is the monotonic clock of the machine in milliseconds modulo 2**32; ``sent_at_ns``
 is ``time.monotonic_ns()`` at the send.
+Bit 0 of ``flags``: the frame may be the echo of somebody who speaks on the phone's side
+(:attr:`CallerFrame.echo`); the other bits are 0 and ignored.
 
 Only the caller's frames can be written: :class:`CallerFrame` is made by the caller's leg alone
-(design principle 2), and nothing else is accepted here.
+(design principle 2), and nothing else is accepted here. That bit is all that a detector gets of the
+agent's leg.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ MAX_DATAGRAM_BYTES = 64 * 1024
 
 _HEADER = struct.Struct("<4sBBHQ")
 _RECORD = struct.Struct("<16sBBHHHII")
+_ECHO = 1
 HEADER_BYTES = _HEADER.size
 RECORD_BYTES = _RECORD.size
 
@@ -76,6 +80,10 @@ class CallerFrame:
     arrived_ms: int
     """Monotonic clock at arrival, milliseconds modulo 2**32."""
     payload: bytes
+    echo: bool = False
+    """Somebody on the phone's side speaks, or did within the last 0.4 s, more than 15 dB louder
+    than this frame: it may be the echo of that voice and is not to be judged. Only where both
+    sides have G.711; else False."""
 
 
 def encode_batches(frames: Iterable[CallerFrame], sent_at_ns: int) -> Iterator[bytes]:
@@ -102,7 +110,7 @@ def encode_batches(frames: Iterable[CallerFrame], sent_at_ns: int) -> Iterator[b
                 frame.codec,
                 len(frame.payload),
                 frame.sequence,
-                0,
+                _ECHO if frame.echo else 0,
                 frame.timestamp,
                 frame.arrived_ms,
             )
@@ -133,7 +141,7 @@ def decode_batch(datagram: bytes) -> tuple[int, list[CallerFrame]]:
     for _ in range(count):
         if offset + RECORD_BYTES > len(datagram):
             raise TapError("a tap datagram ends inside a record")
-        call_id, kind, codec, length, sequence, _, timestamp, arrived_ms = _RECORD.unpack_from(
+        call_id, kind, codec, length, sequence, flags, timestamp, arrived_ms = _RECORD.unpack_from(
             datagram, offset
         )
         offset += RECORD_BYTES
@@ -148,6 +156,7 @@ def decode_batch(datagram: bytes) -> tuple[int, list[CallerFrame]]:
                 timestamp,
                 arrived_ms,
                 datagram[offset : offset + length],
+                bool(flags & _ECHO),
             )
         except ValueError as error:
             raise TapError(f"a tap record carries an unknown kind or codec: {error}") from None

@@ -6,7 +6,7 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -36,6 +36,8 @@ class Card:
     """Score from which a voice counts as shouting, 0..1."""
     release: float
     """Score below which a voice counts as calm again, 0..1."""
+    sure: float
+    """Score from which one window is proof enough that all of it was shouted, 0..1."""
 
 
 def features_digest() -> str:
@@ -88,13 +90,23 @@ def load_card(path: Path) -> Card:
         caution=_number(thresholds, "caution", path),
         serious=_number(thresholds, "serious", path),
         release=_number(thresholds, "release", path),
+        sure=_number(thresholds, "sure", path),
     )
-    if not card.release <= card.caution <= card.serious:
+    if not card.release <= card.caution <= card.serious <= card.sure:
         raise DetectorModelError(
-            f"{path}: thresholds must rise from release over caution to serious, found "
-            f"{card.release}, {card.caution}, {card.serious}"
+            f"{path}: thresholds must rise from release over caution and serious to sure, found "
+            f"{card.release}, {card.caution}, {card.serious}, {card.sure}"
         )
     return card
+
+
+class Scores(NamedTuple):
+    """What the model says of a batch of windows; each ``(n,)`` float32, 0..1."""
+
+    scores: NDArray[np.float32]
+    """Vocal effort, against the caller's own calm voice as far as that is known."""
+    alone: NDArray[np.float32]
+    """The same by the window alone."""
 
 
 class AcousticModel:
@@ -141,8 +153,7 @@ class AcousticModel:
             self._session = onnxruntime.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"]
             )
-            self._input = self._session.get_inputs()[0].name
-            probe = self.score(np.zeros((2, features.FEATURE_COUNT), dtype=np.float32))
+            probe = self.score(np.zeros((2, features.FEATURE_COUNT), dtype=np.float32)).scores
         except Exception as error:  # onnxruntime raises a class of its own for each fault
             raise DetectorModelError(
                 f"the acoustic model {path} cannot be run ({type(error).__name__}): reinstall "
@@ -153,10 +164,29 @@ class AcousticModel:
                 f"the acoustic model {path} does not give one score a window: run detectors.train"
             )
 
-    def score(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Vocal effort of each window: ``(n, FEATURE_COUNT)`` float32 to ``(n,)``, 0..1."""
-        if not len(vectors):
-            return np.zeros(0, dtype=np.float32)
-        (scores,) = self._session.run(None, {self._input: vectors})
-        result: NDArray[np.float32] = np.asarray(scores, dtype=np.float32).reshape(-1)
-        return result
+    def score(
+        self,
+        vectors: NDArray[np.float32],
+        references: NDArray[np.float32] | None = None,
+        known: NDArray[np.float32] | None = None,
+    ) -> Scores:
+        """Vocal effort of each window.
+
+        Args:
+            vectors: ``(n, FEATURE_COUNT)`` float32.
+            references: mean vector of each caller's own calm speech, of the same shape; nothing
+                is known of any caller when absent.
+            known: ``(n,)`` float32, 0 (the reference says nothing) to 1.
+        """
+        count = len(vectors)
+        if not count:
+            nothing = np.zeros(0, dtype=np.float32)
+            return Scores(nothing, nothing)
+        if references is None or known is None:
+            references, known = vectors, np.zeros(count, dtype=np.float32)
+        found = self._session.run(
+            ["score", "alone"],
+            {"features": vectors, "reference": references, "known": known.reshape(-1, 1)},
+        )
+        scores, alone = (np.asarray(f, dtype=np.float32).reshape(-1) for f in found)
+        return Scores(scores, alone)

@@ -8,13 +8,16 @@ audio's time. No sockets: their cost is the kernel's.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
 import tracemalloc
+from importlib import resources
 from typing import Any
 
 import numpy as np
+import soundfile
 import soxr
 
 from callshield.audio_codecs import RTP_CLOCK_HZ, encoder
@@ -27,12 +30,14 @@ from detectors.resample import RATE, to_int16
 _TICK_FRAMES = round(TICK_S / 0.02)
 
 
-def _babble(seconds: float, codec: TapCodec) -> list[bytes]:
-    """Noise in the rhythm and band of syllables, in 20 ms packets: every frame is like speech."""
-    rng = np.random.default_rng(1)
-    noise = np.convolve(rng.standard_normal(int(seconds * RATE)), np.ones(4) / 4, "same")
-    rhythm = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(len(noise)) / RATE)
-    sound = (0.3 * noise * rhythm).astype(np.float32)
+def _talk(seconds: float, codec: TapCodec) -> list[bytes]:
+    """The demo's callers talking without end, in 20 ms packets: noise is no speech to Silero."""
+    folder = resources.files("callshield") / "demo_audio"
+    said = []
+    for name in ("calm_1.wav", "shout_1.wav", "calm_2.wav"):
+        pcm, _ = soundfile.read(io.BytesIO((folder / name).read_bytes()), dtype="float32")
+        said.append(np.asarray(pcm, dtype=np.float32))
+    sound = np.resize(np.concatenate(said), int(seconds * RATE))
     coder = encoder(codec, 20)
     if coder.rate_hz != RATE:
         sound = soxr.resample(sound, RATE, coder.rate_hz)
@@ -54,7 +59,7 @@ def measure(calls: int, seconds: float, codec: TapCodec = TapCodec.PCMU) -> dict
     """
     model = AcousticModel()
     ids = [i.to_bytes(16, "little") for i in range(calls)]
-    payloads = _babble(seconds, codec)
+    payloads = _talk(seconds, codec)
     units = RTP_CLOCK_HZ[codec] // 50
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]

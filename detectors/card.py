@@ -10,7 +10,7 @@ from detectors.acoustic import CARD_FILE
 
 _INTRODUCTION = """\
 # Model card of vocal_effort.onnx, written by detectors.train (everything but [figures]) and
-# detectors.evaluate ([figures]). The program reads [model] and [thresholds].
+# detectors.report ([figures]). The program reads [model] and [thresholds].
 """
 
 

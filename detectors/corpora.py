@@ -8,18 +8,22 @@ column does.
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from detectors import telephone
-from detectors.engine import take_evidence
+from detectors import features, telephone
 from detectors.resample import RATE, to_8k
-from detectors.stream import CallStream
+from detectors.silero import Silero
+from detectors.speech import CallerEar, SpeechJudge
+from detectors.stream import HOP_FRAMES, HOP_SAMPLES, MIN_USED_FRAMES, WINDOW_FRAMES
+from detectors.vad import FRAME
 
 #: Emotions and kinds that nobody calls raised.
 CALM = frozenset({"neutral", "neutral-digit", "boredom", "sadness"})
@@ -132,19 +136,53 @@ def load_8k(utterance: Utterance, rng: np.random.Generator) -> NDArray[np.float3
     return joined([to_8k(*read_clip(clip.path)) for clip in utterance.clips], rng)
 
 
-def window_vectors(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
-    """The feature vectors that a live call with this audio would be scored on, ``(n, F)``."""
-    stream = CallStream()
-    vectors: list[NDArray[np.float32]] = []
-    for start in range(0, len(pcm), 4000):
-        stream.push_pcm(pcm[start : start + 4000])
-        if start + 4000 >= len(pcm):
-            stream.flush()
-        while stream.ready:
-            vectors.append(take_evidence([stream]).vectors)
-    if not vectors:
-        return take_evidence([]).vectors
-    return np.concatenate(vectors)
+class Heard(NamedTuple):
+    """The windows of one recording that a live call would be scored on."""
+
+    vectors: NDArray[np.float32]
+    """``(n, FEATURE_COUNT)`` from :func:`detectors.features.summarise`."""
+    tracks: NDArray[np.float32]
+    """``(n, WINDOW_FRAMES, TRACK_COUNT)``: the frames behind them."""
+    speech: NDArray[np.bool_]
+    """``(n, WINDOW_FRAMES)``."""
+
+
+@functools.cache
+def _speech_judge() -> SpeechJudge:
+    return SpeechJudge(Silero())
+
+
+def heard(pcm: NDArray[np.int16]) -> Heard:
+    """What a live call with this audio would be scored on.
+
+    The same as :func:`detectors.engine.take_evidence` gives hop after hop, in one pass.
+    """
+    missing = -len(pcm) % HOP_SAMPLES
+    pcm = np.concatenate([np.zeros(FRAME, np.int16), pcm, np.zeros(missing, np.int16)])
+    hops = np.lib.stride_tricks.sliding_window_view(pcm, FRAME + HOP_SAMPLES)[::HOP_SAMPLES]
+    judged = _speech_judge().judge_recording(hops, CallerEar())
+    tracks = features.frame_tracks(pcm[None].astype(np.float32) / np.float32(32768.0))[0]
+    by_hop = tracks.reshape(-1, HOP_FRAMES, features.TRACK_COUNT)
+    speech = judged.voice(by_hop[judged.rows]).reshape(-1)
+    ends = [
+        end
+        for end in range(HOP_FRAMES, len(speech) + 1, HOP_FRAMES)
+        if speech[end - HOP_FRAMES : end].any()
+    ]
+    if not ends:
+        return Heard(
+            np.zeros((0, features.FEATURE_COUNT), dtype=np.float32),
+            np.zeros((0, WINDOW_FRAMES, features.TRACK_COUNT), dtype=np.float32),
+            np.zeros((0, WINDOW_FRAMES), dtype=np.bool_),
+        )
+    before = WINDOW_FRAMES - HOP_FRAMES
+    tracks = np.concatenate([np.zeros((before, features.TRACK_COUNT), np.float32), tracks])
+    speech = np.concatenate([np.zeros(before, np.bool_), speech])
+    windows = [slice(end - HOP_FRAMES, end + before) for end in ends]
+    behind, flags = np.stack([tracks[w] for w in windows]), np.stack([speech[w] for w in windows])
+    vectors, used = features.summarise(behind, flags)
+    enough = used >= MIN_USED_FRAMES
+    return Heard(vectors[enough], behind[enough], flags[enough])
 
 
 def telephoned(
@@ -152,6 +190,6 @@ def telephoned(
     line: telephone.Line,
     rng: np.random.Generator,
     background: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32]:
-    """Feature vectors of audio at 8 kHz after a telephone line."""
-    return window_vectors(telephone.transmit(audio, line, rng, background))
+) -> Heard:
+    """What is heard of audio at 8 kHz after a telephone line."""
+    return heard(telephone.transmit(audio, line, rng, background))

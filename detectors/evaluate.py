@@ -1,32 +1,29 @@
-"""Measure the shipped detector: ``python -m detectors.evaluate --data DATA``.
+"""What the detector does with recordings that its model was not trained on.
 
-Every figure comes from recordings that the model was not trained on, sent through a telephone
-line and then through the very pipeline of a live call. Writes the card's ``[figures]`` and the
-plots of ``docs/detection.md``. Seeded.
+Each goes through a simulated telephone line and then through the very pipeline of a live call.
+:mod:`detectors.report` makes tables and plots of it. Seeded.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from callshield import g711
 from callshield.tap import CallerFrame, TapCodec, TapKind
 from detectors import corpora, telephone
-from detectors.acoustic import SHIPPED, AcousticModel
-from detectors.card import read_card, write_card
+from detectors.acoustic import AcousticModel, Scores
 from detectors.engine import Detector, Verdict
+from detectors.onset import CalmRange, first_heard_s
 from detectors.resample import RATE, to_8k
+from detectors.stream import HOP_S
 
 _CALL = bytes(16)
+#: Burkhardt et al., Interspeech 2005, table of speakers.
+EMODB_WOMEN = frozenset({"emodb_08", "emodb_09", "emodb_13", "emodb_14", "emodb_16"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,8 @@ class Outcome:
 
     clip: corpora.Clip
     score: float
-    """Peak of the running score, 0 when no window could be scored."""
+    """Peak of the sustained score, the ``acoustic`` of ``callshield analyze``; 0 when no window
+    could be scored."""
     level: int
     seconds: float
 
@@ -66,10 +64,11 @@ def verdicts(model: AcousticModel, pcm: NDArray[np.int16]) -> list[Verdict]:
     return out
 
 
-def _peak(found: Iterable[Verdict]) -> tuple[float, int]:
+def peak(found: Iterable[Verdict]) -> tuple[float, int]:
+    """Highest sustained score (0 when no window was scored) and highest level of a call."""
     score, level = 0.0, 0
     for verdict in found:
-        score = max(score, verdict.score or 0.0)
+        score = max(score, verdict.sustained or 0.0)
         level = max(level, verdict.decision.level)
     return score, level
 
@@ -84,7 +83,48 @@ def outcomes(
         audio = corpora.joined([to_8k(*corpora.read_clip(clip.path))], rng)
         line = telephone.CLEAN if clean else telephone.random_line(rng)
         pcm = telephone.transmit(audio, line, rng)
-        score, level = _peak(verdicts(model, pcm))
+        score, level = peak(verdicts(model, pcm))
+        out.append(Outcome(clip, score, level, len(pcm) / RATE))
+    return out
+
+
+class Unacquainted(AcousticModel):
+    """Control: the shipped model, but no caller's own voice is ever known."""
+
+    def score(
+        self,
+        vectors: NDArray[np.float32],
+        references: NDArray[np.float32] | None = None,
+        known: NDArray[np.float32] | None = None,
+    ) -> Scores:
+        """As if nothing were known of any caller."""
+        return super().score(vectors)
+
+
+def known_caller_outcomes(
+    model: AcousticModel, clips: list[corpora.Clip], seed: int
+) -> list[Outcome]:
+    """Each clip after three neutral clips of its speaker, over one random line.
+
+    The outcome's score is the peak of the sustained score, its level the highest, from the clip's
+    beginning on.
+    """
+    neutral: dict[str, list[corpora.Clip]] = {}
+    for clip in clips:
+        if clip.emotion == "neutral":
+            neutral.setdefault(clip.speaker, []).append(clip)
+    pause = np.zeros(int(0.4 * RATE), dtype=np.float32)
+    out = []
+    for i, clip in enumerate(clips):
+        rng = np.random.default_rng([seed, 1, i])
+        others = [c for c in neutral[clip.speaker] if c is not clip]
+        chosen = [others[k] for k in rng.permutation(len(others))[:3]] + [clip]
+        parts = [to_8k(*corpora.read_clip(c.path)) for c in chosen]
+        parts = [p * np.float32(0.6 / (float(np.abs(p).max()) + 1e-6)) for p in parts]
+        audio = np.concatenate([x for p in parts for x in (p, pause)])
+        begin_s = sum(len(p) + len(pause) for p in parts[:3]) / RATE
+        pcm = telephone.transmit(audio, telephone.random_line(rng), rng)
+        score, level = peak(v for v in verdicts(model, pcm) if v.at_s > begin_s + HOP_S / 2)
         out.append(Outcome(clip, score, level, len(pcm) / RATE))
     return out
 
@@ -191,32 +231,81 @@ def calm_calls(
     return CalmFigures(seconds / 3600, rises_1, rises_2)
 
 
-def onset_delays(
-    model: AcousticModel, clips: list[corpora.Clip], seed: int, calls: int
-) -> dict[int, list[float]]:
-    """Seconds from the first angry word to each level in calls that begin calm.
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """One call that begins calm and turns angry; times are seconds from its beginning."""
 
-    Each call: two calm clips of a speaker, then three angry ones, pauses of 0.3 s, over a random
-    line. A level that the calm part already reached, or that is never reached, counts as NaN.
+    pcm: NDArray[np.int16]
+    begin_s: float
+    """The first angry recording begins, silence and all."""
+    heard_s: float
+    """Its first sound."""
+    raised_s: float
+    """The first raised moment of anger, see :class:`detectors.onset.CalmRange`; NaN: none."""
+
+
+def onset_calls(clips: list[corpora.Clip], seed: int, calls: int) -> Iterator[Onset]:
+    """Calls that turn angry: two calm clips of a speaker, then three angry ones, pauses of 0.3 s,
+    each over a random line.
+
+    Args:
+        clips: calm and angry ones of each speaker.
+        seed: of the choice and the lines.
+        calls: how many.
     """
     speakers = sorted({c.speaker for c in clips if c.emotion == "anger"})
     rng = np.random.default_rng(seed)
-    delays: dict[int, list[float]] = {1: [], 2: []}
     pause = np.zeros(int(0.3 * RATE), dtype=np.float32)
+    ranges: dict[str, CalmRange] = {}
     for i in range(calls):
-        own = [c for c in clips if c.speaker == speakers[i % len(speakers)]]
+        speaker = speakers[i % len(speakers)]
+        own = [c for c in clips if c.speaker == speaker]
         calm = [c for c in own if c.emotion == "neutral"]
         angry = [c for c in own if c.emotion == "anger"]
+        if speaker not in ranges:
+            ranges[speaker] = CalmRange(to_8k(*corpora.read_clip(c.path)) for c in calm)
         chosen = [calm[int(rng.integers(len(calm)))] for _ in range(2)]
         chosen += [angry[int(rng.integers(len(angry)))] for _ in range(3)]
         parts = [to_8k(*corpora.read_clip(c.path)) for c in chosen]
         parts = [p * np.float32(0.6 / (float(np.abs(p).max()) + 1e-6)) for p in parts]
         audio = np.concatenate([x for p in parts for x in (p, pause)])
-        onset_s = sum(len(p) + len(pause) for p in parts[:2]) / RATE
-        found = verdicts(model, telephone.transmit(audio, telephone.random_line(rng), rng))
-        for level in (1, 2):
-            at = next((v.at_s for v in found if v.decision.level >= level), float("nan"))
-            delays[level].append(at - onset_s if at > onset_s else float("nan"))
+        starts = np.cumsum([0, *(len(p) + len(pause) for p in parts)]) / RATE
+        raised = [starts[k] + ranges[speaker].first_raised_s(parts[k]) for k in (2, 3, 4)]
+        begin_s = float(starts[2])
+        yield Onset(
+            telephone.transmit(audio, telephone.random_line(rng), rng),
+            begin_s,
+            begin_s + first_heard_s(parts[2]),
+            float(next((at for at in raised if not np.isnan(at)), np.nan)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """Seconds to one level in each of several calls; NaN where it was not reached, or stood
+    before the anger began."""
+
+    from_clip: list[float]
+    """From where the first angry recording begins: the figure that is called the delay."""
+    from_voice: list[float]
+    """From its first sound."""
+    from_raised: list[float]
+    """From the first raised moment."""
+
+
+def onset_delays(
+    model: AcousticModel, clips: list[corpora.Clip], seed: int, calls: int
+) -> dict[int, Delays]:
+    """Delays to levels 1 and 2 in :func:`onset_calls`."""
+    delays = {level: Delays([], [], []) for level in (1, 2)}
+    for call in onset_calls(clips, seed, calls):
+        found = verdicts(model, call.pcm)
+        for level, of in delays.items():
+            at = next((v.at_s for v in found if v.decision.level >= level), np.nan)
+            at = at if at > call.begin_s else np.nan
+            of.from_clip.append(at - call.begin_s)
+            of.from_voice.append(at - call.heard_s)
+            of.from_raised.append(at - call.raised_s)
     return delays
 
 
@@ -243,91 +332,5 @@ def short_shouts(
         audio = np.concatenate([x for p in pieces for x in (0.6 * p / np.abs(p).max(), pause)])
         line = telephone.random_line(rng)
         pcm = telephone.transmit(audio.astype(np.float32), line, rng)
-        levels.append(_peak(verdicts(model, pcm))[1])
+        levels.append(peak(verdicts(model, pcm))[1])
     return levels
-
-
-def figures(model: AcousticModel, data: Path, seed: int, minutes: float) -> dict[str, Any]:
-    """All figures of the card, and the outcomes that the plots are drawn from.
-
-    Returns:
-        ``{"figures": tables for the card, "outcomes": {name: [Outcome]}, "delays": …}``
-    """
-    held = [c for c in corpora.read_manifest(data) if c.held_out]
-    sets = {
-        "emodb_dev": [c for c in held if c.corpus == "emodb"],
-        "nemo": [c for c in held if c.corpus == "nemo"],
-        "noise": [c for c in held if c.corpus == "esc10"],
-    }
-    neutral = frozenset({"neutral"})
-    found: dict[str, list[Outcome]] = {}
-    tables: dict[str, Any] = {}
-    for name in track(list(sets), "clips"):
-        for clean in (True, False):
-            kind = f"{name}_{'clean' if clean else 'random'}_line"
-            found[kind] = outcomes(model, sets[name], seed, clean=clean)
-            table: dict[str, Any] = {"clips": len(found[kind])}
-            if name != "noise":
-                for key, against in (("auc_angry_vs_all", None), ("auc_angry_vs_neutral", neutral)):
-                    value, low, high = auc_interval(found[kind], against, seed)
-                    table[key] = round(value, 3)
-                    table[f"{key}_interval"] = [round(low, 3), round(high, 3)]
-            for emotion in sorted({o.clip.emotion for o in found[kind]}):
-                for level in (1, 2):
-                    share = reached(found[kind], frozenset({emotion}), level)
-                    table[f"{emotion}_reaches_{level}"] = round(share, 3)
-            tables[kind] = table
-    calm_sets = {
-        "fsdd_dev": [c for c in held if c.corpus == "fsdd"],
-        "emodb_dev_neutral": [c for c in sets["emodb_dev"] if c.emotion == "neutral"],
-        "speech_commands_held_out": [c for c in held if c.corpus == "speech_commands"],
-        "mycroft_held_out": [c for c in held if c.corpus == "mycroft"],
-        "nemo_neutral": [c for c in sets["nemo"] if c.emotion == "neutral"],
-    }
-    for name in track(list(calm_sets), "calm calls"):
-        calm = calm_calls(model, calm_sets[name], seed, minutes)
-        tables[f"calm_{name}"] = {
-            "clips": len(calm_sets[name]),
-            "hours": round(calm.hours, 2),
-            "to_level_1_per_hour": round(calm.level_1 / calm.hours, 2),
-            "to_level_2_per_hour": round(calm.level_2 / calm.hours, 2),
-        }
-    delays = onset_delays(model, sets["emodb_dev"], seed, 80)
-    shouts = short_shouts(model, sets["emodb_dev"], seed, 80)
-    tables["onset"] = {"calls": 80}
-    for level, values in delays.items():
-        known = np.array([v for v in values if not np.isnan(v)])
-        tables["onset"][f"to_level_{level}_share"] = round(len(known) / len(values), 3)
-        for q in (50, 95):
-            late = float(np.percentile(known, q)) if len(known) else -1.0
-            tables["onset"][f"to_level_{level}_s_p{q}"] = round(late, 2)
-    tables["one_shout_of_0_6_s"] = {
-        "calls": len(shouts),
-        **{f"stays_at_{n}": round(shouts.count(n) / len(shouts), 3) for n in (0, 1, 2)},
-    }
-    return {"figures": tables, "outcomes": found, "delays": delays}
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description="Measure the acoustic detector of Callshield.")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--model", type=Path, default=SHIPPED)
-    parser.add_argument("--plots", type=Path, default=Path("docs/img"))
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--minutes", type=float, default=60.0, help="calm audio made a corpus")
-    arguments = parser.parse_args()
-    model = AcousticModel(arguments.model)
-    measured = figures(model, arguments.data, arguments.seed, arguments.minutes)
-    # Plots need matplotlib, of the training packages; the figures do not.
-    from detectors.plots import draw
-
-    draw(measured["outcomes"], measured["delays"], model.card, arguments.plots)
-    card = read_card(arguments.model)
-    card["figures"] = measured["figures"]
-    write_card(arguments.model, card)
-    Console().print(measured["figures"])
-
-
-if __name__ == "__main__":
-    main()

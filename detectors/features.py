@@ -4,7 +4,9 @@ Raised voices differ from calm ones in ways that survive a telephone channel and
 energy moves from below 1 kHz to 1-3.4 kHz (flatter spectral tilt), F0 rises and spreads, F1 rises,
 voicing gets stronger, vowels longer (Traunmüller & Eriksson, JASA 107, 2000; Zhang & Hansen,
 Interspeech 2007). Alpha ratio and Hammarberg index follow the extended Geneva set (Eyben et al.,
-IEEE Trans. Affective Computing 7, 2016), with their bands cut to 300-3400 Hz.
+IEEE Trans. Affective Computing 7, 2016), with their bands cut to 300-3400 Hz. Cepstral peak
+prominence (Hillenbrand et al., JSHR 37, 1994) is the height of the pitch peak in the cepstrum of
+that band: it tells firm voices from breathy ones.
 
 Two stages, so that a live call pays for each 20 ms frame once:
 :func:`frame_tracks` turns audio into one vector a frame, :func:`summarise` turns a window of
@@ -23,10 +25,10 @@ HOP = 160
 #: Samples under one analysis window: two frames, 40 ms, two periods of a 50 Hz voice.
 SPAN = 320
 #: Mel bands between the edges of the telephone band.
-BANDS = 16
+BANDS = 20
 BAND_EDGES_HZ = (300.0, 3400.0)
 #: Search range of the fundamental, in Hz: low male voices to screams.
-F0_RANGE_HZ = (70.0, 640.0)
+F0_RANGE_HZ = (70.0, 1000.0)
 
 #: Columns of one frame vector before its mel bands.
 TRACKS = (
@@ -38,8 +40,17 @@ TRACKS = (
     "slope_db_per_octave",
     "centroid_log2",
     "first_formant_log2",
+    "pitch_peak",
+    "cepstral_peak_db",
+    "share_300_db",
+    "share_800_db",
+    "share_1500_db",
+    "share_2500_db",
+    "first_peak_log2",
+    "envelope_contrast",
 )
-LEVEL, VOICING, F0, ALPHA, HAMMARBERG, SLOPE, CENTROID, FORMANT = range(len(TRACKS))
+LEVEL, VOICING, F0, ALPHA, HAMMARBERG, SLOPE, CENTROID, FORMANT = range(8)
+PITCH_PEAK, CEPSTRAL_PEAK, SHARES, FIRST_PEAK, CONTRAST = 8, 9, slice(10, 14), 14, 15
 TRACK_COUNT = len(TRACKS) + BANDS
 
 #: Frames this far under the window's loud frames are pauses or room, in dB.
@@ -56,6 +67,8 @@ _HZ = np.fft.rfftfreq(_FFT, 1.0 / RATE).astype(np.float32)
 _WINDOW = np.hanning(SPAN).astype(np.float32)
 _LAGS = np.arange(int(RATE / F0_RANGE_HZ[1]) - 1, int(RATE / F0_RANGE_HZ[0]) + 2)
 _EPSILON = 1e-20
+#: Some lines carry the fundamental and some do not: no feature may see below this.
+_LOWEST_HZ = 280.0
 
 
 def _window_autocorrelation() -> NDArray[np.float32]:
@@ -71,26 +84,43 @@ def _mel_filters() -> NDArray[np.float32]:
         result: NDArray[np.float64] = 2595.0 * np.log10(1.0 + hz / 700.0)
         return result
 
-    low, high = mel(np.array(BAND_EDGES_HZ))
+    low, high = mel(np.array([_LOWEST_HZ, 3500.0]))
     edges = 700.0 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595.0) - 1.0)
     rising = (_HZ[:, None] - edges[None, :-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[None, 2:] - _HZ[:, None]) / (edges[2:] - edges[1:-1])
     return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
 
 
-def _between(low_hz: float, high_hz: float) -> NDArray[np.bool_]:
-    result: NDArray[np.bool_] = (low_hz <= _HZ) & (high_hz > _HZ)
-    return result
-
-
 _OWN = _window_autocorrelation()
-_MEL = _mel_filters()
-_CENTRES = (_MEL * _HZ[:, None]).sum(axis=0) / _MEL.sum(axis=0)
+#: The bins that are looked at; the others stay untouched.
+_BINS = slice(int(np.argmax(_HZ >= _LOWEST_HZ)), int(np.argmax(_HZ > 3500.0)))
+_HZ_SEEN = _HZ[_BINS]
+_MEL = _mel_filters()[_BINS]
+_CENTRES = (_MEL * _HZ_SEEN[:, None]).sum(axis=0) / _MEL.sum(axis=0)
 _OCTAVES = (np.log2(_CENTRES) - np.log2(_CENTRES).mean()).astype(np.float32)
+
+
+def _between(low_hz: float, high_hz: float) -> slice:
+    inside = np.flatnonzero((low_hz <= _HZ_SEEN) & (high_hz > _HZ_SEEN))
+    return slice(int(inside[0]), int(inside[-1]) + 1)
+
+
 _TELEPHONE = _between(*BAND_EDGES_HZ)
 _LOW, _HIGH = _between(300, 1000), _between(1000, 3400)
 _PEAK_LOW, _PEAK_HIGH = _between(300, 2000), _between(2000, 3400)
 _F1 = _between(300, 1200)
+_SHARE_BANDS = [_between(*b) for b in ((300, 800), (800, 1500), (1500, 2500), (2500, 3400))]
+#: From a spectrum of the bins seen to its autocorrelation at the lags sought: the few rows and
+#: columns of an inverse Fourier transform that are needed, as one matrix product.
+_COSINES = np.cos(2 * np.pi * np.arange(_BINS.start, _BINS.stop)[:, None] * _LAGS / _FFT).astype(
+    np.float32
+)
+_UNTAPER = (1.0 / _OWN[_LAGS]).astype(np.float32)
+_OCTAVE_BIAS = (_OCTAVE_COST * np.log2(_LAGS[1:-1] * (F0_RANGE_HZ[0] / RATE))).astype(np.float32)
+#: Noise floor of the spectra that logarithms are taken of, relative to the frame's energy.
+_FLOOR = 1e-5
+#: Samples that make one point of the envelope inside a frame: 1 ms.
+_ENVELOPE = 8
 
 
 def frame_tracks(audio: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -110,26 +140,38 @@ def frame_tracks(audio: NDArray[np.float32]) -> NDArray[np.float32]:
     windows = np.lib.stride_tricks.as_strided(
         audio, (calls, frames, SPAN), (stride[0], HOP * stride[1], stride[1]), writeable=False
     )
-    power = np.abs(np.fft.rfft(windows * _WINDOW, _FFT, axis=-1)) ** 2
-    power = power.astype(np.float32)
-    # Some lines carry the fundamental and some do not: no feature may see it.
-    power[..., _HZ < 280.0] = 0.0
-    out = np.empty((calls, frames, TRACK_COUNT), dtype=np.float32)
+    # All frames in one row of rows: a matrix product of two dimensions is one call of BLAS.
+    windows = windows.reshape(calls * frames, SPAN)
+    spectrum = np.fft.rfft(windows * _WINDOW, _FFT, axis=-1)[..., _BINS]
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    power = np.asarray(power, dtype=np.float32)
+    out = np.empty((calls * frames, TRACK_COUNT), dtype=np.float32)
 
-    band = power[..., _TELEPHONE]
+    band = np.ascontiguousarray(power[..., _TELEPHONE])
     total = band.sum(axis=-1) + _EPSILON
     out[..., LEVEL] = 10.0 * np.log10(total)
     out[..., ALPHA] = _ratio_db(power[..., _HIGH].sum(-1), power[..., _LOW].sum(-1))
     out[..., HAMMARBERG] = _ratio_db(power[..., _PEAK_LOW].max(-1), power[..., _PEAK_HIGH].max(-1))
-    out[..., CENTROID] = np.log2((band @ _HZ[_TELEPHONE]) / total + 1.0)
-    first = power[..., _F1]
-    out[..., FORMANT] = np.log2((first @ _HZ[_F1]) / (first.sum(-1) + _EPSILON) + 1.0)
-    bands = 10.0 * np.log10(power @ _MEL + 1e-7 * total[..., None])
+    out[..., CENTROID] = np.log2((band @ _HZ_SEEN[_TELEPHONE]) / total + 1.0)
+    first = np.ascontiguousarray(power[..., _F1])
+    out[..., FORMANT] = np.log2((first @ _HZ_SEEN[_F1]) / (first.sum(-1) + _EPSILON) + 1.0)
+    # The first formant's peak, harmonics smoothed away by a running sum of 109 Hz.
+    summed = np.cumsum(first, axis=-1)
+    peak = (summed[..., 7:] - summed[..., :-7]).argmax(axis=-1) + 4
+    out[..., FIRST_PEAK] = np.log2(_HZ_SEEN[_F1][peak] + 1.0)
+    for i, share in enumerate(_SHARE_BANDS):
+        part = power[..., share].sum(-1) / total
+        out[..., SHARES.start + i] = 10.0 * np.log10(part + 1e-4)
+    bands = 10.0 * np.log10(power @ _MEL + _FLOOR * total[..., None])
     bands -= bands.mean(axis=-1, keepdims=True)
     out[..., SLOPE] = (bands @ _OCTAVES) / np.float32(np.square(_OCTAVES).sum())
     out[..., len(TRACKS) :] = bands
-    out[..., VOICING], out[..., F0] = _pitch(power)
-    return out
+    envelope = np.abs(windows[:, HOP:]).reshape(-1, HOP // _ENVELOPE, _ENVELOPE).mean(axis=-1)
+    contrast = envelope.std(axis=-1) / (envelope.mean(axis=-1) + _EPSILON)
+    out[..., CONTRAST] = np.log(contrast + 1e-3)
+    out[..., VOICING], out[..., F0], out[..., PITCH_PEAK] = _pitch(power)
+    out[..., CEPSTRAL_PEAK] = _cepstral_peak(band, total)
+    return out.reshape(calls, frames, TRACK_COUNT)
 
 
 def _ratio_db(over: NDArray[np.float32], under: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -138,8 +180,10 @@ def _ratio_db(over: NDArray[np.float32], under: NDArray[np.float32]) -> NDArray[
     return result
 
 
-def _pitch(power: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Voicing strength 0..1 and log2 of F0 in Hz from power spectra.
+def _pitch(
+    power: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Voicing strength 0..1, log2 of F0 in Hz and the height of its peak from power spectra.
 
     The strength is the highest peak of the normalised autocorrelation (Boersma 1993). F0 is
     sought in the autocorrelation of the *magnitude* spectrum (Tolonen & Karjalainen, IEEE Trans.
@@ -149,73 +193,102 @@ def _pitch(power: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.
     plain = _lagged(power)
     strength = np.clip(plain[..., 1:-1].max(axis=-1), 0.0, 0.999)
     lagged = _lagged(np.sqrt(power))
-    cost = _OCTAVE_COST * np.log2(_LAGS[1:-1] * (F0_RANGE_HZ[0] / RATE)).astype(np.float32)
     inner = lagged[..., 1:-1]
     peaks = (inner >= lagged[..., :-2]) & (inner >= lagged[..., 2:])
-    best = np.where(peaks, inner - cost, -9.0).argmax(axis=-1)[..., None] + 1
+    best = np.where(peaks, inner - _OCTAVE_BIAS, -9.0).argmax(axis=-1)[..., None] + 1
     left, mid, right = (np.take_along_axis(lagged, best + d, axis=-1)[..., 0] for d in (-1, 0, 1))
     curve = np.minimum(left - 2 * mid + right, -1e-9)
     offset = np.clip(0.5 * (left - right) / curve, -0.5, 0.5)
     f0_hz = RATE / (_LAGS[best[..., 0]] + offset)
-    return strength.astype(np.float32), np.log2(f0_hz).astype(np.float32)
+    return strength.astype(np.float32), np.log2(f0_hz).astype(np.float32), mid
 
 
 def _lagged(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
-    own = np.fft.irfft(spectrum, _FFT, axis=-1).astype(np.float32, copy=False)
-    lagged = own[..., _LAGS] / (own[..., :1] + np.float32(_EPSILON)) / _OWN[_LAGS]
-    return lagged.astype(np.float32, copy=False)
+    """Normalised autocorrelation at the lags sought, ``(..., bins)`` to ``(..., lags)``."""
+    own = spectrum.sum(axis=-1, keepdims=True) + np.float32(_EPSILON)
+    lagged: NDArray[np.float32] = (spectrum @ _COSINES) * (_UNTAPER / own)
+    return lagged
+
+
+def _cepstral_peak(band: NDArray[np.float32], total: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Height of the cepstrum's peak over its mean at the lags sought, in dB."""
+    count = band.shape[-1]
+    log_db = 10.0 * np.log10(band + 1e-4 / count * total[..., None])
+    log_db -= log_db.mean(axis=-1, keepdims=True)
+    cepstrum = log_db @ _COSINES[_TELEPHONE] * np.float32(2.0 / _FFT)
+    result: NDArray[np.float32] = cepstrum.max(axis=-1) - cepstrum.mean(axis=-1)
+    return result
 
 
 def _masked_quantiles(
     values: NDArray[np.float32], mask: NDArray[np.bool_], quantiles: tuple[float, ...]
 ) -> NDArray[np.float32]:
-    """Quantiles along axis 1 of the masked entries, ``(n, frames)`` to ``(n, q)``; none: 0."""
-    ordered = np.sort(np.where(mask, values, np.inf), axis=1)
+    """Quantiles over the frames of the masked entries; none: 0.
+
+    Args:
+        values: ``(n, frames)`` or ``(n, frames, k)``.
+        mask: ``(n, frames)``.
+        quantiles: each 0..1.
+
+    Returns:
+        ``(n, q)`` or ``(n, q, k)``.
+    """
+    inside = mask if values.ndim == 2 else mask[..., None]
+    ordered = np.sort(np.where(inside, values, np.inf), axis=1)
     count = mask.sum(axis=1)
-    out = np.empty((len(values), len(quantiles)), dtype=np.float32)
-    for i, q in enumerate(quantiles):
-        index = np.minimum(np.rint(q * np.maximum(count - 1, 0)).astype(int), values.shape[1] - 1)
-        out[:, i] = ordered[np.arange(len(values)), index]
+    rows = np.arange(len(values))[:, None]
+    index = np.rint(np.array(quantiles) * np.maximum(count - 1, 0)[:, None]).astype(int)
+    out: NDArray[np.float32] = ordered[rows, np.minimum(index, values.shape[1] - 1)]
     out[count == 0] = 0.0
     return out
 
 
-def _masked_moments(
-    values: NDArray[np.float32], mask: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and deviation along axis 1: ``(n, frames, k)`` and ``(n, frames)`` to two ``(n, k)``."""
-    weight = mask.astype(np.float32)[..., None]
-    count = np.maximum(weight.sum(axis=1), 1.0)
-    mean = (values * weight).sum(axis=1) / count
-    spread = np.square(values - mean[:, None, :]) * weight
-    deviation = np.sqrt(spread.sum(axis=1) / count)
-    return np.asarray(mean, dtype=np.float32), np.asarray(deviation, dtype=np.float32)
+def _masked_mean(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Mean over the masked frames: ``(n, frames, k)`` and ``(n, frames)`` to ``(n, k)``."""
+    weight = mask.astype(np.float32)[:, None, :]
+    count = np.maximum(weight.sum(axis=-1), 1.0)
+    result: NDArray[np.float32] = (weight @ values)[:, 0, :] / count
+    return result
 
 
-_MOMENTS = (ALPHA, HAMMARBERG, SLOPE, CENTROID, FORMANT)
+def _masked_deviation(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Deviation over the masked frames: two ``(n, frames)`` to ``(n, 1)``."""
+    mean = _masked_mean(values[..., None], mask)
+    spread = _masked_mean(np.square(values - mean)[..., None], mask)
+    result: NDArray[np.float32] = np.sqrt(spread)
+    return result
+
+
+_TIMBRE = (VOICING, *range(ALPHA, FORMANT + 1), PITCH_PEAK, CEPSTRAL_PEAK, *range(10, 16))
+_STATISTICS = ("mean", "p10", "p90", "loud")
 #: Names of the columns of a feature vector, in order.
 NAMES: tuple[str, ...] = (
-    *(f"{TRACKS[t]}_mean" for t in _MOMENTS),
-    *(f"{TRACKS[t]}_deviation" for t in _MOMENTS),
-    "alpha_db_p90",
-    "hammarberg_db_p10",
-    "centroid_log2_p90",
-    "first_formant_log2_p90",
-    "voicing_mean",
-    "voicing_p90",
-    "hnr_db_mean",
+    *(f"{TRACKS[t]}_{statistic}" for statistic in _STATISTICS for t in _TIMBRE),
     "voiced_share",
+    "voicing_used_mean",
+    "pitch_peak_used_mean",
+    "cepstral_peak_used_mean_db",
     "f0_log2_p10",
+    "f0_log2_p25",
     "f0_log2_median",
+    "f0_log2_p75",
     "f0_log2_p90",
-    "f0_range_octaves",
     "f0_deviation_octaves",
+    "f0_folded_log2_p10",
+    "f0_folded_log2_median",
+    "f0_folded_log2_p90",
+    "f0_folded_deviation_octaves",
     "f0_step_octaves",
+    "f0_leap_share",
     "level_deviation_db",
     "level_p90_over_median_db",
+    "level_median_over_p10_db",
     "level_step_db",
+    "level_rise_db",
     "spectral_flux_db",
     "voiced_run_frames",
+    "voiced_runs_per_frame",
+    *(f"mel_{band}_db" for band in range(BANDS)),
 )
 FEATURE_COUNT = len(NAMES)
 
@@ -235,50 +308,76 @@ def summarise(
         less pauses. Windows with 0 used frames have features of 0.
     """
     level = tracks[..., LEVEL]
-    loud = _masked_quantiles(level, speech, (0.95,))
-    used = speech & (level > loud - PAUSE_DB)
+    loudest = _masked_quantiles(level, speech, (0.95,))
+    used = speech & (level > loudest - PAUSE_DB)
     voiced = used & (tracks[..., VOICING] > VOICED)
     # A whisper has no voiced frames: then all used frames stand in.
     timbre = np.where(voiced.sum(axis=1, keepdims=True) >= 5, voiced, used)
+    # Stressed vowels: the loudest third.
+    loud = timbre & (level >= _masked_quantiles(level, timbre, (0.67,)))
+    count, voiced_count = used.sum(axis=1), voiced.sum(axis=1)
 
-    means, deviations = _masked_moments(tracks[..., list(_MOMENTS)], timbre)
-    strength = tracks[..., VOICING]
-    strong = np.clip(strength, 0.01, 0.999)
-    hnr_db = 10.0 * np.log10(strong / (1.0 - strong))
-    voicing_mean, _ = _masked_moments(np.stack([strength, hnr_db], axis=-1), used)
-    f0 = tracks[..., F0]
-    f0_quantiles = _masked_quantiles(f0, voiced, (0.1, 0.5, 0.9))
-    both = voiced[:, 1:] & voiced[:, :-1]
-    f0_step, _ = _masked_moments(np.minimum(np.abs(np.diff(f0, axis=1)), 0.5)[..., None], both)
-    _, f0_deviation = _masked_moments(f0[..., None], voiced)
-    level_change = np.minimum(np.abs(np.diff(level, axis=1)), 20.0)
-    flux = np.abs(np.diff(tracks[..., len(TRACKS) :], axis=1)).mean(axis=-1)
-    steps, _ = _masked_moments(np.stack([level_change, flux], axis=-1), used[:, 1:] & used[:, :-1])
-    _, level_deviation = _masked_moments(level[..., None], used)
-    level_quantiles = _masked_quantiles(level, used, (0.5, 0.9))
-    count = used.sum(axis=1)
-    voiced_count = voiced.sum(axis=1)
+    chosen = tracks[..., list(_TIMBRE)]
+    middle = _masked_mean(tracks[..., VOICING:], timbre)
+    spread = _masked_quantiles(chosen, timbre, (0.1, 0.9))
+    strength = _masked_mean(tracks[..., [VOICING, PITCH_PEAK, CEPSTRAL_PEAK]], used)
     runs = voiced[:, 0] + (voiced[:, 1:] & ~voiced[:, :-1]).sum(axis=1)
     columns = [
-        means,
-        deviations,
-        _masked_quantiles(tracks[..., ALPHA], timbre, (0.9,)),
-        _masked_quantiles(tracks[..., HAMMARBERG], timbre, (0.1,)),
-        _masked_quantiles(tracks[..., CENTROID], timbre, (0.9,)),
-        _masked_quantiles(tracks[..., FORMANT], timbre, (0.9,)),
-        voicing_mean[:, :1],
-        _masked_quantiles(strength, used, (0.9,)),
-        voicing_mean[:, 1:],
+        middle[:, [t - VOICING for t in _TIMBRE]],
+        spread[:, 0],
+        spread[:, 1],
+        _masked_mean(chosen, loud),
         (voiced_count / np.maximum(count, 1))[:, None],
-        f0_quantiles,
-        f0_quantiles[:, 2:] - f0_quantiles[:, :1],
-        f0_deviation,
-        f0_step,
-        level_deviation,
-        level_quantiles[:, 1:] - level_quantiles[:, :1],
-        steps,
+        strength,
+        _melody(tracks[..., F0], voiced),
+        _dynamics(tracks, used),
         (voiced_count / np.maximum(runs, 1))[:, None],
+        (runs / voiced.shape[1])[:, None],
+        middle[:, len(TRACKS) - VOICING :],
     ]
     features = np.concatenate(columns, axis=1).astype(np.float32)
     features[count == 0] = 0.0
     return features, count
+
+
+def _melody(f0: NDArray[np.float32], voiced: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """F0's quantiles, spread and steps, ``(n, 12)``; windows without voice: 0."""
+    quantiles = _masked_quantiles(f0, voiced, (0.1, 0.25, 0.5, 0.75, 0.9))
+    # A frame taken for its octave (a tenth of them) is folded back to the window's median.
+    off = f0 - quantiles[:, 2:3]
+    folded = f0 - np.where(np.abs(np.abs(off) - 1.0) < 0.3, np.sign(off), 0.0).astype(np.float32)
+    both = voiced[:, 1:] & voiced[:, :-1]
+    step = np.abs(np.diff(f0, axis=1))
+    steps = np.stack([np.minimum(step, 0.5), (step > 0.3).astype(np.float32)], axis=-1)
+    return np.concatenate(
+        [
+            quantiles,
+            _masked_deviation(f0, voiced),
+            _masked_quantiles(folded, voiced, (0.1, 0.5, 0.9)),
+            _masked_deviation(folded, voiced),
+            _masked_mean(steps, both),
+        ],
+        axis=1,
+    )
+
+
+def _dynamics(tracks: NDArray[np.float32], used: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """How level and spectrum move from frame to frame, ``(n, 6)``."""
+    level = tracks[..., LEVEL]
+    quantiles = _masked_quantiles(level, used, (0.1, 0.5, 0.9))
+    both = used[:, 1:] & used[:, :-1]
+    change = np.diff(level, axis=1)
+    flux = np.abs(np.diff(tracks[..., len(TRACKS) :], axis=1)).mean(axis=-1)
+    moved = _masked_mean(np.stack([np.minimum(np.abs(change), 20.0), flux], axis=-1), both)
+    rise = np.where(both, np.clip(change, 0.0, 20.0), 0.0).max(axis=1, keepdims=True)
+    return np.concatenate(
+        [
+            _masked_deviation(level, used),
+            quantiles[:, 2:] - quantiles[:, 1:2],
+            quantiles[:, 1:2] - quantiles[:, :1],
+            moved[:, :1],
+            rise,
+            moved[:, 1:],
+        ],
+        axis=1,
+    )

@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import structlog
@@ -25,12 +27,29 @@ from callshield import lifeline
 from callshield.bus import BusClient
 from callshield.errors import BusError, CallshieldError, DetectorModelError, TapError
 from callshield.logs import configure_logs
-from callshield.messages import Hello, NodeDegraded, NodeMessage, Reason, RiskChanged
-from callshield.settings import Language, Settings, load_settings
+from callshield.messages import (
+    Action,
+    AlertRaised,
+    CallAnalysed,
+    CallEnded,
+    CallStarted,
+    Command,
+    Hello,
+    NodeDegraded,
+    NodeMessage,
+    RiskChanged,
+    WarningPlayed,
+)
+from callshield.settings import Settings, load_settings
 from callshield.tap import MAX_DATAGRAM_BYTES, CallerFrame, decode_batch
 from detectors.acoustic import AcousticModel
-from detectors.engine import Detector, Verdict
-from detectors.risk import SHOUTING, Rule
+from detectors.engine import OUT_OF_REACH, Detector
+from detectors.levels import HeardWords, Levels, RiskMessage
+from detectors.reached import Figures
+from detectors.risk import Policy
+from detectors.speech import SpeechJudge
+from detectors.thresholds import policies, strangers
+from detectors.words_desk import WordsDesk
 
 log = structlog.get_logger()
 
@@ -45,57 +64,10 @@ RECOVERY_S = 30.0
 #: Seconds between two attempts to load a model that is missing or corrupt.
 RETRY_S = 30.0
 
-_PHRASES: dict[Language, dict[Rule, str]] = {
-    "ko": {
-        Rule.RAISED_VOICE: "고객의 목소리가 커졌습니다",
-        Rule.SUSTAINED_EFFORT: "고객의 고성이 {seconds:.1f}초 이상 이어졌습니다",
-        Rule.CALMED_DOWN: "고객의 목소리가 가라앉았습니다",
-    },
-    "en": {
-        Rule.RAISED_VOICE: "The caller's voice is raised",
-        Rule.SUSTAINED_EFFORT: "The caller has been shouting for {seconds:.1f} s or more",
-        Rule.CALMED_DOWN: "The caller's voice has calmed down",
-    },
-    "zh": {
-        Rule.RAISED_VOICE: "来电者提高了嗓门",
-        Rule.SUSTAINED_EFFORT: "来电者持续大声喊叫 {seconds:.1f} 秒以上",
-        Rule.CALMED_DOWN: "来电者的声音已平静下来",
-    },
-    "ja": {
-        Rule.RAISED_VOICE: "お客様の声が大きくなっています",
-        Rule.SUSTAINED_EFFORT: "お客様の大声が{seconds:.1f}秒以上続いています",
-        Rule.CALMED_DOWN: "お客様の声が落ち着きました",
-    },
-}
 
-
-def describe(rule: Rule, effort_s: float, language: Language) -> str:
-    """A rule as a person reads it."""
-    return _PHRASES[language][rule].format(seconds=effort_s)
-
-
-def risk_changed(verdict: Verdict, ts: float, language: Language) -> RiskChanged:
-    """A verdict that changed a level, as the notifier hears it; ``ts`` is Unix time."""
-    decision = verdict.decision
-    reasons = []
-    if decision.rule is not None:
-        reasons.append(
-            Reason(
-                kind="vocal_effort",
-                score=round(decision.score, 4),
-                detail=describe(decision.rule, decision.effort_s, language),
-            )
-        )
-    return RiskChanged(
-        ts=ts,
-        call_id=verdict.call_id.hex(),
-        level=decision.level,
-        previous=decision.previous,
-        categories=[SHOUTING] if decision.level else [],
-        score=round(decision.score, 4),
-        reasons=reasons,
-        at_s=round(verdict.at_s, 2),
-    )
+def call_analysed(call_id: bytes, figures: Figures, ts: float, model: str) -> CallAnalysed:
+    """What is left of a call, as the notifier stores it; ``ts`` is Unix time."""
+    return CallAnalysed(ts=ts, call_id=call_id.hex(), model=model, **dataclasses.asdict(figures))
 
 
 class TapQueue(asyncio.DatagramProtocol):
@@ -160,20 +132,38 @@ class DetectorProcess:
 
     Args:
         settings: the node's configuration.
+        on_words: told, too, what callers said, judged and redacted.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, on_words: Callable[[HeardWords], None] | None = None
+    ) -> None:
         self._settings = settings
+        self._too = on_words
         self._queue = TapQueue()
         self._lost_before = 0
         self._lost_at_s = -RECOVERY_S
         self._degraded = False
         self._reason = ""
-        self._raised: dict[str, RiskChanged] = {}
-        """The newest level of each call above 0; the engine forgets a call with a level 0."""
+        self._levels = Levels(settings.node.language)
         self._bus: BusClient[NodeMessage] = BusClient(
-            settings.bus_path, NodeMessage, self._ignore, self._hello
+            settings.bus_path, NodeMessage, self.hear_news, self._hello
         )
+        self._groups: dict[str, Policy] = {}
+        """Thresholds of the groups that have their own."""
+        self._members: dict[str, str] = {}
+        """Group of each live call whose agent is in one."""
+        self._unjudged: dict[str, bool] = {}
+        """Calls whose sound is not judged, an operator speaks for the caller; True: it has ended,
+        and its figures are still to come."""
+        self._detector: Detector | None = None
+        self._model = ""
+        self._lacking = ""
+        """Why there is no acoustic model; empty when there is."""
+        self.words: WordsDesk | None = None
+        """What turns speech into words; None when that is switched off."""
+        if settings.transcriber.workers:
+            self.words = WordsDesk(settings, self._bus.send, self._on_words)
 
     def _hello(self) -> list[NodeMessage]:
         """Said on every connection: what a notifier that died may not have stored."""
@@ -182,10 +172,57 @@ class DetectorProcess:
         ]
         if self._degraded:
             messages.append(self._degradation())
-        return [*messages, *self._raised.values()]
+        for news in self._levels.news.values():
+            messages += news.values()
+        if self.words is not None:
+            messages += self.words.news()
+        return messages
 
-    async def _ignore(self, _message: NodeMessage) -> None:
-        """The detector takes no orders."""
+    async def hear_news(self, message: NodeMessage) -> None:
+        """Whose call begins or ended: what its caller speaks and its group's thresholds count; and
+        where the agent asked for help, warned the caller or said that this is abuse. No other
+        order is taken."""
+        match message:
+            case CallStarted():
+                if message.spared == "relay_service":
+                    self._unjudged.setdefault(message.call_id, False)
+                    self._judge_by(message.call_id, "")
+                agent = self._settings.agents.get(message.agent_id)
+                if agent is None:
+                    return
+                if agent.language is not None and self.words is not None:
+                    self.words.speaks(message.call_id, agent.language)
+                judged = message.call_id not in self._unjudged
+                if judged and agent.group in self._settings.detector.groups:
+                    self._members[message.call_id] = agent.group
+                    self._judge_by(message.call_id, agent.group)
+            case WarningPlayed() | AlertRaised():
+                # The agent's own judgement: these callers are heard first.
+                if self.words is not None and message.call_id:
+                    self.words.transcription.rouse(bytes.fromhex(message.call_id))
+            case Command(action=Action.ABUSIVE):
+                call_id = bytes.fromhex(message.call_id)
+                if self.words is not None:
+                    self.words.transcription.rouse(call_id)
+                self._publish(self._levels.press(call_id, time.time()))
+            case CallEnded():
+                call_id = bytes.fromhex(message.call_id)
+                if self._detector is None or not self._detector.knows(call_id):
+                    # Of a call that was heard the last words may still be under way.
+                    self._publish(self._levels.end(call_id, time.time()))
+                own = self._members.pop(message.call_id, None) or message.call_id in self._unjudged
+                if own and self._detector is not None:
+                    self._detector.judge_by(call_id, None)
+                if message.call_id in self._unjudged:
+                    self._unjudged[message.call_id] = True
+                    if self._detector is None or not self._detector.knows(call_id):
+                        del self._unjudged[message.call_id]  # no figures will come
+
+    def _judge_by(self, call_id: str, group: str) -> None:
+        if self._detector is not None and call_id in self._unjudged:
+            self._detector.judge_by(bytes.fromhex(call_id), OUT_OF_REACH)
+        elif self._detector is not None and group in self._groups:
+            self._detector.judge_by(bytes.fromhex(call_id), self._groups[group])
 
     async def run(self, stop: asyncio.Event) -> None:
         """Judge calls until ``stop`` is set.
@@ -198,81 +235,139 @@ class DetectorProcess:
         transport, _ = await loop.create_datagram_endpoint(lambda: self._queue, sock=tap)
         self._bus.start()
         try:
-            model = await self._load(stop)
-            if model is not None:
-                await self._judge(Detector(model), stop)
+            if self.words is not None:
+                await self.words.start()
+            await self._judge(self._made(), stop)
         finally:
             transport.close()
+            if self.words is not None:
+                await self.words.close()
             await self._bus.flush(1.0)
             await self._bus.close()
             with contextlib.suppress(OSError):
                 self._settings.tap_path.unlink()
 
-    async def _load(self, stop: asyncio.Event) -> AcousticModel | None:
-        """The model, as soon as there is one; None when told to stop first."""
-        while not stop.is_set():
-            try:
-                model = AcousticModel(self._settings.detector.model_dir)
-            except DetectorModelError as error:
-                log.error("detector_model_unusable", error=str(error))
-                self._tell_degraded(True, str(error))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), RETRY_S)
-                continue
-            self._tell_degraded(False, "")
-            log.info("detector_ready", model=model.card.version, sha256=model.card.sha256[:12])
-            return model
-        return None
+    def _load(self) -> AcousticModel | None:
+        """The model; None while there is none, which :attr:`_lacking` says."""
+        try:
+            model = AcousticModel(self._settings.detector.model_dir)
+        except DetectorModelError as error:
+            log.error("detector_model_unusable", error=str(error))
+            self._lacking = str(error)
+            if self.words is not None:
+                self._lacking += "; until then only words raise a level"
+            self._tell_degraded(True, self._lacking)
+            return None
+        self._lacking = ""
+        for table in strangers(model.card, self._settings):
+            log.warning("thresholds_of_another_model", table=table)
+        self._model = model.card.sha256[:12]
+        log.info("detector_ready", model=model.card.version, sha256=model.card.sha256[:12])
+        return model
+
+    def _made(self) -> Detector:
+        """A detector with the thresholds of the configuration; without a model it hears words."""
+        speech = SpeechJudge.load(self._settings.detector.model_dir)
+        listener = None if self.words is None else self.words.transcription
+        self._detector = Detector(None, speech=speech, listener=listener)
+        self._take_model(self._detector)
+        return self._detector
+
+    def _take_model(self, detector: Detector) -> None:
+        model = self._load()
+        if model is None:
+            return
+        policy, self._groups = policies(model.card, self._settings)
+        detector.use(model, policy)
+        for call_id, group in self._members.items():
+            self._judge_by(call_id, group)
+        for call_id in self._unjudged:
+            self._judge_by(call_id, "")
+
+    def _mend(self, detector: Detector) -> None:
+        """Look again for models that are missing or corrupt."""
+        if self._lacking:
+            self._take_model(detector)
+        if detector.speech.fault:
+            detector.speech = SpeechJudge.load(self._settings.detector.model_dir)
 
     async def _judge(self, detector: Detector, stop: asyncio.Event) -> None:
         report_at_s = time.monotonic() + REPORT_S
         next_tick_s = time.monotonic()
+        retry_at_s = next_tick_s + RETRY_S
         while not stop.is_set():
             now_s = time.monotonic()
             detector.feed(self._queue.take(), now_s)
             for verdict in detector.step(now_s):
-                if verdict.decision.changed:
-                    self._publish(verdict)
+                if self.words is not None and verdict.decision.level:
+                    self.words.transcription.rouse(verdict.call_id)
+                self._publish(self._levels.hear_voice(verdict, time.time()))
+            self._publish(self._levels.step(time.time()))
+            self._tell_figures(detector.take_figures())
             self._watch(detector, now_s)
+            if now_s >= retry_at_s:
+                retry_at_s = now_s + RETRY_S
+                self._mend(detector)
+            if self.words is not None:
+                self.words.step()
             if now_s >= report_at_s:
                 report_at_s = now_s + REPORT_S
                 self._report(detector)
             next_tick_s = max(next_tick_s + TICK_S, time.monotonic() + TICK_S / 5)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), next_tick_s - time.monotonic())
+        self._tell_figures(detector.take_figures(all_calls=True))
         self._report(detector)
 
-    def _publish(self, verdict: Verdict) -> None:
-        message = risk_changed(verdict, time.time(), self._settings.node.language)
-        if message.level:
-            self._raised[message.call_id] = message
-        else:
-            self._raised.pop(message.call_id, None)
-        self._bus.send(message)
-        log.info(
-            "risk_changed",
-            call_id=message.call_id,
-            level=message.level,
-            previous=message.previous,
-            score=message.score,
-            at_s=message.at_s,
-        )
+    def _on_words(self, heard: HeardWords) -> None:
+        self._publish(self._levels.hear_words(heard, time.time()))
+        if self._too is not None:
+            self._too(heard)
+
+    def _publish(self, messages: Iterable[RiskMessage]) -> None:
+        for message in messages:
+            self._bus.send(message)
+            if isinstance(message, RiskChanged):
+                log.info(
+                    "risk_changed",
+                    call_id=message.call_id,
+                    # Not "level" (a line's own key, its log level), nor "previous" beside it.
+                    risk_level=message.level,
+                    risk_previous=message.previous,
+                    categories=message.categories,
+                    rules=[reason.rule for reason in message.reasons],
+                    may_trigger=message.may_trigger,
+                    score=message.score,
+                    at_s=message.at_s,
+                )
+            else:
+                log.info("crisis_hint", call_id=message.call_id, at_s=message.at_s)
+
+    def _tell_figures(self, over: list[tuple[bytes, Figures]]) -> None:
+        for call_id, figures in over:
+            ended = self._unjudged.get(call_id.hex())
+            if ended:  # else it was long on hold, and is heard again
+                del self._unjudged[call_id.hex()]
+            if ended is not None or not self._model:
+                continue  # nothing judged it
+            self._bus.send(call_analysed(call_id, figures, time.time(), self._model))
 
     def _watch(self, detector: Detector, now_s: float) -> None:
         """Say when audio is being dropped, and when that has ended."""
-        if detector.fault and not self._degraded:
-            log.error("tap_codec_unusable", error=detector.fault)
-            self._tell_degraded(True, detector.fault)
+        fault = self._lacking or detector.fault
+        if fault and fault != self._reason:
+            log.error("detector_fault", error=fault)
+            self._tell_degraded(True, fault)
         lost = self._queue.dropped_datagrams + detector.counters.dropped_samples
         if lost > self._lost_before:
             self._lost_before, self._lost_at_s = lost, now_s
             if not self._degraded:
                 self._tell_degraded(True, "more audio than can be analysed: the oldest is dropped")
-        elif self._degraded and not detector.fault and now_s - self._lost_at_s >= RECOVERY_S:
+        elif self._degraded and not fault and now_s - self._lost_at_s >= RECOVERY_S:
             self._tell_degraded(False, "")
 
     def _tell_degraded(self, degraded: bool, reason: str) -> None:
-        if degraded == self._degraded:
+        if (degraded, reason) == (self._degraded, self._reason):
             return
         self._degraded, self._reason = degraded, reason
         self._bus.send(self._degradation())
@@ -298,6 +393,8 @@ class DetectorProcess:
             bad_packets=counters.bad_packets,
             refused_frames=counters.refused_frames,
         )
+        if self.words is not None:
+            self.words.report()
 
 
 async def _main(settings: Settings) -> None:

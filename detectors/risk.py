@@ -2,8 +2,8 @@
 
 Evidence is counted in seconds of *speech*, not in decisions, so that one short shout, which
 stays inside the analysis window for several decisions, counts once. Level 1 takes a raised
-voice; level 2 takes a sustained one. Acoustic evidence alone never goes further: loud is not
-abusive, so level 3 is left to words and to the agent's own press.
+voice; level 2 takes a sustained one, or one window that leaves no doubt. Acoustic evidence alone
+never goes further: loud is not abusive, so level 3 is left to words and to the agent's own press.
 
 Levels fall one at a time, each after :attr:`Policy.hold_s` without a raised voice; a voice
 between ``release`` and ``caution`` neither raises nor releases.
@@ -42,8 +42,12 @@ class Policy:
     release: float
     raise_s: float = 0.5
     """Speech above ``caution`` that makes level 1."""
-    sustain_s: float = 1.0
+    sustain_s: float = 0.95
     """Speech above ``serious`` that makes level 2."""
+    sure: float = 1.0
+    """Score from which one window makes level 2 by itself."""
+    sure_s: float = 0.8
+    """Voice that such a window must hold."""
     hold_s: float = 8.0
     """Calm time before a level falls. Silence counts half: while the caller listens, nothing
     says that the anger is gone."""
@@ -87,13 +91,16 @@ class RiskMachine:
         self._calm_s = 0.0
         self._peak = 0.0
 
-    def update(self, elapsed_s: float, speech_s: float, score: float | None) -> Decision:
+    def update(
+        self, elapsed_s: float, speech_s: float, score: float | None, window_s: float = 0.0
+    ) -> Decision:
         """Take one piece of evidence.
 
         Args:
             elapsed_s: time since the last one, at least ``speech_s``.
             speech_s: new speech in it.
             score: vocal effort, 0..1; None when there was too little speech to tell.
+            window_s: speech in the window behind the score, of which ``speech_s`` is new.
         """
         policy, previous = self.policy, self.level
         silence_s = max(0.0, elapsed_s - speech_s)
@@ -108,6 +115,11 @@ class RiskMachine:
             self._effort_s = _counted(
                 self._effort_s, speech_s, score, policy.caution, policy.serious
             )
+            if score >= policy.sure and window_s >= policy.sure_s - 5e-4:
+                # So high a score takes a window that is full of shouting: what of it was heard
+                # at the decision before, still mixed with calm speech, counts now. Of a window
+                # that is half silence it does not: it may be the end of one short cry.
+                self._effort_s = max(self._effort_s, policy.sustain_s)
             if score >= policy.caution:
                 self._calm_s = 0.0
             elif score < policy.release:
@@ -135,13 +147,13 @@ class RiskMachine:
 
 
 #: More evidence than this makes no level surer, and would only be slower to forget.
-_ENOUGH_S = 3.0
+ENOUGH_S = 3.0
 
 
 def _counted(total_s: float, speech_s: float, score: float, low: float, high: float) -> float:
     """Add speech scored from ``high`` up, take off what is below ``low``, leave the rest."""
     if score >= high:
-        return min(_ENOUGH_S, total_s + speech_s)
+        return min(ENOUGH_S, total_s + speech_s)
     if score < low:
         return max(0.0, total_s - speech_s)
     return total_s

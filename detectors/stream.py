@@ -19,7 +19,8 @@ from callshield.tap import TapCodec
 from detectors import features
 from detectors.reorder import Released, ReorderBuffer
 from detectors.resample import RATE
-from detectors.vad import FRAME, FrameChecks, VoiceActivity
+from detectors.speech import CallerEar
+from detectors.vad import FRAME
 
 #: Frames (20 ms) between two decisions: two a second.
 HOP_FRAMES = 25
@@ -41,6 +42,7 @@ class _Packet(NamedTuple):
     codec: TapCodec
     timestamp: int
     payload: bytes
+    echo: bool
 
 
 class CallStream:
@@ -53,10 +55,10 @@ class CallStream:
         "_decoder",
         "_next_timestamp",
         "_reorder",
-        "_vad",
         "_waiting",
         "bad_packets",
         "dropped_samples",
+        "ear",
         "filled_samples",
         "late_packets",
         "samples_taken",
@@ -72,7 +74,7 @@ class CallStream:
         self._decoder: Decoder | None = None
         self._codec: TapCodec | None = None
         self._clock_hz = 0
-        self._vad = VoiceActivity()
+        self.ear = CallerEar()
         self.tracks = np.zeros((WINDOW_FRAMES, features.TRACK_COUNT), dtype=np.float32)
         self.speech = np.zeros(WINDOW_FRAMES, dtype=np.bool_)
         self.samples_taken = 0
@@ -81,7 +83,9 @@ class CallStream:
         self.late_packets = 0
         self.bad_packets = 0
 
-    def push(self, codec: TapCodec, sequence: int, timestamp: int, payload: bytes) -> None:
+    def push(
+        self, codec: TapCodec, sequence: int, timestamp: int, payload: bytes, echo: bool = False
+    ) -> None:
         """Take one packet; it is laid down when its turn has come.
 
         Args:
@@ -89,14 +93,15 @@ class CallStream:
             sequence: RTP sequence number, 0-65535.
             timestamp: RTP timestamp in the codec's clock, modulo 2**32.
             payload: of one packet.
+            echo: it may be the echo of the agent, who is never analysed: laid down as silence.
 
         Raises:
             SetupError: the codec's library is not installed.
         """
         if self._reorder.pass_on(sequence):
-            self._lay(codec, timestamp, payload, 0)
+            self._lay(_Packet(codec, timestamp, payload, echo), 0)
             return
-        for released in self._reorder.push(sequence, _Packet(codec, timestamp, payload)):
+        for released in self._reorder.push(sequence, _Packet(codec, timestamp, payload, echo)):
             self._release(released)
 
     def settle(self) -> None:
@@ -107,13 +112,14 @@ class CallStream:
     def _release(self, released: Released[_Packet]) -> None:
         packet = released.packet
         if not released.late:
-            self._lay(packet.codec, packet.timestamp, packet.payload, released.lost)
+            self._lay(packet, released.lost)
             return
         self.late_packets += 1
         if packet.codec in STATELESS and packet.codec is self._codec:
             self._lay_late(packet)
 
-    def _lay(self, codec: TapCodec, timestamp: int, payload: bytes, lost: int) -> None:
+    def _lay(self, packet: _Packet, lost: int) -> None:
+        codec, timestamp, payload, echo = packet
         source = self._decoder
         if source is None or codec is not self._codec:
             source = self._begin(codec)
@@ -135,7 +141,7 @@ class CallStream:
             self.bad_packets += 1
             return
         self._next_timestamp = (timestamp + len(pcm) * self._clock_hz // RATE) % 2**32
-        self.push_pcm(pcm)
+        self.push_pcm(np.zeros_like(pcm) if echo else pcm)
 
     def _begin(self, codec: TapCodec) -> Decoder:
         """A new decoder; the timestamp goes on where the clock is the same."""
@@ -157,6 +163,8 @@ class CallStream:
         if self._next_timestamp is None or self._decoder is None:
             return
         pcm = self._decoder.decode(packet.payload)
+        if packet.echo:
+            pcm = np.zeros_like(pcm)
         start = len(self._waiting) + self._samples_ahead(packet.codec, packet.timestamp)
         kept = pcm[min(-start, len(pcm)) :] if start < 0 else pcm
         start = max(start, 0)
@@ -188,6 +196,7 @@ class CallStream:
         self._next_timestamp = None
         self._reorder = ReorderBuffer()
         self._decoder = None
+        self.ear.forget()
         self.tracks[:] = 0.0
         self.speech[:] = False
 
@@ -207,10 +216,6 @@ class CallStream:
         self._before = hop[-FRAME:]
         self.samples_taken += HOP_SAMPLES
         return hop
-
-    def hear(self, hop: NDArray[np.int16], checks: FrameChecks) -> NDArray[np.bool_]:
-        """Voice activity of the hop just taken, ``(HOP_FRAMES,)`` bool; once for each hop."""
-        return self._vad.push(hop[FRAME:].reshape(HOP_FRAMES, FRAME), checks)
 
     def shift_in(self, tracks: NDArray[np.float32] | None, speech: NDArray[np.bool_]) -> None:
         """Move the window on by one hop; ``tracks`` of a hop without speech may be None."""

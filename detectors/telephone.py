@@ -4,19 +4,25 @@ Everything that the model learns from or is measured on passes through it, or th
 learn the corpora's rooms, rates and levels instead of voices. Seeded: the same generator state
 gives the same samples.
 
-Stages, in the order of a real call: microphone response, band of the line (ITU-T G.712: 300 to
-3400 Hz), gain, noise, clipping, G.711 with µ-law or A-law, lost packets (silence, as the
-detector's own concealment).
+Stages, in the order of a real call: room, microphone response, automatic gain, band of the line
+(ITU-T G.712: 300 to 3400 Hz), gain, noise, clipping, the mobile network's codec where there is one
+(GSM 06.10 full rate), the line's codec (G.711 with µ-law or A-law, G.722, Opus), lost packets
+(silence, as the detector's own concealment).
 """
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 
 import numpy as np
+import soundfile
+import soxr
 from numpy.typing import NDArray
 
 from callshield import g711
+from callshield.audio_codecs import Encoder, decoder, encoder
+from callshield.tap import TapCodec
 from detectors.resample import RATE, to_int16
 
 _PACKET = 160
@@ -40,8 +46,16 @@ class Line:
     """Slope of the noise: 0 white, -3 pink, -6 brown."""
     drive_db: float = 0.0
     """Overdrive before the clipper: above 0 the peaks are cut."""
-    a_law: bool = False
-    """A-law (Europe, Korea's international lines) instead of µ-law."""
+    codec: TapCodec = TapCodec.PCMU
+    """What the line's packets are encoded with."""
+    gsm: bool = False
+    """A mobile network's full-rate codec (GSM 06.10) before the line."""
+    room_s: float = 0.0
+    """Reverberation time of the room (-60 dB), in seconds; 0: none."""
+    room_db: float = -12.0
+    """Energy of the reverberation relative to the direct sound, in dB."""
+    agc: float = 0.0
+    """Share of the level's changes that an automatic gain takes away, 0..1."""
     loss: float = 0.0
     """Share of packets lost, 0..1."""
     burst: float = field(default=0.3)
@@ -63,9 +77,21 @@ def random_line(rng: np.random.Generator) -> Line:
         snr_db=float(rng.choice([rng.uniform(5, 15), rng.uniform(15, 30), rng.uniform(30, 50)])),
         noise_tilt_db_per_octave=float(rng.uniform(-6, 0)),
         drive_db=float(rng.uniform(3, 15)) if rng.random() < 0.15 else 0.0,
-        a_law=bool(rng.random() < 0.5),
+        codec=_CODECS[int(rng.choice(len(_CODECS), p=_CODEC_SHARES))],
+        gsm=bool(rng.random() < 0.15),
+        room_s=float(rng.uniform(0.1, 0.6)) if rng.random() < 0.35 else 0.0,
+        room_db=float(rng.uniform(-18, -3)),
+        agc=float(rng.uniform(0.2, 0.8)) if rng.random() < 0.3 else 0.0,
         loss=float(rng.uniform(0.005, 0.05)) if rng.random() < 0.25 else 0.0,
     )
+
+
+_CODECS = (TapCodec.PCMU, TapCodec.PCMA, TapCodec.G722, TapCodec.OPUS)
+_CODEC_SHARES = (0.4, 0.4, 0.08, 0.12)
+#: Time constant of the automatic gain, in seconds.
+_AGC_S = 0.3
+#: Frames this far under the loud half are not lifted by the automatic gain, in dB.
+_AGC_FLOOR_DB = -20.0
 
 
 def _loud_rms(audio: NDArray[np.float32]) -> float:
@@ -100,6 +126,66 @@ def _noise(length: int, tilt_db: float, rng: np.random.Generator) -> NDArray[np.
     return result
 
 
+def _in_room(
+    audio: NDArray[np.float32], line: Line, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Noise with an exponential decay stands for a room's late reflections (Polack 1988)."""
+    length = int(line.room_s * RATE)
+    decay = 10 ** (-3.0 * np.arange(length) / length)
+    tail = rng.standard_normal(length) * decay
+    # The first reflections of a handset or a desk come after a few milliseconds.
+    tail[: int(0.004 * RATE)] = 0.0
+    tail *= 10 ** (line.room_db / 20.0) / (np.sqrt(np.square(tail).sum()) + 1e-9)
+    tail[0] = 1.0
+    size = 1 << (len(audio) + length).bit_length()
+    spectrum = np.fft.rfft(audio, size) * np.fft.rfft(tail, size)
+    result: NDArray[np.float32] = np.fft.irfft(spectrum)[: len(audio)].astype(np.float32)
+    return result
+
+
+def _evened(audio: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """Automatic gain: a slow follower of the level takes a share of its changes away."""
+    usable = len(audio) // _PACKET
+    if usable < 2:
+        return audio
+    frames = audio[: usable * _PACKET].reshape(-1, _PACKET)
+    level_db = 10.0 * np.log10(np.square(frames).mean(axis=1) + 1e-12)
+    reference = 20.0 * np.log10(_loud_rms(audio))
+    wanted = np.maximum(level_db - reference, _AGC_FLOOR_DB)
+    forget = np.exp(-_PACKET / RATE / _AGC_S)
+    slow = np.empty(usable)
+    now = 0.0
+    for i, value in enumerate(wanted):
+        now = forget * now + (1.0 - forget) * float(value)
+        slow[i] = now
+    at = (np.arange(usable) + 0.5) * _PACKET
+    gain_db = np.interp(np.arange(len(audio)), at, -share * slow)
+    result: NDArray[np.float32] = (audio * 10 ** (gain_db / 20.0)).astype(np.float32)
+    return result
+
+
+def _through_gsm(pcm: NDArray[np.int16]) -> NDArray[np.int16]:
+    coded = io.BytesIO()
+    soundfile.write(coded, pcm, RATE, format="WAV", subtype="GSM610")
+    coded.seek(0)
+    decoded, _ = soundfile.read(coded, dtype="int16")
+    return np.asarray(np.resize(decoded, len(pcm)), dtype=np.int16)
+
+
+def _through(pcm: NDArray[np.int16], codec: TapCodec) -> NDArray[np.int16]:
+    if codec in (TapCodec.PCMU, TapCodec.PCMA):
+        return np.array(g711.decode(g711.encode(pcm, codec), codec))
+    made: Encoder = encoder(codec, 20)
+    wide = soxr.resample(pcm.astype(np.float32) / 32768.0, RATE, made.rate_hz)
+    packets = made.encode(to_int16(wide)) + made.finish()
+    source = decoder(codec, RATE)
+    decoded = np.concatenate([source.decode(packet) for packet in packets])
+    out = np.zeros(len(pcm), dtype=np.int16)
+    kept = min(len(out), len(decoded))
+    out[:kept] = decoded[:kept]
+    return out
+
+
 def transmit(
     audio: NDArray[np.float32],
     line: Line,
@@ -115,11 +201,16 @@ def transmit(
         background: recorded noise at 8 kHz to mix instead of made noise; repeated as needed.
 
     Returns:
-        ``(n,)`` int16 as a G.711 decoder gives it.
+        ``(n,)`` int16 as the detector's decoder gives it.
+
+    Raises:
+        SetupError: the line's codec needs a library that is not installed.
     """
     if not len(audio):
         return np.zeros(0, dtype=np.int16)
-    voice = _filtered(audio, line)
+    voice = _in_room(audio, line, rng) if line.room_s > 0 else audio
+    voice = _evened(voice, line.agc) if line.agc > 0 else voice
+    voice = _filtered(voice, line)
     gain = 10 ** (line.level_dbfs / 20.0) / _loud_rms(voice)
     voice = voice * np.float32(gain)
     if background is not None and len(background):
@@ -135,11 +226,9 @@ def transmit(
         voice = np.clip(voice, -peak * 10 ** (-line.drive_db / 20.0), None)
         voice = np.minimum(voice, peak * np.float32(10 ** (-line.drive_db / 20.0)))
     pcm = to_int16(voice.astype(np.float32))
-    if line.a_law:
-        pcm = g711.decode(g711.encode(pcm, g711.PCMA), g711.PCMA)
-    else:
-        pcm = g711.decode(g711.encode(pcm, g711.PCMU), g711.PCMU)
-    pcm = pcm.copy()
+    if line.gsm:
+        pcm = _through_gsm(pcm)
+    pcm = _through(pcm, line.codec)
     lost = False
     for start in range(0, len(pcm), _PACKET):
         lost = bool(rng.random() < (line.burst if lost else line.loss)) and line.loss > 0

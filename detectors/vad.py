@@ -94,9 +94,16 @@ class FrameChecks:
     """``(n,)``: see :func:`tonal_lines`."""
 
 
-def check_frames(frames: NDArray[np.int16]) -> FrameChecks:
-    """Level and tonal lines of frames of any calls, ``(n, 160)`` int16 at 8 kHz."""
-    return FrameChecks(level_dbfs(frames) > FLOOR_DBFS, *tonal_lines(frames))
+def check_frames(frames: NDArray[np.int16], *, lines: bool = True) -> FrameChecks:
+    """Level and tonal lines of frames of any calls, ``(n, 160)`` int16 at 8 kHz.
+
+    Without ``lines`` the level alone is measured, lines and shares are 0: nothing is a tone.
+    """
+    audible = level_dbfs(frames) > FLOOR_DBFS
+    if lines:
+        return FrameChecks(audible, *tonal_lines(frames))
+    count = len(frames)
+    return FrameChecks(audible, np.zeros((count, 2), np.float32), np.zeros(count, np.float32))
 
 
 class VoiceActivity:

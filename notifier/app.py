@@ -10,10 +10,22 @@ from fastapi.responses import FileResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from callshield import __version__
+from notifier.limits import Limits
 from notifier.node import Node
 from notifier.problems import install
 from notifier.routes import api, health
+from notifier.routes_care import care_routes
+from notifier.routes_delivery import deliveries
+from notifier.routes_escalation import escalation
+from notifier.routes_evidence import evidence_routes
+from notifier.routes_fairness import fairness
+from notifier.routes_oidc import sign_in
+from notifier.routes_oversight import oversight
+from notifier.routes_own_calls import own_calls
 from notifier.routes_pbx import care
+from notifier.routes_sign_in import ways
+from notifier.routes_verdicts import verdicts
+from notifier.routes_wallboard import wallboard
 from notifier.shield import Shield
 from notifier.stream import stream
 
@@ -34,9 +46,21 @@ def build_app(node: Node) -> FastAPI:
         redoc_url=None,
     )
     app.state.node = node
+    app.state.limits = limits = Limits(node.settings.limits)
     install(app)
     app.include_router(api)
     app.include_router(care)
+    app.include_router(care_routes)
+    app.include_router(evidence_routes)
+    app.include_router(verdicts)
+    app.include_router(escalation)
+    app.include_router(fairness)
+    app.include_router(oversight)
+    app.include_router(sign_in)
+    app.include_router(deliveries)
+    app.include_router(own_calls)
+    app.include_router(wallboard)
+    app.include_router(ways)
     app.include_router(health)
     app.include_router(stream)
     app.mount("/console", StaticFiles(directory=CONSOLE), name="console")
@@ -49,6 +73,7 @@ def build_app(node: Node) -> FastAPI:
 
     page("/agent", "agent.html")
     page("/supervisor", "supervisor.html")
+    page("/wallboard", "wallboard.html")
     page("/docs", "docs.html")
 
     @app.get("/", include_in_schema=False)
@@ -64,5 +89,5 @@ def build_app(node: Node) -> FastAPI:
             allow_headers=["Authorization", "Content-Type"],
         )
     # Added last, so it is the first to see a request.
-    app.add_middleware(Shield, allowed_origins=origins, metrics=node.metrics)
+    app.add_middleware(Shield, allowed_origins=origins, metrics=node.metrics, limits=limits)
     return app

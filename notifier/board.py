@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,35 +22,78 @@ import msgspec
 
 from callshield.messages import (
     AlertAcknowledged,
+    AlertEscalated,
+    AlertJudged,
     AlertRaised,
+    AlertRefused,
+    AlertUnanswered,
+    AlertVerdict,
+    CallAnalysed,
     CallAnswered,
     CallEnded,
     CallEnding,
+    CallLength,
     CallSnapshot,
     CallStarted,
+    CrisisHint,
     Direction,
+    EarChanged,
     EarDose,
     Event,
+    HelperChanged,
+    HoldChanged,
     MediaQuality,
     NodeDegraded,
     NoticeFinished,
     NoticeStarted,
+    PauseChanged,
+    PolicyAdvice,
     Reason,
     RecordingChanged,
+    RecordRead,
     RestChanged,
+    RetentionDeleted,
     RiskChanged,
+    StoreRestored,
     TapStarted,
     WarningPlayed,
 )
+from callshield.messages_care import (
+    AgentSaid,
+    BreakChanged,
+    CallbackChanged,
+    CallMarked,
+    EvidenceChanged,
+    EvidenceRequested,
+)
+from callshield.messages_escalation import AcceptedHow
+from callshield.messages_fairness import FAIRNESS_EVENTS, AlertWithheld, RingbackSeen
+from callshield.messages_notice import ProtectionChanged, Spared
+from notifier.rows import Row
+from notifier.shadow import HIDDEN, Shadow, rules_of, withheld_row
 
 if TYPE_CHECKING:
+    from notifier.break_ledger import Eaten
+    from notifier.callbacks import Callback
+    from notifier.care import Mark, Said
+    from notifier.escalation import Request
     from notifier.rest import Rest
+    from notifier.retention import Deletion
 
-AlertKind = Literal["risk", "help", "notice_failed", "node"]
+JudgeRole = Literal["agent", "supervisor"]
+AlertKind = Literal["risk", "help", "crisis", "notice_failed", "node", "callback"]
 
 #: A bridge that reconnects says its snapshot first and then what it had queued: an end that is
 #: still in that queue carries the true reason, so "lost" waits this long for it.
 LOST_AFTER_S = 2.0
+#: Words of a call that ended are still taken for so long, seconds: the detector drops what waited
+#: longer.
+LATE_S = 30.0
+#: Rule of the agent's own word that it is severe, and the reason of an alert that came of it: a
+#: person's, never set against what the machine heard.
+AGENT_PRESS = "agent_press"
+#: Rules by which a level falls.
+_FALLS = frozenset({"calmed_down", "nothing_said", "no_more_words"})
 #: Ended calls and taken alerts remembered, so that a late press gets a true answer.
 _REMEMBERED = 2000
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -81,8 +124,33 @@ class Call:
     ended_ts: float | None = None
     end_reason: str = ""
     duration_s: float = 0.0
+    acoustic_only: bool = False
+    """The level rests on sound alone."""
+    words_confirmed: bool = False
+    """The level rests on words that are no mishearing, not on sound alone."""
+    may_trigger: bool = False
+    """See :attr:`callshield.messages.RiskChanged.may_trigger`."""
+    crisis_ts: float | None = None
+    """When the caller was first heard to be in danger; nothing automatic acts from then on."""
     direction: Direction = Direction.INBOUND
-    """Not in the row: every bridge says it again when it connects."""
+    """Not in the row, like what follows: every bridge says it again when it connects."""
+    shadow: bool = False
+    """Its group is in shadow mode: the configuration says it."""
+    paused: bool = False
+    """The agent paused recording and analysis."""
+    held: bool = False
+    recording: bool = False
+    """Both sides are being recorded."""
+    choice: str = ""
+    """What the caller's key, or its absence, decided: see :class:`ProtectionChanged`."""
+    spared: Spared = ""
+    """Nothing is done automatically in this call, and why."""
+    waits: bool = False
+    """A key of the caller's may still decide whether the call is analysed."""
+    softening: bool = False
+    """The agent's ear is spared; a bridge does not repeat this one."""
+    left: bool = False
+    """The agent is out of it and it goes on: a manager took it over. Not repeated, either."""
 
 
 @dataclass(slots=True)
@@ -100,6 +168,17 @@ class Alert:
     acknowledged_ts: float | None = None
     acknowledged_by: str = ""
     """Token id, never a name."""
+    effort_score: float = 0.0
+    """Highest vocal-effort score behind it when it was raised, 0..1; 0 where there was none."""
+    word_score: float = 0.0
+    """Highest score of words behind it when it was raised, 0..1; 0 where there were none."""
+    agent_verdict: AlertVerdict | Literal[""] = ""
+    supervisor_verdict: AlertVerdict | Literal[""] = ""
+    """Was the machine right? What was said last in each role; not by whom."""
+    how: AcceptedHow | Literal[""] = ""
+    """How it was accepted; empty while it is open, and of older rows."""
+    supervisor_id: str = ""
+    """Who accepted it, where the token is tied to somebody."""
 
 
 @dataclass(slots=True)
@@ -114,11 +193,26 @@ class Entry:
     event_id: int = 0
     """Given by the journal."""
     rest: Rest | None = None
+    words_for_supervisors: bool = False
+    """The call's agent has asked for help: who may come may read why."""
+    analysed: CallAnalysed | None = None
+    escalation: Request | None = None
+    rows: Sequence[Row] = ()
+    """Stored in the same transaction."""
+    kept: tuple[Mark | Said | Eaten | Callback, ...] = ()
+    """Rows that this changed (:mod:`notifier.care_store`)."""
+
+    deletion: Deletion | None = None
+    """Old data that goes in the same transaction."""
 
     @property
     def is_alert(self) -> bool:
-        """True for what may never be dropped: an alert, and an agent's rest."""
-        return self.alert is not None or self.rest is not None
+        """True for what may never be dropped: an alert and its steps, an agent's rest, what is
+        owed, who read what, rows of other modules."""
+        if isinstance(self.event, RecordRead):
+            return True
+        stands = (self.alert or self.rest or self.escalation) is not None
+        return stands or bool(self.kept) or bool(self.rows)
 
     def body(self) -> dict[str, Any]:
         """The event as it is stored and sent; every event of a call carries the PBX's own id of
@@ -127,6 +221,8 @@ class Entry:
         if self.call is not None:
             body["agent_id"] = self.call.agent_id
             body["pbx_call_id"] = self.call.pbx_call_id
+            if self.call.shadow and isinstance(self.event, HIDDEN):
+                body["shadow"] = True
         return body
 
 
@@ -140,15 +236,30 @@ class Board:
     Args:
         alert_level: ``alerts.level``, 1-3.
         new_id: makes alert ids (32 hexadecimal digits).
+        crisis_line: number and name that the agent of a caller in danger is shown.
+        shadow: which calls are in shadow mode; none when absent.
     """
 
-    def __init__(self, alert_level: int, new_id: Callable[[], str] = _new_id) -> None:
-        self._alert_level = alert_level
+    def __init__(
+        self,
+        alert_level: int,
+        new_id: Callable[[], str] = _new_id,
+        crisis_line: tuple[str, str] = ("", ""),
+        shadow: Shadow | None = None,
+    ) -> None:
+        self.alert_level_of: Callable[[str], int] = lambda agent_id: alert_level
+        """Level from which an alert is raised for an agent's calls; a team's policy may say."""
+        self._shadow = shadow
+        self._withheld: set[tuple[str, str]] = set()
+        """Kind and call of alerts that shadow mode kept back, as if they were open."""
+        self._crisis_line = crisis_line
         self._new_id = new_id
         self.calls: dict[str, Call] = {}
         self.ended: OrderedDict[str, Call] = OrderedDict()
         self.alerts: dict[str, Alert] = {}
         self.taken: OrderedDict[str, Alert] = OrderedDict()
+        self._helped: OrderedDict[str, None] = OrderedDict()
+        """Calls whose agent asked for help: asked at every event and for every screen."""
         self.degraded: dict[str, NodeDegraded] = {}
         """Parts of the node that are down, by component."""
         self.ignored = 0
@@ -164,10 +275,15 @@ class Board:
     ) -> None:
         """Take over what a former process stored."""
         self.calls = {call.call_id: call for call in calls}
+        for call in self.calls.values():
+            call.shadow = self._in_shadow(call.agent_id)
         self.alerts = {alert.alert_id: alert for alert in alerts}
         self.degraded = {item.component: item for item in degraded}
         for alert in taken_help:
             _remember(self.taken, alert.alert_id, alert)
+        for alert in [*self.alerts.values(), *self.taken.values()]:
+            if alert.kind == "help":
+                self._help_asked(alert.call_id)
 
     def apply(self, event: Event) -> list[Entry]:
         """Take one event from the bus.
@@ -185,13 +301,39 @@ class Board:
                 return self._node(event)
             case AlertRaised():
                 return self._alert(event)
-            case RestChanged():
-                return []  # rests are ours to say
+            case (
+                RestChanged()
+                | AlertJudged()
+                | AgentSaid()
+                | BreakChanged()
+                | CallbackChanged()
+                | CallMarked()
+                | EvidenceChanged()
+                | EvidenceRequested()
+                | RecordRead()
+                | RetentionDeleted()
+                | StoreRestored()
+            ):
+                return []  # ours to say
+            case AlertEscalated() | AlertRefused() | AlertUnanswered():
+                return []
+            case PolicyAdvice() | CallLength():
+                return []
+            case RingbackSeen():
+                call = self.calls.get(event.call_id)
+                return [] if call is None else [Entry(event, call.agent_id, call)]
+            case _ if isinstance(event, FAIRNESS_EVENTS):
+                return []  # ours to say, too
+            case CallAnalysed():
+                # Of a call that may have ended half a minute ago, or before we were started.
+                return [Entry(event, "", analysed=event)]
             case _:
                 call = self.calls.get(event.call_id)
                 if call is None and isinstance(event, EarDose | MediaQuality | RecordingChanged):
                     # Said when the ports close, after the end of the call.
                     call = self.ended.get(event.call_id)
+                if call is None and isinstance(event, RiskChanged | CrisisHint):
+                    return self._late(event)
                 if call is None:
                     self.ignored += 1
                     return []
@@ -202,12 +344,15 @@ class Board:
         known = self.ended.get(event.call_id)
         if event.call_id in self.calls:
             self.calls[event.call_id].direction = event.direction
+            self.calls[event.call_id].spared = event.spared
             return []
         if known is not None and known.end_reason != "lost":
             return []
         self.ended.pop(event.call_id, None)
         call = Call(event.call_id, event.agent_id, event.pbx_call_id, event.pbx, event.ts)
         call.direction = event.direction
+        call.spared = event.spared
+        call.shadow = self._in_shadow(event.agent_id)
         self.calls[call.call_id] = call
         return [Entry(event, call.agent_id, call)]
 
@@ -223,16 +368,34 @@ class Board:
             case NoticeFinished():
                 call.notice = event.source
                 call.tapped = event.tapped
+                call.waits = event.waits
                 if event.source == "failed":
                     entries += self._raise("notice_failed", call, event.ts, "notice_failed")
+            case ProtectionChanged():
+                call.tapped = event.protected
+                call.waits = False
+                call.choice = event.reason
+            case RecordingChanged():
+                call.recording = event.state == "recording"
             case TapStarted():
                 call.tapped = True
-            case RiskChanged() if event.level == call.level:
+            case RiskChanged() if _is_known(call, event):
                 return []  # the detector repeats its levels after a reconnect
             case RiskChanged():
+                entries[0].words_for_supervisors = self.help_was_asked(call.call_id)
                 entries += self._risk(call, event)
+            case CrisisHint():
+                return self._crisis(call, event)
             case WarningPlayed():
                 call.warnings = event.grade
+            case PauseChanged():
+                call.paused = event.paused
+            case HoldChanged():
+                call.held = event.held
+            case EarChanged():
+                call.softening = event.softening
+            case HelperChanged() if event.state == "took_over":
+                call.left = True
             case CallEnding():
                 if call.ending_ts is not None:
                     return []
@@ -242,6 +405,7 @@ class Board:
                 call.end_reason = event.reason
                 call.duration_s = event.duration_s
                 del self.calls[call.call_id]
+                self._withheld -= {("risk", call.call_id), ("crisis", call.call_id)}
                 self._missing.pop(call.call_id, None)
                 _remember(self.ended, call.call_id, call)
             case AlertAcknowledged():
@@ -249,53 +413,147 @@ class Board:
                 return []
         return entries
 
-    def _risk(self, call: Call, event: RiskChanged) -> list[Entry]:
-        rose = event.level > call.level
+    def _late(self, event: RiskChanged | CrisisHint) -> list[Entry]:
+        """The last words of a call, understood after its end.
+
+        Abuse is put on record: the call's peak and its agent's screen know, no live alert says
+        what nobody can act upon any more. Somebody in danger is still to be called back.
+        """
+        call = self.ended.get(event.call_id)
+        if call is None or call.ended_ts is None or event.ts - call.ended_ts > LATE_S:
+            self.ignored += 1
+            return []
+        if isinstance(event, CrisisHint):
+            return self._crisis(call, event)
+        if not _tells_of_words(event) or _is_known(call, event):
+            self.ignored += 1
+            return []
+        if event.level >= call.level:
+            self._take_level(call, event)
+        entry = Entry(msgspec.structs.replace(event, late=True), call.agent_id, call)
+        entry.words_for_supervisors = self.help_was_asked(call.call_id)
+        return [entry]
+
+    @staticmethod
+    def _take_level(call: Call, event: RiskChanged) -> None:
         call.level = event.level
         call.peak_level = max(call.peak_level, event.level)
         call.categories = list(event.categories)
         call.reasons = list(event.reasons)
-        if event.level < self._alert_level:
+        call.acoustic_only = event.acoustic_only
+        call.words_confirmed = event.words_confirmed
+        call.may_trigger = event.may_trigger and call.crisis_ts is None
+
+    def _risk(self, call: Call, event: RiskChanged) -> list[Entry]:
+        rose = event.level > call.level
+        self._take_level(call, event)
+        if event.level < self.alert_level_of(call.agent_id):
             return []
         again = rose and not self._is_open("risk", call.call_id)
         if event.level <= call.alerted_level and not again:
             return []
         call.alerted_level = event.level
-        return self._raise("risk", call, event.ts, ",".join(event.categories))
+        pressed = any(reason.rule == AGENT_PRESS for reason in event.reasons)
+        why = AGENT_PRESS if pressed else ",".join(event.categories)
+        entries = self._raise("risk", call, event.ts, why)
+        for entry in entries:
+            if entry.alert is None:
+                continue  # kept back
+            entry.alert.effort_score = _highest(event.reasons, "vocal_effort")
+            # Words beside a level that sound made alone did not raise this alert: a threshold of
+            # sound would have kept it away, and calibration has to know that.
+            if not event.acoustic_only:
+                entry.alert.word_score = _highest(event.reasons, "words")
+        return entries
+
+    def _crisis(self, call: Call, event: CrisisHint) -> list[Entry]:
+        """The caller may be in danger: told to the agent, and once to the supervisors."""
+        if call.crisis_ts is not None and event.ts == call.crisis_ts:
+            return []  # repeated after a reconnect
+        first = call.crisis_ts is None
+        call.crisis_ts = event.ts
+        call.may_trigger = False
+        number, name = self._crisis_line
+        shown = msgspec.structs.replace(event, number=number, name=name)
+        entry = Entry(shown, call.agent_id, call)
+        entry.words_for_supervisors = self.help_was_asked(call.call_id)
+        if first or not self._is_open("crisis", call.call_id):
+            return [entry, *self._raise("crisis", call, event.ts, "crisis")]
+        return [entry]
+
+    def _in_shadow(self, agent_id: str) -> bool:
+        return self._shadow is not None and self._shadow.covers(agent_id)
 
     def _is_open(self, kind: AlertKind, call_id: str) -> bool:
+        if (kind, call_id) in self._withheld:
+            return True
         return any(item.kind == kind and item.call_id == call_id for item in self.alerts.values())
 
     def _raise(
         self, kind: AlertKind, call: Call, ts: float, reason: str, alert_id: str = ""
     ) -> list[Entry]:
+        if self._shadow is not None and self._shadow.withholds(call.agent_id, kind):
+            return self._withhold(kind, call, ts)
+        # In shadow mode what the node says of itself, or of a call-back, tells no level.
+        told = kind == "help" or not call.shadow or self.help_was_asked(call.call_id)
         alert = Alert(
             alert_id or self._new_id(),
             call.call_id,
             call.agent_id,
             kind,
-            call.level,
-            list(call.categories),
+            call.level if told else 0,
+            list(call.categories) if told else [],
             reason,
             ts,
         )
         self.alerts[alert.alert_id] = alert
+        if kind == "help":
+            self._help_asked(call.call_id)
         raised = AlertRaised(
             ts=ts,
             alert_id=alert.alert_id,
             call_id=call.call_id,
             agent_id=call.agent_id,
             kind=kind,
-            level=call.level,
-            categories=list(call.categories),
+            level=alert.level,
+            categories=list(alert.categories),
             reason=reason,
         )
         return [Entry(raised, call.agent_id, call, alert)]
 
-    def _alert(self, event: AlertRaised) -> list[Entry]:
-        """An alert that another process asks for (help pressed on the phone)."""
-        call = self.calls.get(event.call_id)
+    def _withhold(self, kind: AlertKind, call: Call, ts: float) -> list[Entry]:
+        """Shadow mode: what would have been raised, for the figures of the group alone."""
+        self._withheld.add((kind, call.call_id))
+        kept = AlertWithheld(
+            ts=ts,
+            alert_id=self._new_id(),
+            call_id=call.call_id,
+            kind=kind,
+            level=call.level,
+            categories=list(call.categories),
+            rules=rules_of(call.reasons) if kind == "risk" else [],
+        )
+        return [Entry(kept, "", rows=[withheld_row(kept)])]
+
+    def callback_overdue(self, call_id: str, agent_id: str, ts: float) -> list[Entry]:
+        """A call-back of a call, mostly of the past, was not done in time: somebody must look."""
+        call = self.calls.get(call_id) or self.ended.get(call_id)
         if call is None:
+            call = Call(call_id, agent_id, "", "", ts)
+        entries = self._raise("callback", call, ts, "callback_overdue")
+        for entry in entries:
+            entry.call = None  # a call of the past is as it was
+        return entries
+
+    def has_open(self, kind: AlertKind, call_id: str) -> bool:
+        """An alert of this kind about a call waits for somebody."""
+        return self._is_open(kind, call_id)
+
+    def _alert(self, event: AlertRaised) -> list[Entry]:
+        """An alert that another process asks for; never a call for help, which opens words and
+        lets a supervisor join: that is the agent's own press (:meth:`ask_for_help`)."""
+        call = self.calls.get(event.call_id)
+        if call is None or event.kind == "help":
             self.ignored += 1
             return []
         if self._is_open(event.kind, call.call_id):
@@ -325,6 +583,11 @@ class Board:
                 self._missing.setdefault(call_id, event.ts)
         for started in event.calls:
             entries += self._started(started)
+        for known in self.calls.values():
+            known.paused = known.call_id in event.paused
+            known.held = known.call_id in event.held
+            known.waits = known.call_id in event.waits
+            known.choice = event.choices.get(known.call_id, "")
         for call_id in event.answered:
             call = self.calls.get(call_id)
             if call is not None and call.answered_ts is None:
@@ -412,10 +675,45 @@ class Board:
 
     def help_was_asked(self, call_id: str) -> bool:
         """True when this call's agent asked for a supervisor, taken or not."""
-        known = [*self.alerts.values(), *self.taken.values()]
-        return any(item.kind == "help" and item.call_id == call_id for item in known)
+        return call_id in self._helped
 
-    def acknowledge(self, alert_id: str, by: str, ts: float) -> tuple[Alert, list[Entry]] | None:
+    def _help_asked(self, call_id: str) -> None:
+        self._helped[call_id] = None
+        while len(self._helped) > max(_REMEMBERED, 2 * len(self.calls)):
+            oldest = next(iter(self._helped))
+            if oldest in self.calls:
+                self._helped.move_to_end(oldest)
+            else:
+                del self._helped[oldest]
+
+    def forget_alerts(self, alert_ids: Iterable[str]) -> None:
+        """Retention deleted their rows: nobody can take them any more."""
+        for alert_id in alert_ids:
+            self.alerts.pop(alert_id, None)
+            self.taken.pop(alert_id, None)
+
+    def open_alerts(self, limit: int, sees: Callable[[str], bool]) -> list[Alert]:
+        """Open alerts, oldest first; of more than ``limit`` calls for help and callers in danger
+        before all others, and then the newest.
+
+        Args:
+            limit: how many.
+            sees: whether the reader may see an agent's.
+        """
+        found = [alert for alert in self.alerts.values() if sees(alert.agent_id)]
+        if len(found) > limit:
+            found.sort(key=lambda alert: (alert.kind in ("help", "crisis"), alert.raised_ts))
+            found = sorted(found[-limit:], key=lambda alert: alert.raised_ts)
+        return found
+
+    def acknowledge(
+        self,
+        alert_id: str,
+        by: str,
+        ts: float,
+        how: AcceptedHow = "seen",
+        supervisor_id: str = "",
+    ) -> tuple[Alert, list[Entry]] | None:
         """One person takes an alert; the first wins.
 
         Returns:
@@ -430,13 +728,72 @@ class Board:
             return None
         alert.acknowledged_ts = ts
         alert.acknowledged_by = by
+        alert.how = how
+        alert.supervisor_id = supervisor_id
         _remember(self.taken, alert_id, alert)
-        event = AlertAcknowledged(ts=ts, alert_id=alert_id, call_id=alert.call_id, by=by)
+        event = AlertAcknowledged(
+            ts=ts,
+            alert_id=alert_id,
+            call_id=alert.call_id,
+            by=by,
+            how=how,
+            supervisor_id=supervisor_id,
+        )
         call = self.calls.get(alert.call_id) or self.ended.get(alert.call_id)
         return alert, [Entry(event, alert.agent_id, call, alert)]
+
+
+def judge(alert: Alert, verdict: AlertVerdict, role: JudgeRole, ts: float) -> list[Entry]:
+    """Somebody says whether the machine was right; the newest word of each role counts.
+
+    Args:
+        alert: of kind ``risk``; it is changed.
+        verdict: confirmed or refuted.
+        role: of the person; nothing else of him is kept.
+        ts: when, seconds since the epoch.
+
+    Returns:
+        What to store; empty when that role said the same before.
+    """
+    said = alert.agent_verdict if role == "agent" else alert.supervisor_verdict
+    if said == verdict:
+        return []
+    if role == "agent":
+        alert.agent_verdict = verdict
+    else:
+        alert.supervisor_verdict = verdict
+    event = AlertJudged(
+        ts=ts, alert_id=alert.alert_id, call_id=alert.call_id, verdict=verdict, by=role
+    )
+    # For nobody's screen, and without the call: its event would name the agent.
+    return [Entry(event, "", alert=alert)]
+
+
+def _highest(reasons: Iterable[Reason], kind: str) -> float:
+    return max((reason.score for reason in reasons if reason.kind == kind), default=0.0)
 
 
 def _remember(memory: OrderedDict[str, Any], key: str, value: Any) -> None:
     memory[key] = value
     while len(memory) > _REMEMBERED:
         memory.popitem(last=False)
+
+
+def _tells_of_words(event: RiskChanged) -> bool:
+    """It rests on words, and is no fall."""
+    return (
+        event.level >= event.previous
+        and bool(event.reasons)
+        and event.reasons[0].rule not in _FALLS
+        and any(reason.kind == "words" for reason in event.reasons)
+    )
+
+
+def _is_known(call: Call, event: RiskChanged) -> bool:
+    """Nothing in this event is news."""
+    return (
+        (event.level, event.categories, event.reasons)
+        == (call.level, call.categories, call.reasons)
+        and event.words_confirmed == call.words_confirmed
+        and (event.may_trigger == call.may_trigger or call.crisis_ts is not None)
+    )

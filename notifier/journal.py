@@ -102,7 +102,8 @@ class Journal:
 
     def _drop_oldest(self) -> None:
         for index, entry in enumerate(self._queue):
-            if not entry.is_alert:
+            # What somebody waits for is kept: whoever waits would wait for ever.
+            if not entry.is_alert and id(entry) not in self._waiting:
                 del self._queue[index]
                 self.dropped += 1
                 if entry.call is not None:

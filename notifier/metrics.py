@@ -61,6 +61,38 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.deliveries = Counter(
+            "callshield_deliveries",
+            "Letters to webhooks and by mail, and what came of each attempt.",
+            ["channel", "outcome"],
+            registry=self.registry,
+        )
+        self.outbox = Gauge(
+            "callshield_outbox_letters",
+            "Letters that wait, or were put aside (dead).",
+            ["channel", "state"],
+            registry=self.registry,
+        )
+        self.phone_screens = Counter(
+            "callshield_phone_screens",
+            "Screens sent to phones, and what came of each after its retry.",
+            ["family", "outcome"],
+            registry=self.registry,
+        )
+        self.phone_retries = Counter(
+            "callshield_phone_screen_retries",
+            "Second tries of screens.",
+            ["family"],
+            registry=self.registry,
+        )
+        self.phone_screen_seconds = Histogram(
+            "callshield_phone_screen_seconds",
+            "From a change to the phone having taken its screen.",
+            ["family"],
+            registry=self.registry,
+            buckets=(0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0),
+        )
+
     def watch(self, node: Node) -> None:
         """Read gauges from the node whenever they are asked for."""
         gauges = {

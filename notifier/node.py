@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,22 +16,68 @@ from callshield.bus import BusServer, Peer
 from callshield.messages import (
     Action,
     AlertRaised,
+    AlertVerdict,
+    CallEnded,
     CallSnapshot,
+    CallStarted,
     Command,
     CommandResult,
+    CrisisHint,
     Hello,
     NodeDegraded,
     NodeMessage,
     RiskChanged,
+    WarningPlayed,
+)
+from callshield.messages_care import CallMarked, RecordingsHeld
+from callshield.messages_escalation import AcceptedHow
+from callshield.messages_fairness import (
+    CallerEnded,
+    OpenRecording,
+    RemoveMark,
+    RingbackMarks,
+)
+from callshield.messages_phones import (
+    NotifySent,
+    PhoneKey,
+    PhoneKeyDone,
+    PhoneSeen,
+    ScreenPushed,
+    ScreensLeft,
+    SendNotify,
+    ShowTest,
 )
 from callshield.settings import Settings
-from notifier.board import Alert, Board, Call, Entry
+from notifier.aftercare import Aftercare
+from notifier.anchor import Anchor, read_head
+from notifier.board import Alert, Board, Call, Entry, JudgeRole, judge
+from notifier.care_store import load_care
 from notifier.commands import Commands
+from notifier.database import place_of
+from notifier.detector_levels import DetectorLevels, said_abusive
+from notifier.escalating import TICK_S, Escalating
+from notifier.fairness import Fairness
 from notifier.hub import Hub
 from notifier.journal import Journal
 from notifier.metrics import Metrics
+from notifier.outbox import Channel
+from notifier.outbox_store import OutboxStore
 from notifier.pbx import Pbx
+from notifier.phone_keys import PhoneKeys
+from notifier.phone_relay import ROLE as PHONES
+from notifier.phone_relay import PhoneRelay
+from notifier.phone_screens import PhoneScreens
+from notifier.post import Post, is_channel
+from notifier.pulse import beat
+from notifier.reading import Readings
+from notifier.retaining import Retaining
+from notifier.retention import ClockGuard
+from notifier.shadow import Shadow
 from notifier.store import Store
+from notifier.tokens import Identity
+
+if TYPE_CHECKING:
+    from notifier.oidc_sign_in import SignIn
 
 log = structlog.get_logger()
 
@@ -39,6 +87,8 @@ WATCHED_ROLES = ("bridge", "detector")
 #: promise protection that nobody gives.
 ABSENT_AFTER_S = 15.0
 _STOP_WRITING_S = 5.0
+#: Each console hears from us so often.
+HEARTBEAT_S = 10.0
 
 
 class Node:
@@ -48,6 +98,8 @@ class Node:
         settings: the node's configuration.
         clock: seconds since the epoch.
         ami_secret: of the PBX's manager user, where ``[ami]`` is configured.
+        oidc_secret: of our client id, where ``[oidc]`` is configured.
+        channels: webhooks and mail.
     """
 
     def __init__(
@@ -55,14 +107,27 @@ class Node:
         settings: Settings,
         clock: Callable[[], float] = time.time,
         ami_secret: str = "",
+        oidc_secret: str = "",
+        channels: Sequence[Channel] = (),
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.metrics = Metrics()
-        self.board = Board(settings.alerts.level)
-        self.store = Store(settings.database_path)
+        self.shadow = Shadow(settings)
+        self.board = Board(
+            settings.alerts.level, crisis_line=settings.crisis_line, shadow=self.shadow
+        )
+        self.store = Store(place_of(settings))
+        self.anchor = Anchor(self.store.place.head_path)
         self.commands = Commands(self._to_bridge)
-        self.hub = Hub(0)
+        self.hub = Hub(0, self.words_shown)
+        self._readings = Readings()
+        self.sign_in: SignIn | None = None
+        if settings.oidc.enabled:
+            # Only who has a provider loads what talks to it.
+            from notifier.oidc_sign_in import SignIn
+
+            self.sign_in = SignIn(settings.oidc, oidc_secret)
         self.journal = Journal(self._write, self._publish, self._store_trouble, 0)
         self._bus: BusServer[NodeMessage] = BusServer(
             settings.bus_path, NodeMessage, self._on_message, self._on_close
@@ -76,10 +141,75 @@ class Node:
             lambda part, bad, why: self._note(part, degraded=bad, reason=why),
             self._pbx_records,
         )
+        self.phone_relay = PhoneRelay(
+            settings.agents,
+            self.pbx.phones,
+            self.pbx.client if self.pbx.enabled else None,
+            lambda: self._bus.peers,
+            settings.phones.limit_s,
+        )
+        self.pbx.on_phones = self.phone_relay.changed
+        self.aftercare = Aftercare(
+            settings,
+            self.board,
+            self.pbx,
+            clock,
+            self._record,
+            lambda entries: self.journal.stored(entries),
+            self._to_bridge,
+            self.commands.ask,
+            self.say_abusive,
+        )
+        self.escalating = Escalating(
+            settings,
+            self.board,
+            clock,
+            time.monotonic,
+            lambda: self.hub.watching(),
+            self.commands.ask,
+        )
+        self.phone_keys = PhoneKeys(
+            self.board,
+            self.commands.ask,
+            lambda call_id: self.ask_for_help(call_id),
+            lambda action, outcome: self.metrics.actions.labels(action, outcome).inc(),
+            clock,
+        )
+        self.phone_screens = PhoneScreens(
+            settings,
+            self.board,
+            lambda: self._bus.peers,
+            self.metrics,
+            lambda part, bad, why: self._note(part, degraded=bad, reason=why),
+            clock,
+        )
+        self._ticking: asyncio.TimerHandle | None = None
+        self.fairness = Fairness(
+            settings,
+            self.board,
+            self.store,
+            lambda entries: self.journal.stored(entries),
+            lambda entries: self.journal.append(entries),
+            clock,
+            self._to_bridge,
+        )
+        self.retaining: Retaining | None = None
+        self.outbox = OutboxStore(self.store.engine)
+        self.post = Post(
+            channels,
+            self.outbox,
+            clock,
+            lambda: self.hub.last_id,
+            self.known_alert,
+            lambda channel, bad, why: self._note(channel, degraded=bad, reason=why),
+            self.metrics,
+        )
         self._lost_check: asyncio.TimerHandle | None = None
         self._absent_check: asyncio.TimerHandle | None = None
+        self._levels = DetectorLevels(self.board, clock, self._fall)
         self._stopping = False
         self._answers: set[asyncio.Task[None]] = set()
+        self._pulse: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Take over what is stored, then listen on the bus.
@@ -87,6 +217,7 @@ class Node:
         Raises:
             BusError: the bus socket cannot be made.
         """
+        await self.store.take()
         last_id = await self.store.last_event_id()
         self.board.restore(
             await self.store.live_calls(),
@@ -99,14 +230,37 @@ class Node:
             self.commands.tell_help(alert.call_id, alert.alert_id, send=False)
         # The store answered: what an earlier process noted about it is over.
         self.board.degraded.pop("store", None)
+        if not self.settings.ringback.enabled:
+            self.board.degraded.pop("ringback", None)
+        # What earlier pushes came to is over; whether that process is there is seen anew.
+        self.board.degraded.pop("phone_screens", None)
+        if not self.phone_screens.expected:
+            self.board.degraded.pop("phones", None)
         if not self.pbx.enabled:
             self.board.degraded.pop("pbx", None)
             self.board.degraded.pop("pbx_actions", None)
+        requests, asked = await self.store.escalations(), await self.store.recently_asked()
+        lengths = await self.store.lengths()
         rests, once_paused = await self.store.rests(), await self.store.once_paused()
+        care = await load_care(self.store, self.clock())
         self.hub.last_id = last_id
         self.journal = Journal(self._write, self._publish, self._store_trouble, last_id)
         self.journal.start()
+        self.aftercare.start(care)
+        self.anchor.start()
+        await self._start_retaining()
+        self._compare_heads()
+        in_trouble = {name for name in self.board.degraded if is_channel(name)}
+        for name in in_trouble - set(self.post.channels):
+            self.board.degraded.pop(name)
+        await self.post.start(last_id, in_trouble)
+        self._pulse = asyncio.create_task(
+            beat(self.hub, self.store, self.clock, lambda: HEARTBEAT_S), name="pulse"
+        )
         self.pbx.start(rests, once_paused)
+        self.journal.append(self.escalating.restore(requests, asked, lengths))
+        self._tick()
+        await self.fairness.start()
         await self._bus.start()
         self.metrics.watch(self)
         self._absent_check = asyncio.get_running_loop().call_later(
@@ -122,12 +276,25 @@ class Node:
     async def stop(self) -> None:
         """Close the bus, write what is queued, close the store."""
         self._stopping = True
-        for check in (self._lost_check, self._absent_check):
+        for check in (self._lost_check, self._absent_check, self._ticking):
             if check is not None:
                 check.cancel()
+        if self._pulse is not None:
+            self._pulse.cancel()
+            await asyncio.gather(self._pulse, return_exceptions=True)
+        self._levels.close()
         await self._bus.close()
+        await self.fairness.close()
+        await self.aftercare.close()
+        if self.sign_in is not None:
+            await self.sign_in.provider.close()
+        await self.phone_relay.close()
         await self.pbx.close()
+        if self.retaining is not None:
+            await self.retaining.close()
         await self.journal.close(_STOP_WRITING_S)
+        await self.post.stop()
+        await self.anchor.close()
         await self.store.close()
 
     @property
@@ -148,9 +315,18 @@ class Node:
                 log.info("bus_peer_connected", role=message.role, pid=message.pid)
                 if message.role in WATCHED_ROLES:
                     self._note(message.role, degraded=False)
+                if message.role == "detector":
+                    self._levels.detector_came(peer.send)
                 if message.role == "bridge":
                     self.commands.bridge_came()
+                    self.fairness.bridge_came()
                     self._repeat_levels(peer)
+                    self.aftercare.bridge_came(peer.send)
+                if message.role == PHONES:
+                    self.phone_relay.came(peer)
+                    self.phone_screens.came(peer)
+                    if PHONES in self.board.degraded:
+                        self._note(PHONES, degraded=False)
             case CommandResult():
                 self.commands.answered(message)
             case Command():
@@ -158,25 +334,62 @@ class Node:
                 task = asyncio.create_task(self._on_command(peer, message))
                 self._answers.add(task)
                 task.add_done_callback(self._answers.discard)
+            case ScreenPushed():
+                if peer.role == PHONES:
+                    self.phone_screens.pushed(message)
+            case ShowTest():
+                self.phone_screens.test(peer, message)
+            case PhoneKey():
+                if peer.role == PHONES:
+                    self.phone_keys.take(message, peer.send)
+            case RecordingsHeld():
+                pass  # ours to say
+            case SendNotify():
+                self.phone_relay.wanted(peer, message)
+            case NotifySent() if peer.role == "bridge":
+                self.phone_relay.sent(message)
+            case PhoneSeen() if peer.role == "bridge":
+                self.phone_relay.seen(message)
+            case NotifySent() | PhoneSeen() | PhoneKeyDone() | ScreensLeft():
+                pass  # nobody else's to say
+            case CallerEnded() | RingbackMarks() | OpenRecording() | RemoveMark():
+                await self.fairness.on_message(message, peer.send)
+            case _ if peer.role == PHONES:
+                # It is called from the phones' network: no word of it makes a level or ends a call.
+                log.warning("phones_said_more_than_it_may", message=type(message).__name__)
             case _:
-                if isinstance(message, RiskChanged) and peer.role != "bridge":
-                    self._to_bridge(message)  # which softens shouting in the agent's ear
+                if isinstance(message, RiskChanged):
+                    self._levels.heard(message.call_id)
+                if isinstance(message, RiskChanged | CrisisHint) and peer.role != "bridge":
+                    # It softens shouting in the agent's ear and keeps automatic steps back.
+                    self._to_bridge(message)
                 self.metrics.received(message)
                 self._record(self.board.apply(message))
                 if isinstance(message, CallSnapshot):
+                    self._tell_spared(message)
                     self.pbx.snapshot(message)
                     self._check_lost()
 
+    def _tick(self) -> None:
+        self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self._record(self.escalating.tick())
+
     def _record(self, entries: Sequence[Entry]) -> None:
+        entries = [*entries, *self.escalating.feed(entries)]
+        self._tell_detector(entries)
+        self.phone_screens.feed(entries)
         self.journal.append(entries)
         self.pbx.feed(entries)
+        self.aftercare.feed(entries)
 
     async def _on_command(self, peer: Peer[NodeMessage], command: Command) -> None:
         """The bridge passes on what the agent keyed on the phone: help is ours to do.
 
-        Answered when the alert is stored: until then the bridge asks again after a reconnect.
+        Answered when the alert is stored: until then the bridge asks again after a reconnect. A
+        request for help opens words and lets a supervisor join: no other process says it for an
+        agent.
         """
-        if command.action is not Action.HELP:
+        if command.action is not Action.HELP or peer.role != "bridge":
             peer.send(CommandResult(command_id=command.command_id, status="not_supported"))
             return
         asked = await self.ask_for_help(command.call_id, request_id=command.command_id)
@@ -187,20 +400,47 @@ class Node:
             CommandResult(command_id=command.command_id, status="done" if asked[1] else "already")
         )
 
+    def words_shown(self, identity: Identity, call_id: str) -> None:
+        """A screen shows what a caller said; recorded, once for each token and call."""
+        self.journal.append(self._reading_of(identity, call_id))
+
+    async def show_words(self, identity: Identity) -> None:
+        """Record that a person is shown the words of every live call whose agent asked for help,
+        and wait until that is stored."""
+        entries = [
+            entry
+            for call in self.board.calls.values()
+            if identity.sees(call.agent_id)
+            and any(reason.words for reason in call.reasons)
+            and self.board.help_was_asked(call.call_id)
+            for entry in self._reading_of(identity, call.call_id)
+        ]
+        await self.journal.stored(entries)
+
+    def _reading_of(self, identity: Identity, call_id: str) -> list[Entry]:
+        call = self.board.calls.get(call_id) or self.board.ended.get(call_id)
+        agent_id = call.agent_id if call else ""
+        return self._readings.shown(identity, call_id, agent_id, self.clock())
+
     def _on_close(self, peer: Peer[NodeMessage]) -> None:
         if self._stopping:
             return
         log.info("bus_peer_gone", role=peer.role)
+        self.phone_relay.gone(peer)
         if peer.role == "bridge" and not self.connected("bridge"):
             self.commands.bridge_left()
         if peer.role in WATCHED_ROLES and not self.connected(peer.role):
             self._note(peer.role, degraded=True, reason="disconnected")
+        if peer.role == PHONES and self.phone_screens.expected and not self.connected(PHONES):
+            self._note(PHONES, degraded=True, reason="disconnected")
 
     def _note_absent(self) -> None:
         for role in WATCHED_ROLES:
             expected = role != "detector" or self.settings.detector.enabled
             if expected and not self.connected(role):
                 self._note(role, degraded=True, reason="not connected")
+        if self.phone_screens.expected and not self.connected(PHONES):
+            self._note(PHONES, degraded=True, reason="not connected")
 
     def _note(self, component: str, *, degraded: bool, reason: str = "") -> None:
         event = NodeDegraded(ts=self.clock(), component=component, degraded=degraded, reason=reason)
@@ -212,7 +452,7 @@ class Node:
         if call is None:
             return
         now = self.clock()
-        self.journal.append(
+        self._record(
             self.board.apply(
                 NodeDegraded(
                     ts=now,
@@ -225,7 +465,7 @@ class Node:
         )
         if trouble:
             log.error("pbx_records_on", call_id=call_id, reason=trouble)
-            self.journal.append(
+            self._record(
                 self.board.apply(
                     AlertRaised(
                         ts=now,
@@ -251,6 +491,8 @@ class Node:
     def _repeat_levels(self, bridge: Peer[NodeMessage]) -> None:
         """What a bridge may have missed while its connection was away."""
         for call in self.board.calls.values():
+            if call.crisis_ts is not None:
+                bridge.send(CrisisHint(ts=call.crisis_ts, call_id=call.call_id))
             if call.peak_level:
                 level = RiskChanged(
                     ts=self.clock(),
@@ -259,10 +501,43 @@ class Node:
                     previous=call.level,
                     categories=list(call.categories),
                     score=0.0,
+                    acoustic_only=call.acoustic_only,
+                    words_confirmed=call.words_confirmed,
+                    may_trigger=call.may_trigger,
                 )
-                bridge.send(level)
+                bridge.send(self._for_bridge(level))
 
-    def _to_bridge(self, message: Command | RiskChanged) -> bool:
+    def _fall(self, level: RiskChanged) -> None:
+        self._to_bridge(level)
+        self._record(self.board.apply(level))
+
+    def _tell_detector(self, entries: Sequence[Entry]) -> None:
+        """Whose call it is, and when its agent asked for help or warned the caller."""
+        for entry in entries:
+            event = entry.event
+            match event:
+                case CallStarted() | CallEnded() | WarningPlayed() | AlertRaised(kind="help"):
+                    for peer in self._bus.peers:
+                        if peer.role == "detector":
+                            peer.send(event)
+
+    def _tell_spared(self, snapshot: CallSnapshot) -> None:
+        """Calls that the store knew, too: it does not keep whose sound is not to be judged."""
+        for started in snapshot.calls:
+            for peer in self._bus.peers if started.spared else ():
+                if peer.role == "detector":
+                    peer.send(started)
+
+    def _for_bridge(self, message: RiskChanged) -> RiskChanged:
+        call = self.board.calls.get(message.call_id)
+        return message if call is None else self.shadow.for_bridge(message, call.agent_id)
+
+    def _to_bridge(
+        self,
+        message: Command | RiskChanged | CrisisHint | CallMarked | RingbackMarks | RecordingsHeld,
+    ) -> bool:
+        if isinstance(message, RiskChanged):
+            message = self._for_bridge(message)
         for peer in self._bus.peers:
             if peer.role == "bridge":
                 peer.send(message)
@@ -274,9 +549,49 @@ class Node:
     async def _write(self, entries: Sequence[Entry], more_calls: Sequence[Call]) -> None:
         with self.metrics.commit_seconds.time():
             await self.store.write(entries, more_calls)
+        if self.store.head is not None:
+            self.anchor.note(self.store.head)
+
+    async def _start_retaining(self) -> None:
+        newest = await self.store.newest_ts()
+        self.retaining = Retaining(
+            self.settings.retention,
+            self.store.find_due,
+            self._delete,
+            lambda: len(self.journal),
+            self.clock,
+            ClockGuard(self.clock(), time.monotonic(), newest),
+        )
+        self.retaining.start()
+
+    async def _delete(self, entry: Entry) -> None:
+        """Delete old rows, and what this process remembers of them."""
+        await self.journal.stored([entry])
+        gone = entry.deletion
+        if gone is not None and gone.kind == "calls":
+            self.aftercare.calls_deleted(gone.keys)
+        if gone is not None and gone.kind == "alerts":
+            self.board.forget_alerts(gone.keys)
+            self.escalating.forget(gone.keys)
+
+    def _compare_heads(self) -> None:
+        """Events that were noted and are gone: said before the note is overwritten."""
+        noted, head = read_head(self.store.place.head_path), self.store.head
+        if noted is None or head is None:
+            return
+        if noted.last_id > head.last_id or (
+            noted.last_id == head.last_id and noted.hash != head.hash
+        ):
+            reason = f"event {noted.last_id} was noted and the store ends at {head.last_id}"
+            log.error("chain_head_differs", noted=noted.last_id, stored=head.last_id)
+            self._note("chain", degraded=True, reason=reason)
+        elif "chain" in self.board.degraded:
+            self._note("chain", degraded=False)
 
     def _publish(self, entries: Sequence[Entry]) -> None:
         self.hub.publish(entries)
+        self.phone_screens.published(entries)
+        self.post.published(entries)
         self.metrics.stored(entries)
 
     def _store_trouble(self, reason: str | None) -> None:
@@ -316,27 +631,79 @@ class Node:
         if asked is None:
             return None
         alert, entries = asked
+        entries = [*entries, *self.escalating.feed(entries)]
         if not request_id:
             # Every press is a request of its own: after somebody came and left, it asks anew.
             self.commands.tell_help(call_id, alert.alert_id if entries else uuid.uuid4().hex)
+        self._tell_detector(entries)
         await self.journal.stored(entries)
         return alert, bool(entries)
 
-    async def take_help(self, call_id: str, by: str) -> None:
+    def say_abusive(self, call_id: str) -> bool:
+        """The agent says that this is severe abuse; False when no detector is there to take it."""
+        command = said_abusive(call_id)
+        detectors = [peer for peer in self._bus.peers if peer.role == "detector"]
+        for peer in detectors:
+            peer.send(command)
+        return bool(detectors)
+
+    async def identity(self, token: str) -> Identity | None:
+        """Whom a token stands for, and whom that person may see; ``None`` for no good token."""
+        identity = await self.store.identity(token, self.clock())
+        if identity is None:
+            return None
+        hidden = self.escalating.teams.hidden_from(identity.supervisor_id)
+        return dataclasses.replace(identity, hidden=hidden)
+
+    async def take_help(
+        self, call_id: str, by: str, how: AcceptedHow = "join", supervisor_id: str = ""
+    ) -> None:
         """A supervisor joins: the call for help is taken, and stored so, by that person."""
         for alert in self.board.open_help(call_id):
-            await self.acknowledge(alert.alert_id, by)
+            await self.acknowledge(alert.alert_id, by, how, supervisor_id)
 
-    async def acknowledge(self, alert_id: str, by: str) -> tuple[Alert, bool] | None:
+    async def refuse(self, alert_id: str, by: str, reason: str) -> bool | None:
+        """Keep that somebody cannot come, tell the next, and wait until both are stored.
+
+        Returns:
+            False when the same person refused before; ``None`` when no such alert is open.
+        """
+        entries = self.escalating.refuse(alert_id, by, reason)
+        if entries is None:
+            return None
+        await self.journal.stored(entries)
+        return bool(entries)
+
+    async def extend(self, call: Call) -> bool:
+        """The agent takes more time than the policy gives; False where there is no limit."""
+        entry = self.escalating.extend(call)
+        if entry is None:
+            return False
+        await self.journal.stored([entry])
+        return True
+
+    async def known_alert(self, alert_id: str) -> Alert | None:
+        """An alert, open, taken or of the past."""
+        kept = self.board.alerts.get(alert_id) or self.board.taken.get(alert_id)
+        return kept or await self.store.alert(alert_id)
+
+    async def judge(self, alert: Alert, verdict: AlertVerdict, role: JudgeRole) -> None:
+        """Keep what a person says of an alert, and wait until that is stored."""
+        await self.journal.stored(judge(alert, verdict, role, self.clock()))
+
+    async def acknowledge(
+        self, alert_id: str, by: str, how: AcceptedHow = "seen", supervisor_id: str = ""
+    ) -> tuple[Alert, bool] | None:
         """Take an alert and wait until that is stored.
 
         Returns:
             The alert and whether this call won it; ``None`` when there is no such alert.
         """
-        taken = self.board.acknowledge(alert_id, by, self.clock())
+        taken = self.board.acknowledge(alert_id, by, self.clock(), how, supervisor_id)
         if taken is None:
             past = await self.store.alert(alert_id)
             return None if past is None else (past, False)
         alert, entries = taken
+        entries = [*entries, *self.escalating.feed(entries)]
         await self.journal.stored(entries)
         return alert, bool(entries)

@@ -32,11 +32,12 @@ from callshield.messages import (
 from callshield.settings import Settings
 from notifier.ami_client import AmiAway, AmiClient
 from notifier.ami_protocol import Message
-from notifier.board import Board, Entry
+from notifier.board import Board, Call, Entry
 from notifier.device_state import device_state
+from notifier.pbx_marks import CallRecords
 from notifier.pbx_recording import Mutes
 from notifier.phones import Phones
-from notifier.queue_pause import membership, memberships, pause, resume
+from notifier.queue_pause import membership, memberships, pause, pause_reason, resume
 from notifier.rest import Rest, Rests
 from notifier.settling import Key, Settling
 
@@ -46,9 +47,12 @@ log = structlog.get_logger()
 STORED_WITHIN_S = 1.0
 #: An event about our own unpausing may come this much later.
 _ECHO_S = 2.0
+#: Whoever makes a resting agent available at the PBX is answered by a new pause after this time:
+#: two programs that disagree must not keep each other busy.
+_PAUSED_AGAIN_S = 1.0
 _PHONES_SETTLE_S = 0.5
 
-#: Keys of what is settled, besides ``("agent", id)`` and ``("call", id)``.
+#: Keys of what is settled, besides ``("agent", id)``, ``("call", id)`` and ``("mark", id)``.
 MEMBERS, PHONES = ("members", ""), ("phones", "")
 
 
@@ -88,6 +92,14 @@ class Pbx:
             settings.ami, secret, on_up=self._up, on_down=self._down, on_event=self._event
         )
         self._mutes = Mutes(self.client, alarm)
+        self._records = CallRecords(self.client, settings.ami.cdr_field)
+        self._reason = pause_reason(settings.aftercare.pause_reason, settings.node.language)
+        self.on_rest_over: Callable[[Rest], None] = lambda _rest: None
+        """Told every rest that is over, before that is stored."""
+        self.on_phones: Callable[[], None] = lambda: None
+        """Called when something was learnt about phones."""
+        self.look_at_clock: Callable[[], None] = lambda: None
+        """Called before the clock is believed: it may have been set."""
         self._members = {a.queue_member: id_ for id_, a in self._agents.items() if a.queue_member}
         self._held: set[str] = set()
         self._left: set[str] = set()
@@ -153,6 +165,7 @@ class Pbx:
                 self._begin(event)
             case CallAnswered():
                 self.phones.answered(event.agent_id, event.phone_user_agent)
+                self.on_phones()
             case HoldChanged():
                 (self._held.add if event.held else self._held.discard)(event.call_id)
             case PauseChanged():
@@ -167,6 +180,8 @@ class Pbx:
                 self._left.discard(event.call_id)
                 self._mutes.ended(event.call_id)
                 self._settling.forget(("call", event.call_id))
+                self._records.ended(event.call_id)
+                self._settling.forget(("mark", event.call_id))
                 self._rest_after(entry, event.ts)
             case _:
                 return
@@ -184,8 +199,14 @@ class Pbx:
         self._kick_agents()
 
     def _begin(self, started: CallStarted) -> None:
+        self._records.started(started.call_id, started.pbx_channel)
         if self.enabled and self._settings.ami.pause_pbx_recording:
             self._mutes.started(started.call_id, started.pbx_channel)
+
+    def mark(self, call_id: str) -> None:
+        """The PBX's record of a live call says what the call is left out of."""
+        if self._records.marked(call_id):
+            self._kick(("mark", call_id))
 
     def _pause_recording(self, call_id: str, *, paused: bool) -> None:
         if self._mutes.paused(call_id, paused=paused):
@@ -197,12 +218,59 @@ class Pbx:
         assert entry.call is not None
         if entry.call.agent_id not in self._agents:
             return
-        rest = self.rests.agent_free(entry.call, ts, self._clock())
+        self._begun(self.rests.agent_free(entry.call, ts, self._clock()))
+
+    def _begun(self, rest: Rest | None) -> Rest | None:
+        """A rest began or became longer: shown, stored, and said to the PBX."""
         if rest is not None:
             self._at_rest.discard(rest.agent_id)
             self._to_resume.discard(rest.agent_id)
             self._rest_changed(rest)
             self._wait_for_due()
+            self._kick(("agent", rest.agent_id))
+        return rest
+
+    def ask_rest(self, call: Call, *, once: bool) -> Rest | None:
+        """The agent asks for the rest that a severe call brings (:meth:`Rests.ask`).
+
+        Args:
+            call: of the agent, over.
+            once: not when a rest followed this call before.
+        """
+        if call.agent_id not in self._agents:
+            return None
+        return self._begun(self.rests.ask(call, self._clock(), once=once))
+
+    def hold_rest(self, call: Call, began_ts: float, until_ts: float) -> Rest | None:
+        """A planned break is kept free of calls."""
+        return self._begun(self.rests.hold(call, began_ts, until_ts, self._clock()))
+
+    async def take_rest(self, agent_id: str, seconds: float) -> Rest | None:
+        """Owed time begins now; done when that is stored. ``None`` where the agent rests."""
+        rest = self._begun(self.rests.take(agent_id, seconds, self._clock()))
+        await self.rest_stored(agent_id)
+        return rest
+
+    async def extend_rest(self, agent_id: str) -> tuple[Rest, float] | None:
+        """The agent makes his rest longer (:meth:`Rests.extend`); done when that is stored."""
+        extended = self.rests.extend(agent_id)
+        if extended is not None and extended[1] > 0:
+            self._rest_changed(extended[0])
+            self._wait_for_due()
+            await self.rest_stored(agent_id)
+        return extended
+
+    async def rest_stored(self, agent_id: str) -> None:
+        """Wait until the newest change of an agent's rest is stored."""
+        saving = self._saving.get(agent_id)
+        if saving is not None:
+            await asyncio.shield(saving)
+
+    def clock_moved(self, by_s: float) -> None:
+        """The wall clock was set: what is left of each rest stays."""
+        for rest in self.rests.clock_moved(by_s):
+            self._rest_changed(rest)
+        self._wait_for_due()
 
     async def ready(self, agent_id: str) -> Rest | None:
         """The agent says *ready*: the rest is over when that is stored.
@@ -211,9 +279,8 @@ class Pbx:
             The rest that was ended; ``None`` when there was none.
         """
         rest = self._end_rest(agent_id, "agent")
-        saving = self._saving.get(agent_id)
-        if rest is not None and saving is not None:
-            await asyncio.shield(saving)
+        if rest is not None:
+            await self.rest_stored(agent_id)
         return rest
 
     def _end_rest(self, agent_id: str, by: str) -> Rest | None:
@@ -221,6 +288,7 @@ class Pbx:
         if rest is not None:
             self._at_rest.discard(agent_id)
             self._to_resume.add(agent_id)
+            self.on_rest_over(rest)
             self._rest_changed(rest)
             self._kick(("agent", agent_id))
         return rest
@@ -257,6 +325,9 @@ class Pbx:
             self._due = asyncio.get_running_loop().call_later(delay_s, self._end_due)
 
     def _end_due(self) -> None:
+        self.look_at_clock()
+        for rest in self.rests.mend(self._clock()):
+            self._rest_changed(rest)
         for agent_id in self.rests.due(self._clock()):
             self._end_rest(agent_id, "timer")
         self._wait_for_due()
@@ -275,6 +346,8 @@ class Pbx:
         self._kick_agents()
         for call_id in self._mutes.lost():
             self._kick(("call", call_id))
+        for call_id in self._records.open():
+            self._kick(("mark", call_id))
         if self._members:
             self._kick(MEMBERS)
         if self.phones.endpoints:
@@ -307,9 +380,20 @@ class Pbx:
             # Logged in to a queue while resting: the rest holds there too.
             self._at_rest.discard(agent_id)
             self._kick(("agent", agent_id))
-        elif asyncio.get_running_loop().time() - self._resumed_at.get(agent_id, 0.0) > _ECHO_S:
-            # Somebody made the agent available at the PBX, mostly the agent: that is "ready".
+        elif asyncio.get_running_loop().time() - self._resumed_at.get(agent_id, 0.0) <= _ECHO_S:
+            return
+        elif self._settings.aftercare.ready_at_pbx:
+            # Configured so: nobody but the agent can do that there.
             self._end_rest(agent_id, "pbx")
+        else:
+            # Nobody but the agent ends a rest: it holds, at the PBX too.
+            log.warning("rest_unpaused_at_pbx", agent_id=agent_id)
+            asyncio.get_running_loop().call_later(_PAUSED_AGAIN_S, self._pause_again, agent_id)
+
+    def _pause_again(self, agent_id: str) -> None:
+        if not self._closing:
+            self._at_rest.discard(agent_id)
+            self._kick(("agent", agent_id))
 
     # ------------------------------------------------------------- what should be, and what is
 
@@ -330,6 +414,8 @@ class Pbx:
                 await self._mutes.settle(call_id)
                 if call_id in self._mutes.open() and self.client.connected:
                     raise AmiError("the PBX does not mute its recording")
+            case ("mark", call_id):
+                await self._records.settle(call_id)
             case ("members", _):
                 await self._take_back()
             case _:
@@ -362,7 +448,7 @@ class Pbx:
             # Noted before it is said: what takes it back meanwhile must not be forgotten.
             self._at_rest.add(agent_id)
             try:
-                queues = await pause(self.client, member)
+                queues = await pause(self.client, member, self._reason)
             except BaseException:
                 self._at_rest.discard(agent_id)
                 raise
@@ -370,7 +456,7 @@ class Pbx:
         elif agent_id in self._to_resume:
             self._to_resume.discard(agent_id)
             try:
-                queues = await resume(self.client, member)
+                queues = await resume(self.client, member, self._reason)
             except BaseException:
                 self._to_resume.add(agent_id)
                 raise
@@ -397,7 +483,7 @@ class Pbx:
         """Members that bear our reason and whose agent does not rest: a pause that we lost."""
         for member in await memberships(self.client, self._members):
             agent_id = self._members[member.interface]
-            if member.ours and self.rests.resting(agent_id) is None:
+            if member.ours(self._reason) and self.rests.resting(agent_id) is None:
                 self._to_resume.add(agent_id)
                 self._kick(("agent", agent_id))
 
@@ -406,6 +492,7 @@ class Pbx:
         answer = await self.client.request("PJSIPShowContacts")
         if answer.ok:
             self.phones.contacts(answer.items)
+            self.on_phones()
         elif "no contacts" in answer.text.lower():
             self.phones.contacts(())
         else:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from callshield.settings import AgentSettings
+from callshield.settings_sip import AgentSettings
 from notifier.ami_protocol import Message
 
 #: A User-Agent is no longer than this here.

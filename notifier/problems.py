@@ -15,6 +15,8 @@ from starlette.exceptions import HTTPException
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
+#: Faults of one request that are told, and characters of a key that it brought along.
+_FAULTS, _KEY_CHARACTERS = 20, 64
 
 
 class Problem(Exception):
@@ -57,10 +59,13 @@ class Problem(Exception):
 def _invalid(error: RequestValidationError) -> Problem:
     if any(item["type"] == "json_invalid" for item in error.errors()):
         return Problem(400, "malformed_json", "The body is not valid JSON.")
-    # Where and what was expected; never the value that was sent.
+    # Where and what was expected; never the value that was sent, and never more than was sent.
     faults = [
-        {"at": ".".join(str(part) for part in item["loc"]), "expected": item["msg"]}
-        for item in error.errors()
+        {
+            "at": ".".join(str(part)[:_KEY_CHARACTERS] for part in item["loc"]),
+            "expected": item["msg"],
+        }
+        for item in error.errors()[:_FAULTS]
     ]
     return Problem(422, "invalid", "The request does not fit /openapi.json.", errors=faults)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import errno
 import os
 import signal
 import socket
@@ -23,20 +22,32 @@ import uvicorn
 import uvloop
 
 from callshield import lifeline
-from callshield.errors import CallshieldError, SetupError
+from callshield.errors import CallshieldError
+from callshield.listening import listen
 from callshield.logs import configure_logs
 from callshield.settings import Settings, load_settings
 from notifier.ami_secret import load_secret
 from notifier.app import build_app
+from notifier.channels import channels
 from notifier.cut import ConsoleProtocol
-from notifier.database import lock, migrate
+from notifier.database import lock, migrate, place_of
 from notifier.node import Node
+from notifier.oidc_secret import load_oidc_secret
 
 log = structlog.get_logger()
 
 #: A browser that does not let go holds a stop up for this long at most.
 STOP_WITHIN_S = 3
 _PING_S = 20.0
+
+
+def bind(settings: Settings) -> socket.socket:
+    """Take the web port before anything else is begun.
+
+    Raises:
+        SetupError: the port is taken, or the address is not this machine's.
+    """
+    return listen(settings.web.bind, settings.web.port, table="web", who="the consoles")
 
 
 class _Server(uvicorn.Server):
@@ -55,33 +66,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bind(settings: Settings) -> socket.socket:
-    """Take the web port before anything else is begun.
-
-    Raises:
-        SetupError: the port is taken, or the address is not this machine's.
-    """
-    host, port = settings.web.bind, settings.web.port
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(256)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise SetupError(
-                f"port {port} on {host} is taken by another program: stop it, or set web.bind "
-                "and web.port to a free address"
-            ) from None
-        raise SetupError(
-            f"the consoles cannot listen on {host} port {port} ({error.strerror}): set web.bind "
-            "and web.port to an address of this machine"
-        ) from None
-    listener.setblocking(False)
-    return listener
-
-
 async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set.
 
@@ -91,11 +75,17 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         stop: set it to stop cleanly.
 
     Raises:
-        SetupError: ``[ami]`` is configured and its secret cannot be had.
+        SetupError: a secret of ``[ami]``, ``[oidc]``, ``[webhooks.NAME]`` or ``[mail]`` cannot be
+            had.
         BusError: the bus socket cannot be made.
         RuntimeError: a part of the notifier died.
     """
-    node = Node(settings, ami_secret=load_secret(settings.ami) if settings.ami.enabled else "")
+    node = Node(
+        settings,
+        ami_secret=load_secret(settings.ami) if settings.ami.enabled else "",
+        oidc_secret=load_oidc_secret(settings.oidc) if settings.oidc.enabled else "",
+        channels=channels(settings),
+    )
     await node.start()
     config = uvicorn.Config(
         build_app(node),
@@ -111,6 +101,8 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         log_config=None,
         log_level="warning",
         server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=list(settings.limits.trusted_proxies),
         timeout_graceful_shutdown=STOP_WITHIN_S,
     )
     server = _Server(config)
@@ -157,8 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings(options.config)
         configure_logs("notifier", level=settings.node.log_level)
         listener = bind(settings)
-        migrate(settings.database_path)
-        held = lock(settings.database_path)
+        place = place_of(settings)
+        migrate(place)
+        held = lock(place)
         uvloop.run(_main(settings, listener))
     except CallshieldError as error:
         print(error, file=sys.stderr)

@@ -1,8 +1,10 @@
 """Tables of the notifier's database. No column can hold a caller's number, a name or audio.
 
-``events`` is append-only: what happened, numbered without reuse, as consoles saw it. ``calls``,
+``events`` is append-only and chained by hashes: what happened, numbered without reuse, as consoles
+saw it. ``calls``,
 ``alerts`` and ``rests`` hold the newest state, so that a restarted notifier knows at once what is
-live, what is still open and who rests. ``tokens`` holds hashes only.
+live, what is still open and who rests. ``analyses`` and the verdicts in ``alerts`` are what
+thresholds are judged by. ``tokens`` holds hashes only.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy import text as sql_text
 
 metadata = MetaData(
     naming_convention={
@@ -37,9 +40,22 @@ events = Table(
     Column("call_id", String(32), nullable=False),
     # NULL: for everybody (node state). "": for supervisors alone. Else: that agent too.
     Column("agent_id", String(64), nullable=True),
+    # Without quotations, of which it holds a salted hash; exactly this text is in the chain.
     Column("body", Text, nullable=False),
+    # Quotations and their salt; NULL: none, or deleted.
+    Column("words", Text, nullable=True),
+    # Over the hash of the event before and all columns but ``words`` (notifier.chain).
+    Column("hash", String(64), nullable=False, server_default=""),
     Index("ix_events_agent_id_id", "agent_id", "id"),
     Index("ix_events_call_id", "call_id"),
+    Index("ix_events_type_id", "type", "id"),
+    # Few events hold words: retention finds them without reading the others.
+    Index(
+        "ix_events_words",
+        "id",
+        sqlite_where=sql_text("words IS NOT NULL"),
+        postgresql_where=sql_text("words IS NOT NULL"),
+    ),
 )
 
 calls = Table(
@@ -58,6 +74,10 @@ calls = Table(
     Column("alerted_level", Integer, nullable=False),
     Column("categories", Text, nullable=False),
     Column("reasons", Text, nullable=False),
+    Column("acoustic_only", Boolean, nullable=False),
+    Column("words_confirmed", Boolean, nullable=False),
+    Column("may_trigger", Boolean, nullable=False),
+    Column("crisis_ts", Float, nullable=True),
     Column("warnings", Integer, nullable=False),
     Column("ending_ts", Float, nullable=True),
     Column("ended_ts", Float, nullable=True),
@@ -79,8 +99,55 @@ alerts = Table(
     Column("raised_ts", Float, nullable=False),
     Column("acknowledged_ts", Float, nullable=True),
     Column("acknowledged_by", String(64), nullable=False),
+    Column("effort_score", Float, nullable=False, server_default="0"),
+    Column("word_score", Float, nullable=False, server_default="0"),
+    # "", confirmed, refuted: by role; nobody's id stands beside it.
+    Column("agent_verdict", String(16), nullable=False, server_default=""),
+    Column("supervisor_verdict", String(16), nullable=False, server_default=""),
+    Column("how", String(16), nullable=False, server_default=""),
+    Column("supervisor_id", String(64), nullable=False, server_default=""),
     Index("ix_alerts_acknowledged_ts", "acknowledged_ts"),
     Index("ix_alerts_raised_ts", "raised_ts"),
+)
+
+analyses = Table(
+    "analyses",
+    metadata,
+    # What is left of an analysed call: seconds and scores.
+    Column("call_id", String(32), primary_key=True),
+    Column("ts", Float, nullable=False),
+    Column("analysed_s", Float, nullable=False),
+    Column("speech_s", Float, nullable=False),
+    Column("effort_peak", Float, nullable=False),
+    Column("effort_sustained", Float, nullable=False),
+    Column("caution_reached", Float, nullable=False),
+    Column("serious_reached", Float, nullable=False),
+    Column("caution", Float, nullable=False),
+    Column("serious", Float, nullable=False),
+    Column("model", String(12), nullable=False),
+    Index("ix_analyses_ts", "ts"),
+)
+
+escalations = Table(
+    "escalations",
+    metadata,
+    # How far each alert got (notifier/escalation.py); open or not, ``alerts`` says.
+    Column("alert_id", String(32), primary_key=True),
+    Column("call_id", String(32), nullable=False),
+    Column("agent_id", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("team", String(64), nullable=False),
+    Column("raised_ts", Float, nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("turn", Integer, nullable=False),
+    Column("since_ts", Float, nullable=False),
+    Column("asked", Text, nullable=False),
+    Column("told", Text, nullable=False),
+    # Who could not come, and why in that person's words.
+    Column("refusals", Text, nullable=False),
+    Column("unanswered_ts", Float, nullable=True),
+    Index("ix_escalations_since_ts", "since_ts"),
 )
 
 rests = Table(
@@ -104,7 +171,44 @@ tokens = Table(
     Column("role", String(16), nullable=False),
     Column("name", String(128), nullable=False),
     Column("agent_id", String(64), nullable=False),
+    Column("supervisor_id", String(64), nullable=False, server_default=""),
     Column("created_ts", Float, nullable=False),
     Column("expires_ts", Float, nullable=False),
     Column("revoked_ts", Float, nullable=True),
+    # "": made by ``callshield token create``; "oidc": somebody signed in.
+    Column("source", String(8), nullable=False, server_default=""),
+    # SHA-256 of issuer and subject: who signed in again and again is one person, unnamed.
+    Column("subject_sha256", String(64), nullable=False, server_default=""),
+    Index("ix_tokens_expires_ts", "expires_ts"),
 )
+
+outbox = Table(
+    "outbox",
+    metadata,
+    # One event for one webhook or the mail, as that channel may tell it; gone when delivered.
+    Column("letter_id", String(32), primary_key=True),
+    Column("channel", String(80), nullable=False),
+    Column("event_id", Integer, nullable=False),
+    Column("type", String(64), nullable=False),
+    Column("ts", Float, nullable=False),
+    Column("body", Text, nullable=False),
+    # "waiting", or "dead": put aside until a person looks.
+    Column("state", String(8), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_ts", Float, nullable=False),
+    Column("failure", String(200), nullable=False),
+    Index("ix_outbox_channel_state_next_ts", "channel", "state", "next_ts"),
+)
+
+outbox_cursors = Table(
+    "outbox_cursors",
+    metadata,
+    # Up to which event a channel has its letters.
+    Column("channel", String(80), primary_key=True),
+    Column("event_id", Integer, nullable=False),
+)
+
+# The tables of other topics belong to the same database: whoever backs it up, restores it or
+# deletes from it must have them all, whatever else the program has loaded.
+from notifier import schema_care as schema_care  # noqa: E402
+from notifier import schema_fairness as schema_fairness  # noqa: E402

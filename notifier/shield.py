@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from notifier.limits import Limits
 from notifier.metrics import Metrics
 from notifier.problems import Problem
 from notifier.tokens import PREFIX
@@ -31,7 +32,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "microphone=(), camera=(), geolocation=()",
+    "Permissions-Policy": "microphone=(), camera=(), geolocation=(), hid=(self)",
 }
 _TOKEN_PARAMETERS = frozenset({"token", "access_token", "bearer", "authorization", "auth"})
 
@@ -49,7 +50,10 @@ def origin_allowed(origin: str | None, host: str, allowed: Iterable[str]) -> boo
         return True
     if origin in allowed:
         return True
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # "http://[::1"
+        return False
     return parts.scheme in ("http", "https") and bool(host) and parts.netloc == host
 
 
@@ -68,10 +72,14 @@ class Shield:
         app: what it protects.
         allowed_origins: ``web.allowed_origins``.
         metrics: counts refusals.
+        limits: how much one token or address may ask.
     """
 
-    def __init__(self, app: ASGIApp, allowed_origins: list[str], metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, allowed_origins: list[str], metrics: Metrics, limits: Limits
+    ) -> None:
         self._app = app
+        self._limits = limits
         self._allowed = allowed_origins
         self._metrics = metrics
 
@@ -94,6 +102,10 @@ class Shield:
         await self._limited(scope, receive, _with_headers(scope, send))
 
     def _refusal(self, scope: Scope) -> Problem | None:
+        too_many = self._limits.refusal(scope)
+        if too_many is not None:
+            self._metrics.refused.labels("too_many").inc()
+            return too_many
         headers = Headers(scope=scope)
         if carries_token(scope["query_string"]):
             self._metrics.refused.labels("token_in_url").inc()

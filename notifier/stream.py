@@ -4,17 +4,19 @@ The token comes in the first message ``{"token": "cs_…"}`` within :data:`TOKEN
 the subprotocol ``callshield.bearer.<token>`` beside ``callshield.v1`` (which is the one that the
 server confirms, so that no token stands in a response). Then the server sends
 ``session.ready``, the stored events after ``last_event_id``, and live ones; a ``heartbeat`` goes
-out every :data:`HEARTBEAT_S`, because a browser cannot see WebSocket pings.
+out every :data:`notifier.node.HEARTBEAT_S`, because a browser cannot see WebSocket pings.
 
-Close codes: 4400 first message unreadable, 4401 token not good (any more), 4408 no token in time,
-1013 too slow, or the database does not answer: come back with the last id. 1012 the node restarts.
+Close codes: 4400 first message unreadable, 4401 token not good (any more), 4403 a role without
+live screens, 4408 no token in time, 4429 too many consoles with this token, 1013 too slow, or the
+database does not answer: come back with the last id. 1011 the console did not answer pings. 1012
+the node restarts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -23,21 +25,23 @@ from fastapi import APIRouter
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from notifier.cut import CUT
+from notifier.cut import LINE, ConsoleProtocol
 from notifier.hub import Subscriber, visible
 from notifier.node import Node
+from notifier.permissions import allowed
 from notifier.problems import Problem
+from notifier.sealed import holds_words
 from notifier.tokens import PREFIX, Identity
 
 log = structlog.get_logger()
 
 TOKEN_WITHIN_S = 5.0
-HEARTBEAT_S = 10.0
 PROTOCOL = "callshield.v1"
 _BEARER = "callshield.bearer."
 #: Stored events read at a time.
 PAGE = 500
-BAD_MESSAGE, BAD_TOKEN, NO_TOKEN, TOO_SLOW = 4400, 4401, 4408, 1013
+BAD_MESSAGE, BAD_TOKEN, BAD_ROLE, NO_TOKEN = 4400, 4401, 4403, 4408
+TOO_MANY, TOO_SLOW = 4429, 1013
 
 stream = APIRouter()
 
@@ -67,7 +71,8 @@ async def events(websocket: WebSocket) -> None:
     try:
         identity = await _identity(websocket, offered, node)
         last_id = None if asked is None else int(asked)
-        await _Session(websocket, node, identity, last_id).run()
+        with _place(node, identity):
+            await _Session(websocket, node, identity, last_id).run()
     except _Refused as refused:
         with contextlib.suppress(WebSocketDisconnect):
             await websocket.close(refused.code, refused.reason)
@@ -95,11 +100,33 @@ async def _identity(websocket: WebSocket, offered: list[str], node: Node) -> Ide
             raise _Refused(BAD_MESSAGE, 'the first message must be {"token": "..."}') from None
     identity = None
     if token.startswith(PREFIX):
-        identity = await node.store.identity(token, node.clock())
+        identity = await node.identity(token)
     if identity is None:
         node.metrics.refused.labels("token").inc()
         raise _Refused(BAD_TOKEN, "the token is not good")
+    if not allowed(identity.role, "WS", "/api/v1/events"):
+        raise _Refused(BAD_ROLE, "this role has no live screen")
     return identity
+
+
+@contextlib.contextmanager
+def _place(node: Node, identity: Identity) -> Iterator[None]:
+    """One of the places for consoles that each token has.
+
+    Raises:
+        _Refused: all are taken.
+    """
+    taken = node.hub.places
+    if taken[identity.token_id] >= node.settings.limits.consoles_per_token:
+        node.metrics.refused.labels("too_many").inc()
+        raise _Refused(TOO_MANY, "too many consoles with this token (limits.consoles_per_token)")
+    taken[identity.token_id] += 1
+    try:
+        yield
+    finally:
+        taken[identity.token_id] -= 1
+        if not taken[identity.token_id]:
+            del taken[identity.token_id]
 
 
 class _Session:
@@ -112,44 +139,45 @@ class _Session:
         self._node = node
         self._identity = identity
         self._sent_id = node.hub.last_id if last_id is None else last_id
-        self._subscriber = Subscriber(identity)
+        self._line: ConsoleProtocol = websocket.scope["extensions"][LINE]["line"]
+        self._subscriber = Subscriber(identity, self._line)
 
     async def run(self) -> None:
-        """Send until the console leaves, falls behind, or its token ends.
-
-        Raises:
-            _Refused: the token expired or was revoked meanwhile.
-        """
-        sending = asyncio.create_task(self._send())
-        reading = asyncio.create_task(self._read())
-        beating = asyncio.create_task(self._heartbeat())
-        slow = asyncio.create_task(self._subscriber.slow.wait())
-        tasks = {sending, reading, beating, slow}
+        """Send until the console leaves, falls behind, or its token ends."""
+        subscriber = self._subscriber
+        joining = asyncio.create_task(self._join())
+        tasks = {
+            joining,
+            asyncio.create_task(self._read()),
+            asyncio.create_task(subscriber.slow.wait()),
+            asyncio.create_task(subscriber.refused.wait()),
+        }
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if done == {joining} and joining.exception() is None:
+                done, _ = await asyncio.wait(tasks - {joining}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._node.hub.leave(self._subscriber)
+            self._node.hub.leave(subscriber)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if slow in done:
-            self._cut()
-            return
-        for task in done:
-            task.result()
-
-    def _cut(self) -> None:
-        self._node.hub.slow_dropped += 1
-        log.warning("console_too_slow", token_id=self._identity.token_id)
-        cut: Callable[[int, str], None] = self._websocket.scope["extensions"][CUT]["cut"]
-        cut(TOO_SLOW, "too slow: connect again with the last id")
+        if subscriber.slow.is_set():
+            self._node.hub.slow_dropped += 1
+            log.warning("console_too_slow", token_id=self._identity.token_id)
+            self._line.cut(TOO_SLOW, "too slow: connect again with the last id")
+        elif subscriber.refused.is_set():
+            self._line.cut(BAD_TOKEN, "the token is not good any more")
+        else:
+            for task in done:
+                task.result()
 
     async def _read(self) -> None:
         """Take what the console says; nothing is expected."""
         while True:
             await self._websocket.receive_text()
 
-    async def _send(self) -> None:
+    async def _join(self) -> None:
+        """Say how things are, send what was missed, and join those who hear what is new."""
         hub = self._node.hub
         # An id of the future means that the database is not the one that the console knew.
         reset = self._sent_id > hub.last_id
@@ -162,6 +190,7 @@ class _Session:
                 "role": self._identity.role,
                 "token_id": self._identity.token_id,
                 "agent_id": self._identity.agent_id,
+                "supervisor_id": self._identity.supervisor_id,
                 "last_event_id": hub.last_id,
                 "reset": reset,
             }
@@ -170,26 +199,18 @@ class _Session:
             await self._replay(hub.last_id)
         # No await between the comparison above and this: no event is missed, none comes twice.
         hub.join(self._subscriber)
-        while True:
-            for text in await self._subscriber.take():
-                await self._websocket.send_text(text)
 
     async def _replay(self, up_to: int) -> None:
         rows = await self._node.store.events_after(self._sent_id, up_to, self._identity, PAGE)
         for event_id, body in rows:
-            text = visible(event_id, msgspec.json.decode(body), self._identity)
+            event = msgspec.json.decode(body)
+            asked = self._node.board.help_was_asked(event.get("call_id", ""))
+            text = visible(event_id, event, self._identity, help_asked=asked)
             if text is not None:
-                await self._websocket.send_text(text)
+                if asked and holds_words(event):
+                    self._node.words_shown(self._identity, event["call_id"])
+                await self._websocket.send_text(text.decode())
         self._sent_id = rows[-1][0] if len(rows) == PAGE else up_to
-
-    async def _heartbeat(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            if not await self._node.store.still_good(self._identity, self._node.clock()):
-                raise _Refused(BAD_TOKEN, "the token is not good any more")
-            self._subscriber.push(
-                msgspec.json.encode({"type": "heartbeat", "ts": self._node.clock()}).decode()
-            )
 
     async def _say(self, body: dict[str, Any]) -> None:
         await self._websocket.send_text(msgspec.json.encode(body).decode())

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, get_args
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from callshield.errors import SetupError
 from callshield.settings import Settings
-from notifier.database import migrate, open_sync
+from notifier.database import migrate, place_of, transact
 from notifier.schema import tokens
 
-Role = Literal["agent", "supervisor", "admin"]
+Role = Literal["agent", "supervisor", "auditor", "admin", "representative"]
 PREFIX = "cs_"
 DEFAULT_LIFETIME = timedelta(days=90)
 
@@ -38,11 +38,22 @@ class Identity:
     agent_id: str
     """Of an agent's token; empty otherwise."""
     expires_ts: float
+    supervisor_id: str = ""
+    """ID of ``[supervisors.ID]``, of a supervisor's token that is tied to one."""
+    hidden: frozenset[str] = frozenset()
+    """Agents of other teams, whose calls and alerts this person does not see."""
+
+    def sees(self, agent_id: str) -> bool:
+        """True when this person may know of that agent's calls."""
+        if self.watches_all:
+            return agent_id not in self.hidden
+        return agent_id == self.agent_id
 
     @property
     def watches_all(self) -> bool:
-        """True for roles that see every call's level (never its words)."""
-        return self.role != "agent"
+        """True for roles that see the level of others' calls (never their words): of every call,
+        or of one's own teams (:attr:`hidden`)."""
+        return self.role in ("supervisor", "admin")
 
 
 def digest(token: str) -> str:
@@ -63,7 +74,31 @@ def identify(row: Mapping[str, Any] | None, token: str, now: float) -> Identity 
         return None
     if row["revoked_ts"] is not None or row["expires_ts"] <= now:
         return None
-    return Identity(row["token_id"], row["role"], row["agent_id"], row["expires_ts"])
+    return Identity(
+        row["token_id"], row["role"], row["agent_id"], row["expires_ts"], row["supervisor_id"]
+    )
+
+
+def token_row(
+    role: str,
+    name: str,
+    agent_id: str,
+    now: float,
+    lifetime_s: float,
+    supervisor_id: str = "",
+) -> tuple[str, dict[str, Any]]:
+    """A new token, and the row that stands for it."""
+    token = PREFIX + secrets.token_urlsafe(32)
+    return token, {
+        "token_id": secrets.token_hex(4),
+        "sha256": digest(token),
+        "role": role,
+        "name": name,
+        "agent_id": agent_id,
+        "supervisor_id": supervisor_id,
+        "created_ts": now,
+        "expires_ts": now + lifetime_s,
+    }
 
 
 def create_token(
@@ -72,6 +107,7 @@ def create_token(
     name: str,
     agent_id: str | None = None,
     expires: timedelta | None = None,
+    supervisor_id: str | None = None,
 ) -> str:
     """Make a token; the only moment at which it can be read.
 
@@ -79,16 +115,20 @@ def create_token(
 
     Args:
         settings: names the database.
-        role: ``agent``, ``supervisor`` or ``admin``.
-        name: for the person who lists tokens; never logged, never sent.
+        role: ``agent``, ``supervisor``, ``auditor``, ``admin`` or ``representative``.
+        name: for the person who lists tokens; never logged, and sent to nobody but the agent
+            whose recording the bearer opened (``GET /api/v1/me/opened``).
         agent_id: for role ``agent``: an id of ``[agents]``.
         expires: lifetime from now; 90 days when absent.
+        supervisor_id: for role ``supervisor``: an id of ``[supervisors]``, who is then asked in
+            turn and sees the own teams; absent: sees every team.
 
     Raises:
         SetupError: role, name, agent or lifetime make no sense, or the database cannot be used.
     """
     if role not in get_args(Role):
-        raise SetupError(f"there is no role {role!r}: choose agent, supervisor or admin")
+        known = ", ".join(get_args(Role))
+        raise SetupError(f"there is no role {role!r}: choose one of {known}")
     if not 1 <= len(name) <= 128:
         raise SetupError("give the token a name of 1 to 128 characters")
     if role == "agent" and agent_id not in settings.agents:
@@ -97,42 +137,39 @@ def create_token(
         raise SetupError(f"give --agent one of the configured agents ({known}){found}")
     if role != "agent" and agent_id is not None:
         raise SetupError(f"--agent goes with role agent, not with {role}")
+    if supervisor_id is not None:
+        if role != "supervisor":
+            raise SetupError(f"--supervisor goes with role supervisor, not with {role}")
+        if supervisor_id not in settings.supervisors:
+            known = ", ".join(sorted(settings.supervisors)) or "none yet"
+            raise SetupError(
+                f"give --supervisor one of the configured supervisors ({known}), "
+                f"not {supervisor_id!r}"
+            )
     lifetime = DEFAULT_LIFETIME if expires is None else expires
     if lifetime <= timedelta(0):
         raise SetupError("a token must expire in the future")
-    token = PREFIX + secrets.token_urlsafe(32)
-    now = time.time()
-    migrate(settings.database_path)
-    engine = open_sync(settings.database_path)
-    try:
-        with engine.begin() as connection:
-            connection.execute(
-                insert(tokens).values(
-                    token_id=secrets.token_hex(4),
-                    sha256=digest(token),
-                    role=role,
-                    name=name,
-                    agent_id=agent_id or "",
-                    created_ts=now,
-                    expires_ts=now + lifetime.total_seconds(),
-                )
-            )
-    finally:
-        engine.dispose()
+    token, row = token_row(
+        role, name, agent_id or "", time.time(), lifetime.total_seconds(), supervisor_id or ""
+    )
+    place = place_of(settings)
+    migrate(place)
+    transact(place, lambda connection: connection.execute(insert(tokens).values(row)))
     return token
 
 
 def list_tokens(settings: Settings) -> list[dict[str, Any]]:
     """All tokens, newest first, without their hashes: for the administrator's command line."""
-    migrate(settings.database_path)
-    engine = open_sync(settings.database_path)
-    columns = [column for column in tokens.c if column.name != "sha256"]
-    try:
-        with engine.connect() as connection:
-            rows = connection.execute(select(*columns).order_by(tokens.c.created_ts.desc()))
-            return [dict(row) for row in rows.mappings()]
-    finally:
-        engine.dispose()
+    place = place_of(settings)
+    migrate(place)
+    hidden = ("sha256", "subject_sha256")
+    columns = [column for column in tokens.c if column.name not in hidden]
+    query = select(*columns).order_by(tokens.c.created_ts.desc())
+
+    def read(connection: Connection) -> list[dict[str, Any]]:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+    return transact(place, read)
 
 
 def revoke_token(settings: Settings, token_id: str) -> bool:
@@ -141,15 +178,11 @@ def revoke_token(settings: Settings, token_id: str) -> bool:
     Returns:
         False when there is no such token that was still good.
     """
-    migrate(settings.database_path)
-    engine = open_sync(settings.database_path)
-    try:
-        with engine.begin() as connection:
-            result = connection.execute(
-                update(tokens)
-                .where(tokens.c.token_id == token_id, tokens.c.revoked_ts.is_(None))
-                .values(revoked_ts=time.time())
-            )
-            return bool(result.rowcount)
-    finally:
-        engine.dispose()
+    place = place_of(settings)
+    migrate(place)
+    ending = (
+        update(tokens)
+        .where(tokens.c.token_id == token_id, tokens.c.revoked_ts.is_(None))
+        .values(revoked_ts=time.time())
+    )
+    return transact(place, lambda connection: bool(connection.execute(ending).rowcount))

@@ -10,8 +10,12 @@ from dataclasses import replace
 import structlog
 
 from callshield.messages import Direction, LegName
-from callshield.settings import PeerSettings, Settings, uri_transport
+from callshield.messages_notice import Spared
+from callshield.settings import Settings
+from callshield.settings_notice import Language, in_list, keys_unsaid
+from callshield.settings_sip import PeerSettings, uri_transport
 from sipbridge.call_plan import CallPlan
+from sipbridge.caller_choice import NoticeKeys
 from sipbridge.help_plan import help_plan
 from sipbridge.leg_policy import LegPolicy, caller_policy, phone_policy
 from sipbridge.offer_answer import offered_onward, read_offer
@@ -25,10 +29,12 @@ from sipbridge.routing import (
 )
 from sipbridge.sip_message import (
     SipHeaders,
+    address_uri,
     max_forwards,
     over_tls,
     source_host,
     uri_host_port,
+    uri_user,
     via_hosts,
 )
 
@@ -39,6 +45,16 @@ CALL_ID_HEADER = "X-Callshield-Call-ID"
 #: What a PBX may call its channel; anything else is cut out.
 _NOT_IN_A_CHANNEL = re.compile(r"[^A-Za-z0-9@/;:._+*#-]")
 CHANNEL_LENGTH = 128
+_TEL = re.compile(r"tel:([^;>\s]{1,64})", re.IGNORECASE)
+#: What a PBX may say of a prompt's version.
+_VERSION = re.compile(r"[A-Za-z0-9._-]{1,32}")
+
+
+def _shown(headers: SipHeaders) -> set[str]:
+    """Every number by which the network names the caller, ``tel:`` URIs (RFC 3966) too."""
+    values = [headers.first("From"), *headers.all("P-Asserted-Identity")]
+    tel = {match[1] for value in values if (match := _TEL.match(address_uri(value)))}
+    return {*calling_numbers(headers), *tel}
 
 
 def channel_name(value: str) -> str:
@@ -57,7 +73,12 @@ class Admission:
     def __init__(self, settings: Settings, prompts: Prompts) -> None:
         self._settings = settings
         self._prompts = prompts
-        self._help_plan = help_plan(settings, prompts.help)
+        if unsaid := keys_unsaid(settings):
+            log.warning("notice_names_no_key", reason=unsaid)
+        self._help_plans = {
+            language: help_plan(settings, prompts.of(language).help)
+            for language in settings.notice.spoken
+        }
         self._routing = Routing(settings)
         #: What our own requests say in their Via: one that comes back with it has gone in a circle.
         self._own_vias = {
@@ -181,6 +202,8 @@ class Admission:
         offer = read_offer(message, incoming)
         offered_onward(offer, outgoing, incoming)  # refused now rather than with open ports
         attested = self._attested(headers, peer, route)
+        language = self._language(headers, peer, route)
+        prompts = self._prompts.of(language)
         plan = CallPlan(
             call_id=call_id,
             agent_id=route.agent_id,
@@ -190,8 +213,8 @@ class Admission:
             pbx_address=sip.pbx.media_advertised,
             phone_address=sip.phone.media_advertised,
             notice=(),
-            closing=self._prompts.closing,
-            warnings=self._prompts.warnings,
+            closing=prompts.closing,
+            warnings=prompts.warnings,
             notice_tone=self._prompts.notice_tone,
             tap_allowed=False,
             ring_timeout_s=settings.outbound.ring_timeout_s if route.trunk else sip.ring_timeout_s,
@@ -211,11 +234,21 @@ class Admission:
             return plan
         return replace(
             plan,
-            notice=tuple(p for p in self._prompts.notice if p.prompt_id not in attested),
+            notice=tuple(p for p in prompts.notice if p.prompt_id not in attested),
             attested=attested,
             tap_allowed=settings.detector.enabled,
             record_allowed=settings.recording.enabled,
-            help=self._help_plan,
+            help=self._help_plans[language],
+            call_back=prompts.call_back,
+            keys=NoticeKeys(
+                settings.notice.objection_key,
+                settings.notice.consent_key,
+                settings.notice.key_window_s,
+            ),
+            objection_accepted=prompts.objection_accepted,
+            record_on_request=prompts.recording,
+            resumed=prompts.resumed,
+            spared=self._spared(headers, peer, route),
         )
 
     def _policies(self, headers: SipHeaders, route: Route) -> tuple[LegPolicy, LegPolicy]:
@@ -230,16 +263,48 @@ class Admission:
             phone_policy(settings, agent, over_tls=tls),
         )
 
-    def _attested(self, headers: SipHeaders, peer: PeerSettings, route: Route) -> tuple[str, ...]:
-        """Configured prompts that a trusted PBX says it played; a stranger's word is ignored.
+    def _language(self, headers: SipHeaders, peer: PeerSettings, route: Route) -> Language:
+        """Of the announcements: the caller's choice as a trusted PBX tells it, or by the number
+        that was dialled. Whoever an agent calls hears the usual one."""
+        notice = self._settings.notice
+        if route.incoming is LegName.AGENT:
+            return notice.language
+        chosen = headers.first(notice.language_header) if peer.attests_notice else ""
+        called = headers.first(notice.called_number_header) or headers.first("To")
+        uri = address_uri(called)
+        tel = _TEL.match(uri)
+        number = tel[1] if tel else uri_user(uri).split(";", 1)[0]
+        return notice.language_of(number, chosen, self._settings.ringback.country_code)
+
+    def _spared(self, headers: SipHeaders, peer: PeerSettings, route: Route) -> Spared:
+        """Whether nothing is done automatically with whoever is not the agent, and why."""
+        callers = self._settings.callers
+        inbound = route.incoming is LegName.CALLER
+        numbers = _shown(headers) if inbound else {route.dialled}
+        country = self._settings.ringback.country_code
+        if any(in_list(number, callers.relay_services, country) for number in numbers):
+            return "relay_service"
+        if any(in_list(number, callers.never_automatic, country) for number in numbers):
+            return "never_automatic"
+        marked = headers.first(callers.vulnerable_header).strip().lower() == "yes"
+        return "vulnerable" if marked and peer.attests_notice and inbound else ""
+
+    def _attested(self, headers: SipHeaders, peer: PeerSettings, route: Route) -> dict[str, str]:
+        """Configured prompts, with versions, that a trusted PBX says it played; a stranger's word
+        is ignored.
 
         So is anybody's about a call that goes out: nobody has answered who could have heard them.
         """
         value = headers.first(self._settings.notice.upstream_header)
         if not value:
-            return ()
+            return {}
         if not peer.attests_notice or route.incoming is LegName.AGENT:
             log.warning("notice_attestation_ignored", peer=peer.name)
-            return ()
-        named = {part.split(";", 1)[0].strip() for part in value.split(",")}
-        return tuple(p.prompt_id for p in self._prompts.notice if p.prompt_id in named)
+            return {}
+        named = {}
+        for part in value.split(","):
+            prompt_id, *parameters = (one.strip() for one in part.split(";"))
+            version = next((one[2:] for one in parameters if one.startswith("v=")), "")
+            named[prompt_id] = version if _VERSION.fullmatch(version) else ""
+        configured = self._settings.notice.prompts
+        return {prompt_id: named[prompt_id] for prompt_id in configured if prompt_id in named}

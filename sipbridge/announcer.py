@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from callshield.messages import LegName, PlayFinished, PlayPrompts, StopPlay
+from callshield.messages import LegName
+from callshield.messages_media import PlayFinished, PlayPrompts, StopPlay
 from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import Step, ToMedia
 from sipbridge.prompt_catalogue import Prompt
@@ -14,7 +15,17 @@ from sipbridge.prompt_catalogue import Prompt
 AGENT_PROMPT_DB = -18.0
 
 #: What the caller hears; ``hold_on`` is played again and again until it is stopped.
-Announcement = Literal["notice", "closing", "warning", "help", "hold_on"]
+Announcement = Literal[
+    "notice",
+    "closing",
+    "warning",
+    "help",
+    "hold_on",
+    "call_back",
+    "objection",
+    "recording",
+    "resumed",
+]
 
 
 class Announcer:

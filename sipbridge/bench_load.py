@@ -38,6 +38,7 @@ from callshield import g711
 from callshield.errors import SetupError
 from callshield.tap import TapKind, decode_batch
 from sipbridge.bench_arrivals import FRAME_SAMPLES, HEADER, Arrivals, Prompt, Results
+from sipbridge.prompt_file import load_prompt
 
 #: The first byte of a plain RTP header (RFC 3550 section 5.1).
 PLAIN = 0x80
@@ -52,6 +53,10 @@ _TIMESPEC = struct.Struct("@qq")
 _RECEIVE_EVERY_S = 0.002
 #: After the last packet was sent, the relay has this long to deliver what it holds.
 _DRAIN_S = 1.0
+#: Of a caller's line, root mean square of 16-bit samples: -60 dBFS.
+_LINE_NOISE = 33.0
+#: Of an agent who answers a caller that talks: level, and how long neither speaks between turns.
+_AGENT_DBFS, _TURN_ROUNDS = -24.0, 15
 
 
 @dataclass(slots=True)
@@ -64,6 +69,8 @@ class _Flow:
     ssrc: int
     protected: list[bytes] | None
     """SRTP: every packet of the flow, made before the load begins."""
+    payloads: list[bytes] | None = None
+    """What to send in each round instead of loud speech."""
 
 
 def loud_speech(seconds: float) -> bytes:
@@ -111,6 +118,8 @@ class _Plan:
     """The last so many callers are to hear a prompt of the relay's instead of their agents."""
     srtp: list[tuple[bytes, bytes]]
     """Of each agent's leg: master key and salt of what the agent sends and of what it hears."""
+    speech: list[list[bytes]]
+    """Of each caller, then of each agent, by round; empty: loud speech, all the time."""
 
     @classmethod
     def read(cls, order: dict[str, Any]) -> _Plan:
@@ -118,9 +127,10 @@ class _Plan:
         return cls(
             targets=[(one[0], one[1]) for one in order["caller_targets"] + order["agent_targets"]],
             warm_up_rounds=warm_up_rounds,
-            rounds=warm_up_rounds + int(float(order["seconds"]) * 50),
+            rounds=(rounds := warm_up_rounds + int(float(order["seconds"]) * 50)),
             prompted=int(order.get("prompted", 0)),
             srtp=[(bytes.fromhex(one), bytes.fromhex(two)) for one, two in order.get("srtp", [])],
+            speech=conversations(order.get("clips", []), order.get("said", []), rounds),
         )
 
 
@@ -131,6 +141,68 @@ def _packet(number: int, ssrc: int, frame: bytes) -> bytes:
 def _speech_frames() -> list[bytes]:
     speech = loud_speech(5.0)
     return [speech[at : at + FRAME_SAMPLES] for at in range(0, len(speech), FRAME_SAMPLES)]
+
+
+def conversations(clips: list[str], said: list[list[list[int]]], rounds: int) -> list[list[bytes]]:
+    """What callers send who talk (:func:`spoken`), and then what their agents send: see there."""
+    if not said:
+        return []
+    lengths = [len(load_prompt(Path(clip)).encoded[g711.PCMU]) // FRAME_SAMPLES for clip in clips]
+    return [*spoken(clips, said, rounds), *answered(lengths, said, rounds)]
+
+
+def answered(lengths: list[int], said: list[list[list[int]]], rounds: int) -> list[list[bytes]]:
+    """What the agents of callers who talk send: an ordinary voice in the callers' pauses, silence
+    while they speak. Who shouted at them all the time would cover their words with what is taken
+    for his echo on their line.
+
+    Args:
+        lengths: of each clip, rounds.
+        said: of each caller, number of the clip and round of its first packet.
+        rounds: of the whole load.
+    """
+    pcm = g711.decode(loud_speech(5.0), g711.PCMU).astype(np.float32)
+    pcm *= 32768 * 10 ** (_AGENT_DBFS / 20) / np.sqrt(np.square(pcm).mean())
+    voice = g711.encode(np.clip(pcm, -32768, 32767).astype(np.int16), g711.PCMU)
+    frames = [voice[at : at + FRAME_SAMPLES] for at in range(0, len(voice), FRAME_SAMPLES)]
+    silence = g711.encode(np.zeros(FRAME_SAMPLES, np.int16), g711.PCMU)
+    agents = []
+    for number, sentences in enumerate(said):
+        row = [frames[(at + 53 * number) % len(frames)] for at in range(rounds)]
+        for clip, at in sentences:
+            begins, ends = max(0, at - _TURN_ROUNDS), at + lengths[clip] + _TURN_ROUNDS
+            row[begins:ends] = [silence] * (min(ends, rounds) - begins)
+        agents.append(row)
+    return agents
+
+
+def spoken(clips: list[str], said: list[list[list[int]]], rounds: int) -> list[list[bytes]]:
+    """What callers who talk send, µ-law by round: their lines' noise, and what they say.
+
+    Args:
+        clips: WAV files, 8 kHz.
+        said: of each caller, number of the clip and round of its first packet.
+        rounds: of the whole load.
+
+    Raises:
+        SetupError: a file is missing.
+    """
+    frames = []
+    for clip in clips:
+        data = load_prompt(Path(clip)).encoded[g711.PCMU]
+        whole = len(data) // FRAME_SAMPLES * FRAME_SAMPLES
+        frames.append([data[at : at + FRAME_SAMPLES] for at in range(0, whole, FRAME_SAMPLES)])
+    line = np.random.default_rng(1).normal(0.0, _LINE_NOISE, 5 * g711.SAMPLE_RATE_HZ)
+    hiss = g711.encode(line.astype(np.int16), g711.PCMU)
+    noise = [hiss[at : at + FRAME_SAMPLES] for at in range(0, len(hiss), FRAME_SAMPLES)]
+    callers = []
+    for number, sentences in enumerate(said):
+        row = [noise[(at + 37 * number) % len(noise)] for at in range(rounds)]
+        for clip_number, at in sentences:
+            part = frames[clip_number][: max(0, rounds - at)]
+            row[at : at + len(part)] = part
+        callers.append(row)
+    return callers
 
 
 def srtp_session(key: bytes, *, outbound: bool) -> Any:
@@ -193,7 +265,8 @@ def _send_all(
             elif counts:
                 late.append(now_ns - due_ns)
             if flow.protected is None:
-                packet = HEADER.pack(PLAIN, 0, sequence, timestamp, flow.ssrc) + frame
+                payload = frame if flow.payloads is None else flow.payloads[number]
+                packet = HEADER.pack(PLAIN, 0, sequence, timestamp, flow.ssrc) + payload
             else:
                 packet = flow.protected[number]
             counted += counts
@@ -274,7 +347,8 @@ def run_load() -> None:
         ssrc, protected = random.getrandbits(32), None
         if plan.srtp and count <= number < 2 * count:
             protected = _protected(plan.srtp[number - count][0], ssrc, plan.rounds)
-        flows.append(_Flow(number, sender, target, ssrc, protected))
+        payloads = plan.speech[number] if number < len(plan.speech) else None
+        flows.append(_Flow(number, sender, target, ssrc, protected, payloads))
     shape = (len(flows), plan.rounds)
     shared = mmap.mmap(-1, shape[0] * shape[1] * 8)
     sent_ns = np.frombuffer(shared, np.int64).reshape(shape)
@@ -326,6 +400,8 @@ def run_load() -> None:
         question = json.loads(line)
         if "between" in question:
             _say(**results.between(*question["between"]))
+        elif "when" in question:
+            _say(sent_ns=[int(sent_ns[flow, at]) for flow, at in question["when"]])
         else:
             _say(counts=results.histogram(*question["histogram"]))
 

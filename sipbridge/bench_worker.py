@@ -15,11 +15,11 @@ from typing import Any
 
 from callshield.bus import BusClient
 from callshield.errors import SetupError
-from callshield.messages import (
+from callshield.messages import LegName
+from callshield.messages_media import (
     CloseSession,
     EarUpdate,
     FlowUpdate,
-    LegName,
     LegUpdate,
     MediaMessage,
     MediaStats,
@@ -67,10 +67,10 @@ def cpu_s(pid: int, thread: str = "") -> float:
     return total_ns / 1e9
 
 
-def rss_mib(pid: int) -> float:
-    """Resident memory of a process."""
+def rss_mib(pid: int, field: str = "VmRSS") -> float:
+    """Resident memory of a process; ``VmHWM``: at its highest."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
     return math.nan
 
@@ -174,6 +174,16 @@ class FarEnds(Helper):
         await self.say(between=[from_ns, to_ns])
         return await self.hear()
 
+    async def when(self, packets: list[tuple[int, int]]) -> list[int]:
+        """After the report: wall clock in ns at which packets were sent, 0: not sent.
+
+        Args:
+            packets: number of the caller and of the round, each.
+        """
+        await self.say(when=packets)
+        sent_ns: list[int] = (await self.hear())["sent_ns"]
+        return sent_ns
+
     async def histogram(self, step_ms: float, steps: int) -> list[int]:
         """After the report: packets by added latency; the last number holds the rest."""
         await self.say(histogram=[step_ms, steps])
@@ -266,12 +276,15 @@ class StandIn:
         self.played: list[PlayFinished] = []
         self.stats_at: list[float] = []
         """When the worker's totals came, monotonic: once a second while its Python runs."""
+        self.tapped = 0
+        """Frames that the tap took of calls that were closed, those that it had to drop too."""
 
     async def _on_message(self, message: MediaMessage) -> None:
         match message:
             case SessionOpened() if message.request_id:
                 self._opened.put_nowait(message)
             case SessionClosed():
+                self.tapped += message.tapped + message.tap_dropped
                 self._closed.put_nowait(message)
             case PlayFinished():
                 self.played.append(message)
@@ -353,6 +366,18 @@ class StandIn:
             targets[0].append((self._sides[0], opened.caller_port))
             targets[1].append((self._sides[1], opened.agent_port))
         return targets
+
+    def tap(self, call_id: str) -> None:
+        """Open the tap of a call."""
+        self._client.send(
+            FlowUpdate(
+                call_id=call_id,
+                caller_to_agent=True,
+                agent_to_caller=True,
+                tap=True,
+                record=False,
+            )
+        )
 
     def _new_keys(self) -> SrtpKeys:
         keys = SrtpKeys(

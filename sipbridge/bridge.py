@@ -8,6 +8,7 @@ thread, one event loop; nothing here waits for anything but a socket.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import time
 import uuid
@@ -21,24 +22,30 @@ import structlog
 from callshield.messages import (
     Action,
     CallEnded,
+    CallEnding,
+    Event,
+    LegName,
+    MediaQuality,
+    MediaSilent,
+    NodeDegraded,
+    RecordingChanged,
+    TapStarted,
+)
+from callshield.messages_media import (
+    CallerPressed,
     CloseSession,
     CodePressed,
     DigitUndelivered,
-    Event,
     HearingDose,
-    LegName,
     LegOpened,
     MediaMessage,
-    MediaQuality,
-    MediaSilent,
     MediaTimeout,
-    NodeDegraded,
     PlayFinished,
-    RecordingChanged,
     SessionOpened,
-    TapStarted,
 )
-from callshield.settings import Settings, SideSettings, uri_transport
+from callshield.messages_phones import NotifySent, PhoneSeen
+from callshield.settings import Settings
+from callshield.settings_sip import SideSettings, uri_transport
 from sipbridge.admission import CALL_ID_HEADER, Admission
 from sipbridge.bridged import Bridged
 from sipbridge.call import CallState
@@ -52,16 +59,20 @@ from sipbridge.digest_accounts import (
 )
 from sipbridge.dose_meter import DoseMeter
 from sipbridge.feature_codes import feature_codes
+from sipbridge.held import HeldRecordings
 from sipbridge.legs import Leg, Refusal
 from sipbridge.media_link import MediaLink
 from sipbridge.media_news import note, tell_call
 from sipbridge.notifier_link import NotifierLink
 from sipbridge.offer_answer import OfferRefused
-from sipbridge.own_uris import own_from, own_uri, trunk_identity
+from sipbridge.own_uris import own_contact, own_from, own_uri, trunk_identity
 from sipbridge.phone_news import PhoneNews
+from sipbridge.phone_notify import PhoneNotify, RequestSender
+from sipbridge.phone_seen import PhonesSeen
 from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.prompt_catalogue import Prompts
 from sipbridge.refer import DialogRequest, replaces_of
+from sipbridge.ringback import Ringback
 from sipbridge.routing import Refused, Running
 from sipbridge.sip_message import (
     SipHeaders,
@@ -113,20 +124,41 @@ class Bridge:
             )
         }
         self._doses = DoseMeter(
-            settings.node.state_dir / "hearing_dose.json", settings.ear.calibration_db_spl_at_0dbfs
+            settings.node.state_dir / "hearing_dose.json",
+            settings.ear.calibration_db_spl_at_0dbfs,
+            settings.calibrations,
         )
         self._doses_saved_ts = 0.0
         self.stack = PjsipStack(settings, asyncio.get_running_loop(), self._on_request)
         self.media = MediaLink(
             settings.media_path, self._on_media, self._on_media_found, self._on_media_lost
         )
-        self._notifier = NotifierLink(settings.bus_path, settings.node.name, self.calls)
+        self.ringback = Ringback(settings.ringback, time.time, self._ringback_trouble)
+        self.phones_seen = PhonesSeen(settings.agents, self._about_phones)
+        self._phone_credentials: dict[str, Credentials] = {}
+        """By the URI of the phone that they are for."""
+        self.requests = RequestSender(self.phone_account, lambda: self.stack.rearm())
+        self.notify = PhoneNotify(
+            {agent_id: agent.uri for agent_id, agent in settings.agents.items()},
+            self._phone_credentials,
+            lambda uri: own_contact(settings.sip.phone, uri_transport(uri)),
+            self.requests.post,
+            self._about_phones,
+            settings.phones.limit_s,
+        )
+        self._notifier = NotifierLink(
+            settings.bus_path,
+            settings.node.name,
+            self.calls,
+            self.ringback.take,
+            HeldRecordings(settings.recording.directory).take,
+            self.notify.send,
+            self.phones_seen.known,
+        )
         self.pbx_accounts: dict[str, Any] = {}
         self.phone_accounts: dict[str, Any] = {}
         self.phones = PhoneNews(self.emit)
         self.digest = DigestAccounts(self._account)
-        self._phone_credentials: dict[str, Credentials] = {}
-        """By the URI of the phone that they are for."""
         self._trunk_credentials: dict[str, Credentials] = {}
         """By the NAME of the trunk."""
 
@@ -136,7 +168,7 @@ class Bridge:
         Raises:
             SetupError: a port is taken, or this pjsua2 is too small.
         """
-        self._phone_credentials = phone_credentials(self.settings)
+        self._phone_credentials.update(phone_credentials(self.settings))
         self._trunk_credentials = trunk_credentials(self.settings)
         self.stack.start()
         self.pbx_accounts = self._accounts(self.settings.sip.pbx, self.stack.pbx_transports)
@@ -149,6 +181,7 @@ class Bridge:
         self.media.start()
         await self.media.connected.wait()
         self._notifier.start()
+        self.ringback.look_at_keys()
         self._spawn(self._report_counters())
         log.info("bridge_ready", **{k: v for k, v in pjsip_guard.info().items() if k != "srtp"})
 
@@ -239,6 +272,8 @@ class Bridge:
             host = self.settings.sip.pbx.signalling_advertised
             self._refuse(account, pjsua_id, call_id, 488, [refused.warning(host)])
             return
+        recent_end = self.ringback.recent_end(headers, route.direction)
+        plan = dataclasses.replace(plan, recent_end=recent_end)
         bridged = Bridged(self, plan, headers, source)
         bridged.take_incoming(account, pjsua_id)
         # The first answer fixes what PJSIP negotiates; the 200 replaces it (RFC 3261 13.3.1.4).
@@ -392,9 +427,23 @@ class Bridge:
     def emit(self, event: Event) -> None:
         """An event for the notifier; the last one of a call ends our memory of it."""
         self._notifier.send(event)
+        if isinstance(event, CallEnding) and (bridged := self.calls.get(event.call_id)):
+            call = bridged.call
+            ended = self.ringback.ended(event, bridged.headers, call.plan.direction)
+            if ended is not None and call.same_caller:
+                self._notifier.send(ended)
         if isinstance(event, CallEnded):
             log.info("call_ended", call_id=event.call_id, reason=event.reason)
             self.forget(event.call_id)
+
+    def _about_phones(self, message: PhoneSeen | NotifySent) -> None:
+        self._notifier.send(message)
+
+    def _ringback_trouble(self, reason: str) -> None:
+        """The key file cannot be used: nobody is marked or found, and calls go on."""
+        self._notifier.send(
+            NodeDegraded(ts=time.time(), component="ringback", degraded=bool(reason), reason=reason)
+        )
 
     def forget(self, call_id: str) -> None:
         """Drop a call that is over; one whose agent was transferred out goes on for now."""
@@ -425,7 +474,14 @@ class Bridge:
 
     async def _on_media(self, message: MediaMessage) -> None:
         match message:
-            case PlayFinished() | CodePressed() | DigitUndelivered() | MediaTimeout() | LegOpened():
+            case (
+                PlayFinished()
+                | CallerPressed()
+                | CodePressed()
+                | DigitUndelivered()
+                | MediaTimeout()
+                | LegOpened()
+            ):
                 if bridged := self.calls.get(message.call_id):
                     tell_call(bridged, message)
                 elif isinstance(message, MediaTimeout):
@@ -495,6 +551,7 @@ class Bridge:
         for bridged in list(self.calls.values()):
             self.media.send(CloseSession(call_id=bridged.call_id))
         self._log_counters({})
+        self.notify.close()
         await self._notifier.flush(1.0)
         await asyncio.to_thread(self._doses.save, time.time())
         for task in list(self._tasks):
@@ -523,3 +580,11 @@ class _Account(pj.Account):
             )
         except Exception:  # the process must outlive any one INVITE
             log.exception("invite_failed")
+
+    def onSendRequest(self, prm: Any) -> None:
+        try:
+            # Not inside PJSIP's callback: what follows may be another request.
+            done = self._bridge.requests.done(prm)
+            asyncio.get_running_loop().call_soon(self._bridge.notify.answered, *done)
+        except Exception:  # never out of a pjsua2 callback
+            log.exception("notify_answer_failed")

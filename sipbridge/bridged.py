@@ -12,13 +12,9 @@ import pjsua2 as pj
 import structlog
 
 from callshield.errors import SdpError
-from callshield.messages import (
-    Action,
-    DigitReceived,
-    DigitUndelivered,
-    Event,
-    LegName,
-)
+from callshield.messages import Action, Event, LegName
+from callshield.messages_care import EXCLUSIONS
+from callshield.messages_media import DigitReceived, DigitUndelivered
 from callshield.settings import Settings
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
@@ -43,6 +39,7 @@ from sipbridge.media_link import MediaLink
 from sipbridge.offer_answer import LegMedia, OfferRefused
 from sipbridge.our_invites import OurInvite, OurInvites
 from sipbridge.phone_news import PhoneNews
+from sipbridge.phone_seen import PhonesSeen
 from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.redirect import Redirections
 from sipbridge.refer import Transfers
@@ -57,6 +54,9 @@ from sipbridge.sip_message import (
 from sipbridge.transfer import Replaces
 
 log = structlog.get_logger()
+
+#: In the BYE of a call that counts for nobody's figures.
+EXCLUDE_HEADER = "X-Callshield-Exclude"
 
 _OTHER = {
     LegName.CALLER: LegName.AGENT,
@@ -80,6 +80,8 @@ class CallHost(Protocol):
     """Names (small letters) of headers that are said to us alone."""
     phones: PhoneNews
     """What phones said of themselves by refusing."""
+    phones_seen: PhonesSeen
+    """What phones that answered call themselves."""
 
     def phone_account(self, uri: str) -> Any:
         """The pjsua2 account for a leg to a configured phone."""
@@ -218,6 +220,9 @@ class Bridged:
             self._helper_answered(body_of(response), source_host(source))
             return
         self.leg_named(leg, SipHeaders(response))
+        if leg is LegName.AGENT:
+            plan = self.call.plan
+            self._bridge.phones_seen.answered(plan.agent_id, plan.called_uri, SipHeaders(response))
         try:
             description = sdp.parse(body_of(response) or body_of(self._early_response))
             negotiated = self.call.media[leg].take_answer(description)
@@ -467,7 +472,7 @@ class Bridged:
                     incoming.respond(status, answer, self._bridge.headers_for(self, headers))
             case HangUp((LegName.CALLER | LegName.AGENT) as leg, status):
                 if (own := self._leg(leg)) is not None:
-                    extra = self._retry_after() if status == 503 else ()
+                    extra = self._retry_after() if status == 503 else self._excluded(leg)
                     own.hang_up(status, self._bridge.headers_for(self, extra))
             case HangUp(LegName.HELPER, status):
                 if self.helper is not None:
@@ -485,6 +490,17 @@ class Bridged:
                 self._stop_timer(name)
             case Forget():
                 self._bridge.forget(self.call_id)
+
+    def _excluded(self, leg: LegName) -> tuple[tuple[str, str], ...]:
+        """What a marked call is left out of, said with its BYE to a PBX of ours and nobody else."""
+        plan, own = self.call.plan, self._leg(leg)
+        if not self.call.excluded or own is None:
+            return ()
+        to_trunk = leg is plan.outgoing and plan.trunk
+        host = self.source if leg is plan.incoming else uri_host_port(plan.called_uri)[0]
+        if to_trunk or not self._bridge.is_peer(host):
+            return ()
+        return ((EXCLUDE_HEADER, ", ".join(EXCLUSIONS)),)
 
     def _retry_after(self) -> tuple[tuple[str, str], ...]:
         return (("Retry-After", str(self._bridge.settings.sip.retry_after_s)),)

@@ -9,7 +9,8 @@
 
 Everything up to ANSWERING is in :mod:`sipbridge.call_setup`, what comes after it is here; the
 helper's leg is :mod:`sipbridge.help_request`'s, what plays is :mod:`sipbridge.announcer`'s, and
-what may pass is :mod:`sipbridge.media_gate`'s.
+what may pass is :mod:`sipbridge.media_gate`'s, and the notice and the caller's word on it are
+:mod:`sipbridge.notice_talk`'s.
 
 The machine knows no socket, no clock and no pjsua2: its methods take what happened and return
 steps (:mod:`sipbridge.call_steps`) that the shell (:mod:`sipbridge.bridged`) carries out in order.
@@ -17,6 +18,8 @@ The promises of the house live here and are tested here:
 
 * nothing is tapped before the notice was heard to its end or a trusted peer attested it, and
   never after the agent skipped it or it could not be played (principle 3);
+* where the notice names a key, nothing is tapped or recorded before the caller's choice is known,
+  and never after an objection;
 * a call between colleagues is never tapped, recorded or announced, whatever happens in it;
 * *end* releases the agent first, then the caller hears the closing prompt, then BYE;
 * two presses make one end; every button works in every connected state (principle 5).
@@ -25,17 +28,13 @@ The promises of the house live here and are tested here:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
-from callshield.messages import (
-    Action,
-    CloseSession,
-    LegName,
-    LegOpened,
-    NoticeSource,
-    PlayFinished,
-    PromptStamp,
-)
+from callshield.messages import Action, LegName
+from callshield.messages_media import CloseSession, LegOpened, PlayFinished
+from callshield.messages_notice import ProtectionReason
 from sipbridge.announcer import Announcer
+from sipbridge.call_back import CallBackTalk
 from sipbridge.call_plan import CallPlan
 from sipbridge.call_setup import CallSetup, CallState
 from sipbridge.call_steps import (
@@ -51,7 +50,7 @@ from sipbridge.call_steps import (
 )
 from sipbridge.ear_choice import EarChoice
 from sipbridge.help_request import HelpRequest, Stage
-from sipbridge.notice_stamps import played_stamps
+from sipbridge.notice_talk import NoticeTalk
 from sipbridge.phone_status import refusal_for_pbx
 from sipbridge.prompt_catalogue import Prompt
 from sipbridge.sdp import Negotiated, SessionDescription
@@ -71,8 +70,10 @@ _NOT_BETWEEN_COLLEAGUES = frozenset(
         Action.SKIP_NOTICE,
         Action.PAUSE_RECORDING,
         Action.RESUME_RECORDING,
+        Action.START_RECORDING,
         Action.JOIN,
         Action.HAND_OVER,
+        Action.PROMISE_CALL_BACK,
     }
 )
 _BETWEEN_COLLEAGUES = (
@@ -98,14 +99,21 @@ class Call(CallSetup):
             plan.call_id, now, levelling=plan.levelling, soften_level=plan.soften_level
         )
         self._plays = Announcer(plan)
+        self._notice = NoticeTalk(self, self._plays)
+        self._call_back = CallBackTalk(self, self._plays)
+        self.excluded = False
+        """Left out of quality sampling, handling time and surveys: the BYE says so."""
         self._end_reason = ""
         self._caller_gone = False
         self._somebody_else = False
+        self._caller_replaced = False
         self._phone_gone = False
         self._caller_held = False
         self._agent_held = False
         self._transferring = False
         """A transfer that the agent asked for is under way: the phone may hang up meanwhile."""
+        self._may_trigger = False
+        self._in_crisis = False
         self._transferred = False
         """It came about: the caller's leg is the PBX's to end."""
 
@@ -130,11 +138,10 @@ class Call(CallSetup):
             ),
             self.ear.update(),
         ]
+        self._notice.begin()
         if not plan.notice:  # the PBX attested every one of them, or none is owed
             self.state = CallState.CONNECTED
-            self.gate.open(tap=plan.tap_allowed, record=plan.record_allowed)
-            source: NoticeSource = "internal" if plan.internal else "upstream"
-            return [*steps, self.flow(), self._notice_finished(source, [])]
+            return [*steps, *self._notice.nothing_owed()]
         self.state = CallState.NOTICE
         caller = self.incoming_sdp if incoming is LegName.CALLER else self.called_sdp
         assert caller is not None
@@ -146,14 +153,26 @@ class Call(CallSetup):
             steps.append(self._plays.to_caller("notice", self.plan.notice))
         return [*steps, self.events.notice_started()]
 
-    def _notice_finished(
-        self,
-        source: NoticeSource,
-        stamps: list[PromptStamp],
-    ) -> Emit:
-        return self.events.notice_finished(
-            source, stamps, started_ts=self.started_ts, tapped=self.gate.tapped
-        )
+    @property
+    def notice_waits(self) -> bool:
+        """The notice is over, and a key of the caller's may still decide."""
+        return self._notice.waits
+
+    @property
+    def notice_choice(self) -> ProtectionReason | Literal[""]:
+        """What was last told of the caller's choice; ``""``: nothing."""
+        return self._notice.told
+
+    def on_caller_key(self, digit: str) -> list[Step]:
+        """The caller pressed a digit while a key of the notice's may be."""
+        if self.state not in (CallState.NOTICE, CallState.CONNECTED):
+            return []
+        steps = self._notice.pressed(digit, during_notice=self.state is CallState.NOTICE)
+        unheard = self._notice.objected and self._plays.announcing != "notice"
+        if self.state is CallState.NOTICE and unheard:
+            self.state = CallState.CONNECTED
+            return [*steps, *self._notice.objected_on_hold()]
+        return steps
 
     def flow(self) -> ToMedia:
         """What may pass now; the tap is open only where the notice opened it."""
@@ -168,6 +187,7 @@ class Call(CallSetup):
             on_hold=self.on_hold,
             paused=self.paused,
             conference=self.help.conference,
+            keys=self._notice.keys_wanted,
         )
 
     def on_play_finished(self, played: PlayFinished) -> list[Step]:
@@ -177,10 +197,19 @@ class Call(CallSetup):
         what = self._plays.ended(played)
         if what in ("help", "hold_on") and self.state is CallState.CONNECTED:
             return self._after_help(self.help.on_played(played))
+        if what == "call_back" and self.state is CallState.CONNECTED:
+            spoken = self._call_back.on_played(played)
+            if self._phone_gone and self.help.stage is Stage.NONE:
+                return [*spoken, *self._finish("agent_hangup")]
+            return [*spoken, *self._notice.tell(), *self.help.tell()]
         if what == "notice" and self.state is CallState.NOTICE:
-            return self._after_notice(played)
+            self.state = CallState.CONNECTED
+            return self._notice.played(played)
         if what == "warning" and self.state is CallState.CONNECTED:
             return self._after_warning(played)
+        if what in ("objection", "recording", "resumed") and self.state is CallState.CONNECTED:
+            said = self._notice.said(what, played)
+            return [*said, *self._notice.tell(), *self.help.tell(), *self._call_back.tell()]
         if what == "closing" and self.state is CallState.ENDING:
             steps: list[Step] = [StartTimer("tail", CLOSING_TAIL_S)]
             if not played.complete:
@@ -190,23 +219,6 @@ class Call(CallSetup):
             return steps
         return []
 
-    def _after_notice(self, played: PlayFinished) -> list[Step]:
-        self.state = CallState.CONNECTED
-        self.gate.open(
-            tap=played.complete and self.plan.tap_allowed,
-            record=played.complete and self.plan.record_allowed,
-        )
-        stamps = played_stamps(self.plan.notice, played)
-        steps: list[Step] = [self._plays.stop(LegName.AGENT), self.flow()]
-        if played.complete:
-            return [*steps, self._notice_finished("played", stamps)]
-        # Principle 3: the call goes on, untapped, and an alarm is raised.
-        return [
-            *steps,
-            self._notice_finished("failed", stamps),
-            self.events.prompts_degraded(played.error or "the notice stopped before its end"),
-        ]
-
     def _after_warning(self, played: PlayFinished) -> list[Step]:
         steps: list[Step] = [
             self._plays.stop(LegName.AGENT),
@@ -214,7 +226,7 @@ class Call(CallSetup):
         ]
         if not played.complete and played.error:
             steps.append(self.events.prompts_degraded(played.error))
-        return [*steps, *self.help.tell()]
+        return [*steps, *self._notice.tell(), *self.help.tell(), *self._call_back.tell()]
 
     # --------------------------------------------------------------------------- what people do
 
@@ -225,7 +237,9 @@ class Call(CallSetup):
 
         Args:
             action: what is wanted.
-            by: ``agent:…`` or ``supervisor:<token id>``.
+            by: ``agent:…``, ``supervisor:<token id>``, or ``policy``: an automatic step, which
+                takes a level that may trigger one, and never happens in a crisis;
+                ``policy:length``: the end of a call that lasted too long, never in a crisis.
             target: id of a configured helper, for *join* and *hand over*.
             request_id: of a request for help that the notifier may repeat.
 
@@ -236,6 +250,14 @@ class Call(CallSetup):
             if action is Action.END:
                 return "already", "The call is already being ended.", []
             return "not_now", "The call is being ended.", []
+        if by.startswith("policy"):
+            if self.plan.spared:
+                return "not_now", "With this caller nothing is done automatically.", []
+            if self._in_crisis:
+                return "not_now", "The caller may be in danger: a person decides.", []
+            # The length of a call is no judgement of the caller, whatever a detector says.
+            if not self._may_trigger and (action, by) != (Action.END, "policy:length"):
+                return "not_now", "Nothing automatic follows from sound alone.", []
         if self.state is CallState.TRANSFERRED or self._transferred:
             return "not_now", "The call was transferred.", []
         if action is Action.HELP and by == "agent:console":
@@ -266,36 +288,44 @@ class Call(CallSetup):
         if self.state is CallState.NOTICE:
             return "not_now", "The notice is still playing.", []
         if action is Action.WARN:
-            if self._plays.announcing or self.help.announcing:
-                return "not_now", "An announcement is still playing.", []
-            if self._caller_held:
-                return "not_now", "The caller is on hold and would not hear it.", []
+            if busy := self._notice.must_wait():
+                return "not_now", busy, []
             return "done", "The caller hears the warning.", self._warn()
         if action in (Action.PAUSE_RECORDING, Action.RESUME_RECORDING):
             return self._pause(pause=action is Action.PAUSE_RECORDING)
+        if action is Action.START_RECORDING:
+            return self._notice.start_recording(by)
         if action in (Action.JOIN, Action.HAND_OVER):
             if self._transferring:
                 return "not_now", "The call is being transferred.", []
             press = self.help.join if action is Action.JOIN else self.help.hand_over
             outcome, detail, steps = press(by, target)
             return outcome, detail, self._after_help(steps)
+        if action is Action.PROMISE_CALL_BACK:
+            return self._call_back.promise(by)
         return "not_supported", f"{action.value} is not available in this version.", []
 
     def keyed(self, action: Action) -> Action:
         """What a code on the phone means now: one code pauses and resumes."""
-        if action is Action.PAUSE_RECORDING and self.paused:
+        if action is Action.PAUSE_RECORDING and self.paused and not self._notice.resuming:
             return Action.RESUME_RECORDING
         return action
 
     def _pause(self, *, pause: bool) -> tuple[Outcome, str, list[Step]]:
+        if pause and self._notice.resuming:
+            steps = [*self._notice.stay_paused(), *self.help.tell(), *self._call_back.tell()]
+            return "done", "It stays paused.", steps
         if pause == self.paused:
             return "already", "It is paused already." if pause else "It is not paused.", []
+        if not pause and (announced_first := self._notice.resume()) is not None:
+            return announced_first
         self.paused = pause
         if pause:
             detail = "Recording and analysis are paused; the caller's digits go nowhere."
         else:
             detail = "Recording and analysis go on."
-        return "done", detail, [self.flow(), self.events.paused(pause)]
+        waiting = self._notice.attention_changed()
+        return "done", detail, [self.flow(), self.events.paused(pause), *waiting]
 
     def _warn(self) -> list[Step]:
         prompt = self.plan.warnings[min(self.warnings_played, len(self.plan.warnings) - 1)]
@@ -304,16 +334,15 @@ class Call(CallSetup):
 
     def _skip_notice(self) -> list[Step]:
         self.state = CallState.CONNECTED
-        self.gate.open(tap=False, record=False)
         return [
             self._plays.hush(LegName.CALLER),
             self._plays.stop(LegName.AGENT),
-            self.flow(),
-            self._notice_finished("skipped", []),
+            *self._notice.skipped(),
         ]
 
     def _end(self, by: str) -> list[Step]:
         self.state = CallState.ENDING
+        self.excluded = True
         self._end_reason = "ended_with_announcement"
         self._phone_gone = True
         return [
@@ -326,10 +355,25 @@ class Call(CallSetup):
             StartTimer("closing", self.plan.closing.duration_s + CLOSING_GRACE_S),
         ]
 
-    def on_risk(self, level: int) -> list[Step]:
-        """The caller's risk level, 0-3: from a configured one on, shouting is softened."""
+    def on_risk(self, level: int, *, may_trigger: bool = False) -> list[Step]:
+        """The caller's risk level, 0-3: from a configured one on, shouting is softened.
+
+        Args:
+            level: of the call now.
+            may_trigger: it rests on words that are confirmed, or on the agent's word: an
+                automatic step may follow from it.
+        """
+        self._may_trigger = may_trigger
         talking = self.state in (CallState.NOTICE, CallState.CONNECTED)
         return self.ear.on_level(level) if talking else []
+
+    def on_crisis(self) -> None:
+        """The caller may be in danger: from now on nothing automatic warns or ends this call."""
+        self._in_crisis = True
+
+    def on_marked(self) -> None:
+        """The notifier says that this call counts for nobody's figures."""
+        self.excluded = True
 
     # --------------------------------------------------- the helper's leg (help_request.HelpedCall)
 
@@ -362,11 +406,20 @@ class Call(CallSetup):
         return self.help.on_hold(held=held) if self.state is CallState.CONNECTED else []
 
     def _after_help(self, steps: list[Step]) -> list[Step]:
-        """The manager does not come and the agent has left: nobody is there for the caller."""
+        """The manager does not come and the agent has left: nobody is there for the caller, who
+        hears that somebody will call back, where that is so."""
         alone = self._phone_gone and not (self.help.handing_over or self._transferring)
         if self.state is CallState.CONNECTED and alone and not self._transferred:
-            return [*steps, *self._finish("agent_hangup")]
+            telling = self._call_back.tell()
+            if not telling and not self._call_back.saying:
+                return [*steps, *self._finish("agent_hangup")]
+            return [*steps, *telling]
+        if self.state is CallState.CONNECTED:
+            return [*steps, *self._notice.tell(), *self._call_back.tell()]
         return steps
+
+    def owe_call_back(self) -> None:
+        self._call_back.owe()
 
     @property
     def caller_listens(self) -> bool:
@@ -426,7 +479,11 @@ class Call(CallSetup):
             self.on_hold = held
             if self.state in (CallState.NOTICE, CallState.CONNECTED, CallState.TRANSFERRED):
                 steps += [self.flow(), self.events.held(held)]
-        if self.state is CallState.NOTICE and caller_held != before:
+        elif caller_held != before and self.state in (CallState.NOTICE, CallState.CONNECTED):
+            steps.append(self.flow())  # whether what the caller presses is heard
+        # Whoever objected need not hear the rest: its end, which was ordered, is waited for.
+        telling = self.state is CallState.NOTICE and not self._notice.objected
+        if telling and caller_held != before:
             if caller_held:
                 steps.append(self._plays.hush(LegName.CALLER))
             else:
@@ -434,7 +491,14 @@ class Call(CallSetup):
                     steps += self.murmur(self.plan.notice)
                 steps.append(self._plays.to_caller("notice", self.plan.notice))
         if self.state is CallState.CONNECTED:
+            if caller_held and not before:
+                steps += self._notice.unheard()
+            steps += self._notice.attention_changed()
+            steps += self._notice.tell()
             steps += self.help.on_hold_changed()
+            steps += self._call_back.on_hold_changed()
+            if self._phone_gone and self._call_back.owed:
+                steps += self._after_help([])  # held, and nobody is there who waits
         return steps
 
     def on_caller_gone(self, status: int, contact: str = "") -> list[Step]:
@@ -460,6 +524,8 @@ class Call(CallSetup):
         if self.state is CallState.CONNECTED and self.help.handing_over:
             # The agent need not wait for the manager: the caller is asked to, and is not alone.
             return [self.flow(), *self.help.tell()]
+        if self.state is CallState.CONNECTED and self._call_back.saying:
+            return self._call_back.alone()
         if self._transferring and not self._transferred:
             return self._agent_left()
         if self.state is CallState.RINGING and self.plan.outgoing is LegName.AGENT:
@@ -480,6 +546,11 @@ class Call(CallSetup):
         return [answer, *self._finish(reason, sip_status=status)]
 
     # ------------------------------------------------------------------------------- transfers
+
+    @property
+    def same_caller(self) -> bool:
+        """Whoever the INVITE named is still at the caller's end."""
+        return not (self._somebody_else or self._caller_replaced)
 
     @property
     def transferable(self) -> bool:
@@ -544,12 +615,16 @@ class Call(CallSetup):
         """
         if self.state is not CallState.CONNECTED:
             return []
+        before = self.gate.tapped and self.same_caller
+        self._caller_replaced = True
         self.gate.unwatch()
         return [
             self._plays.hush(LegName.CALLER),
             self._plays.stop(LegName.AGENT),
             self.flow(),  # first: not one frame of the new far end is tapped
             ToMedia(self.leg_update(LegName.CALLER, sdp, negotiated, signalling_address)),
+            *self._notice.replaced(),
+            *self._notice.caller_changed(before=before),
         ]
 
     def on_caller_named(self, *, somebody_else: bool) -> list[Step]:
@@ -557,9 +632,19 @@ class Call(CallSetup):
         notice, nothing is tapped or recorded; the caller may come back."""
         if somebody_else == self._somebody_else:
             return []
+        before = self.gate.tapped and self.same_caller
         self._somebody_else = somebody_else
         self.gate.somebody_else(there=somebody_else)
-        return [self.flow()] if self.state is CallState.CONNECTED else []
+        if self.state is CallState.NOTICE:
+            return [self.flow()]  # what is pressed now is not the caller's word
+        if self.state is not CallState.CONNECTED:
+            return []
+        steps: list[Step] = [self.flow()]  # first: not one frame of somebody else is tapped
+        if somebody_else:
+            steps += self._notice.unheard()
+        steps += self._notice.attention_changed()
+        steps += self._notice.caller_changed(before=before)
+        return [*steps, *self._notice.tell(), *self.help.tell(), *self._call_back.tell()]
 
     # ------------------------------------------------------------------------------------ ends
 
@@ -601,6 +686,10 @@ class Call(CallSetup):
             return self._finish(self._end_reason)
         if name == "helper" and self.state is CallState.CONNECTED:
             return self._after_help(self.help.on_timer())
+        if name == "call_back" and self.state is CallState.CONNECTED and self._phone_gone:
+            return self._finish("agent_hangup")
+        if name == "keys" and self.state is CallState.CONNECTED:
+            return self._notice.window_over()
         if name == "soften" and self.state in (CallState.NOTICE, CallState.CONNECTED):
             return self.ear.on_waited()
         return []
@@ -618,6 +707,7 @@ class Call(CallSetup):
                 steps.append(HangUp(leg, status if leg is self.plan.incoming else 0))
         steps += [*self.help.drop(), StopTimer("soften")]
         steps += [StopTimer("ring"), StopTimer("closing"), StopTimer("tail"), StopTimer("transfer")]
+        steps += [StopTimer("call_back"), StopTimer("keys")]
         steps.append(ToMedia(CloseSession(call_id=self.plan.call_id)))
         steps.append(Forget() if announced else self._ended(reason, sip_status))
         return steps

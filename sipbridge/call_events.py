@@ -15,11 +15,18 @@ from callshield.messages import (
     NoticeSource,
     NoticeStarted,
     PauseChanged,
-    PromptStamp,
     WarningPlayed,
 )
+from callshield.messages_care import CallBackSpoken
+from callshield.messages_fairness import RingbackSeen
+from callshield.messages_notice import (
+    PromptPlayed,
+    PromptStamp,
+    ProtectionChanged,
+    ProtectionReason,
+)
 from sipbridge.call_plan import CallPlan
-from sipbridge.call_steps import Emit
+from sipbridge.call_steps import Emit, Step
 from sipbridge.notice_stamps import attested_stamps
 
 
@@ -46,7 +53,24 @@ class CallEvents:
             pbx=plan.pbx,
             direction=plan.direction,
             pbx_channel=plan.pbx_channel,
+            spared=plan.spared,
         )
+
+    def ringback(self) -> list[Step]:
+        """Before the phone rings: this caller was ended a while ago; nothing of most callers."""
+        plan = self._plan
+        if plan.recent_end is None:
+            return []
+        seen = RingbackSeen(
+            ts=self._now(),
+            call_id=plan.call_id,
+            agent_id=plan.agent_id,
+            category=plan.recent_end.category,
+            ended_days_ago=plan.recent_end.ended_days_ago,
+            mark_id=plan.recent_end.mark_id,
+            pbx_call_id=plan.pbx_call_id,
+        )
+        return [Emit(seen)]
 
     def answered(self, answered_ts: float, *, user_agent: str, codec: str) -> Emit:
         """The side that we called took the call."""
@@ -79,6 +103,8 @@ class CallEvents:
         *,
         started_ts: float,
         tapped: bool,
+        key: str = "",
+        waits: bool = False,
     ) -> Emit:
         """The notice is over; ``stamps`` prove what of it we played, the PBX's word the rest."""
         plan = self._plan
@@ -91,9 +117,40 @@ class CallEvents:
                 prompts=[*attested_stamps(plan.attested, started_ts), *stamps],
                 tapped=tapped,
                 attested_by=plan.pbx if plan.attested else "",
+                key=key,
+                waits=waits,
                 pbx_call_id=plan.pbx_call_id,
             )
         )
+
+    def protection(self, *, protected: bool, reason: ProtectionReason, key: str = "") -> Emit:
+        """The caller's key, or its absence, decided."""
+        return Emit(
+            ProtectionChanged(
+                ts=self._now(),
+                call_id=self._plan.call_id,
+                agent_id=self._plan.agent_id,
+                protected=protected,
+                reason=reason,
+                key=key,
+                pbx_call_id=self._plan.pbx_call_id,
+            )
+        )
+
+    def prompts_played(self, stamps: Sequence[PromptStamp]) -> list[Step]:
+        """Announcements after the notice, for the call's record."""
+        return [
+            Emit(
+                PromptPlayed(
+                    ts=self._now(),
+                    call_id=self._plan.call_id,
+                    agent_id=self._plan.agent_id,
+                    stamp=stamp,
+                    pbx_call_id=self._plan.pbx_call_id,
+                )
+            )
+            for stamp in stamps
+        ]
 
     def warning_played(self, *, grade: int, complete: bool) -> Emit:
         """The caller heard the warning of this grade, from 1, or a part of it."""
@@ -140,6 +197,18 @@ class CallEvents:
                 call_id=self._plan.call_id,
                 agent_id=self._plan.agent_id,
                 held=held,
+                pbx_call_id=self._plan.pbx_call_id,
+            )
+        )
+
+    def call_back_spoken(self, *, complete: bool) -> Emit:
+        """The caller heard that somebody will call back, or a part of it."""
+        return Emit(
+            CallBackSpoken(
+                ts=self._now(),
+                call_id=self._plan.call_id,
+                agent_id=self._plan.agent_id,
+                complete=complete,
                 pbx_call_id=self._plan.pbx_call_id,
             )
         )

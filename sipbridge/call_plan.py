@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from callshield.messages import Direction, LegName
+from callshield.messages_notice import Spared
+from sipbridge.caller_choice import NO_KEYS, NoticeKeys
 from sipbridge.help_plan import HelpPlan
 from sipbridge.leg_policy import PLAIN, LegPolicy
 from sipbridge.prompt_catalogue import Prompt
+from sipbridge.ringback import SeenEnd
 from sipbridge.sdp import SessionDescription
 
 
@@ -38,8 +42,19 @@ class CallPlan:
     closing: Prompt
     warnings: tuple[Prompt, ...]
     notice_tone: Prompt
-    attested: tuple[str, ...] = ()
-    """Ids of configured prompts that a trusted PBX has already played; not in ``notice``."""
+    attested: Mapping[str, str] = field(default_factory=dict)
+    """Ids of configured prompts that a trusted PBX has already played (not in ``notice``), each
+    with the version that it names."""
+    keys: NoticeKeys = NO_KEYS
+    """What the caller may press; nothing unless the notice names a key."""
+    objection_accepted: Prompt | None = None
+    """What the caller hears after an objection."""
+    record_on_request: Prompt | None = None
+    """Recording waits for the agent's wish; what the caller hears then."""
+    resumed: Prompt | None = None
+    """What the caller hears before recording goes on after a pause; ``None``: nothing."""
+    spared: Spared = ""
+    """Nothing is done automatically in this call, and why."""
     tap_allowed: bool = True
     ring_timeout_s: float = 60.0
     record_allowed: bool = False
@@ -48,6 +63,8 @@ class CallPlan:
     """What the agent hears while the caller hears an announcement."""
     help: HelpPlan | None = None
     """``None``: nobody can be asked into this call."""
+    call_back: Prompt | None = None
+    """What the caller hears when nobody came: somebody will call back. ``None``: none promised."""
     levelling: bool = True
     """Whether levelling is on when the call begins."""
     soften_level: int = 2
@@ -67,6 +84,8 @@ class CallPlan:
     """The number that the agent dialled; ``""`` when the agent is the one who is called."""
     pbx_channel: str = ""
     """The PBX's name of its channel; ``""`` when it sent none."""
+    recent_end: SeenEnd | None = None
+    """A person ended a call of this caller not long ago."""
 
     def __post_init__(self) -> None:
         watched = self.tap_allowed or self.record_allowed

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Literal, cast
 
-from callshield.messages import CallStarted, LegName, LegUpdate, OpenSession
+from callshield.messages import CallStarted, LegName
+from callshield.messages_media import LegUpdate, OpenSession
 from sipbridge.call_events import CallEvents
 from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import AnswerIncoming, CallOut, Emit, StartTimer, Step, StopTimer, ToMedia
@@ -77,6 +78,7 @@ class CallSetup:
         self.started_ts = self.now()
         return [
             Emit(self.started_event()),
+            *self.events.ringback(),
             ToMedia(OpenSession(request_id=request_id, call_id=self.plan.call_id)),
         ]
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from callshield.messages import Event, LegName, MediaMessage
+from callshield.messages import Event, LegName
+from callshield.messages_media import MediaMessage
 
 #: What comes of a button, phone key or code.
 Outcome = Literal["done", "already", "not_now", "not_supported"]
 #: ``helper`` bounds how long a helper's phone rings, ``soften`` is how long softening outlasts
-#: shouting.
-TimerName = Literal["ring", "closing", "tail", "transfer", "helper", "soften"]
+#: shouting, ``keys`` how long after the notice a key of the caller's counts, ``call_back`` how long
+#: a caller without an agent is told that somebody calls back.
+TimerName = Literal["ring", "closing", "tail", "transfer", "helper", "soften", "call_back", "keys"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ import pjsua2 as pj
 
 from callshield.errors import SetupError
 from callshield.private_file import read_private
-from callshield.settings import PhoneSettings, Settings, SideSettings
+from callshield.settings import Settings
 from callshield.settings_base import DigestSettings
+from callshield.settings_sip import PhoneSettings, SideSettings
 
 #: PJSIP is built for 64 accounts; the transports take up to six.
 MAX_CREDENTIALS = 50

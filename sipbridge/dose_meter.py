@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -32,11 +33,18 @@ class DoseMeter:
     Args:
         path: where they are kept over a restart.
         calibration_db_spl_at_0dbfs: see :class:`callshield.settings.EarSettings`.
+        own_calibrations: by agent id, of those whose headset was measured (``[headsets.NAME]``).
     """
 
-    def __init__(self, path: Path, calibration_db_spl_at_0dbfs: float | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        calibration_db_spl_at_0dbfs: float | None,
+        own_calibrations: Mapping[str, float] | None = None,
+    ) -> None:
         self._path = path
         self._calibration = calibration_db_spl_at_0dbfs
+        self._own = dict(own_calibrations or {})
         self._shifts: dict[str, _Shift] = {}
         # An unreadable file costs the sums of a shift, never a call.
         with contextlib.suppress(OSError, msgspec.MsgspecError):
@@ -60,7 +68,10 @@ class DoseMeter:
         shift.a_weighted_sum_sq += a_weighted_sum_sq
         shift.samples += samples
         shift.last_ts = now
-        so_far = dose(Exposure(shift.a_weighted_sum_sq, shift.samples), self._calibration)
+        so_far = dose(
+            Exposure(shift.a_weighted_sum_sq, shift.samples),
+            self._own.get(agent_id, self._calibration),
+        )
         return EarDose(
             ts=now,
             call_id=call_id,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from callshield.messages import Action, EarChanged, EarUpdate
+from callshield.messages import Action, EarChanged
+from callshield.messages_media import EarUpdate
 from sipbridge.call_steps import Emit, Outcome, StartTimer, Step, StopTimer, ToMedia
 
 #: Softening goes on for this long after the level fell: a storm has pauses, and each change is

@@ -21,15 +21,10 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Literal, Protocol
 
-from callshield.messages import (
-    CloseLeg,
-    HelperChanged,
-    LegName,
-    LegUpdate,
-    OpenLeg,
-    PlayFinished,
-)
-from callshield.messages import PromoteHelper as Promote
+from callshield.messages import HelperChanged, LegName
+from callshield.messages_care import HandOverUnanswered
+from callshield.messages_media import CloseLeg, LegUpdate, OpenLeg, PlayFinished
+from callshield.messages_media import PromoteHelper as Promote
 from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import (
     CallHelper,
@@ -125,6 +120,9 @@ class HelpedCall(Protocol):
 
     def helper_took_over(self) -> list[Step]:
         """The helper's leg is the agent's from now on."""
+
+    def owe_call_back(self) -> None:
+        """Nobody took the call over: the caller is to hear that somebody will call back."""
 
 
 class HelpRequest:
@@ -439,14 +437,23 @@ class HelpRequest:
 
     def drop(self) -> list[Step]:
         """The call ends: CANCEL or BYE to whoever is on the way or here."""
-        return [] if self.stage is Stage.NONE else self._let_go()
+        return [] if self.stage is Stage.NONE else self._let_go(over=True)
 
-    def _let_go(self) -> list[Step]:
-        return [HangUp(LegName.HELPER), *self._gone()]
+    def _let_go(self, *, over: bool = False) -> list[Step]:
+        return [HangUp(LegName.HELPER), *self._gone(over=over)]
 
-    def _gone(self, *, close: bool = True) -> list[Step]:
+    def _gone(self, *, close: bool = True, over: bool = False) -> list[Step]:
+        """Nobody is there any more, or ever was.
+
+        Args:
+            close: the media worker has ports of this leg.
+            over: the call ends, and that is why.
+        """
         was_in_call = self._in_call
-        changed = self._changed("left" if was_in_call else "unreachable")
+        changed = [self._changed("left" if was_in_call else "unreachable")]
+        if self._kind == "hand_over" and not (was_in_call or over):
+            changed.append(self._unanswered())
+            self._call.owe_call_back()
         steps = self._hush_all()
         self._reset()
         if was_in_call:
@@ -455,7 +462,20 @@ class HelpRequest:
         if close:
             leg = LegName.HELPER
             steps.append(ToMedia(CloseLeg(call_id=self._call.plan.call_id, leg=leg)))
-        return [*steps, changed]
+        return [*steps, *changed]
+
+    def _unanswered(self) -> Emit:
+        plan, helper = self._call.plan, self._helper
+        assert helper is not None
+        return Emit(
+            HandOverUnanswered(
+                ts=self._call.now(),
+                call_id=plan.call_id,
+                agent_id=plan.agent_id,
+                helper_id=helper.helper_id,
+                pbx_call_id=plan.pbx_call_id,
+            )
+        )
 
     def _reset(self) -> None:
         self.stage, self._helper = Stage.NONE, None

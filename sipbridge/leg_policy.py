@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from callshield.settings import PhoneSettings, Settings, SrtpMode
+from callshield.settings import Settings
+from callshield.settings_sip import PhoneSettings, SrtpMode
 from sipbridge.sdp import G711
 from sipbridge.srtp_keys import SUITES
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from callshield.messages import FlowUpdate, LegName
+from callshield.messages import LegName
+from callshield.messages_media import FlowUpdate
 from sipbridge.call_steps import ToMedia
 
 
@@ -21,14 +22,29 @@ class MediaGate:
         """The detector may have the caller's audio."""
         self._relayed = False
         self._recorded = False
-        self._somebody_else = self._notice_missed = False
+        self._somebody_else = self._notice_missed = self._never = False
 
     def open(self, *, tap: bool, record: bool) -> None:
         """The notice is over: both hear each other, and what the caller knows of may begin."""
         self._relayed = True
-        shut = self._internal or self._notice_missed
+        self.watch(tap=tap, record=record)
+
+    def watch(self, *, tap: bool, record: bool) -> None:
+        """Analyse and record from now on; nothing comes of it where that is over for good, or the
+        notice is not."""
+        shut = self._internal or self._notice_missed or self._never or not self._relayed
         self.tapped = tap and not shut
         self._recorded = record and not shut
+
+    @property
+    def may_watch(self) -> bool:
+        """The notice was heard, by whoever is there, and nothing ended analysis for good."""
+        return self._relayed and not (self._internal or self._notice_missed or self._never)
+
+    @property
+    def recorded(self) -> bool:
+        """The call is recorded, but for a hold, a pause, or somebody else on the line."""
+        return self._recorded
 
     def somebody_else(self, *, there: bool) -> None:
         """The PBX put somebody else where the caller was, who has heard no notice; or the caller
@@ -39,13 +55,21 @@ class MediaGate:
     def unwatch(self) -> None:
         """Nothing is tapped or recorded any more, for good."""
         self.tapped = self._recorded = False
+        self._never = True
 
     def close(self) -> None:
         """The caller is alone: nothing passes any more."""
         self._relayed = self.tapped = self._recorded = False
 
     def flow(
-        self, *, hears: bool, talks: bool, on_hold: bool, paused: bool, conference: bool
+        self,
+        *,
+        hears: bool,
+        talks: bool,
+        on_hold: bool,
+        paused: bool,
+        conference: bool,
+        keys: bool = False,
     ) -> ToMedia:
         """What may pass now.
 
@@ -55,6 +79,7 @@ class MediaGate:
             on_hold: either side holds: nothing is analysed.
             paused: the agent keeps card data out of everything.
             conference: somebody who came to help hears and is heard.
+            keys: what the caller presses decides something.
         """
         return ToMedia(
             FlowUpdate(
@@ -66,6 +91,7 @@ class MediaGate:
                 record=self._recorded and talks and not (on_hold or self._somebody_else),
                 paused=paused,
                 conference=conference and talks,
+                keys=keys,
             )
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from callshield.bus import BusClient
-from callshield.messages import MediaMessage, SessionOpened
+from callshield.messages_media import MediaMessage, SessionOpened
 
 #: A worker that has not reserved ports after this long is not going to.
 OPEN_TIMEOUT_S = 3.0

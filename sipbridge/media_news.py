@@ -7,10 +7,11 @@ import os
 import msgspec
 import structlog
 
-from callshield.messages import (
+from callshield.messages import LegName
+from callshield.messages_media import (
+    CallerPressed,
     CodePressed,
     DigitUndelivered,
-    LegName,
     LegOpened,
     MediaFailed,
     MediaMessage,
@@ -23,7 +24,7 @@ from sipbridge.bridged import Bridged
 log = structlog.get_logger()
 
 #: What a call itself must act on.
-CallNews = PlayFinished | CodePressed | DigitUndelivered | MediaTimeout | LegOpened
+CallNews = PlayFinished | CallerPressed | CodePressed | DigitUndelivered | MediaTimeout | LegOpened
 
 
 def tell_call(bridged: Bridged, news: CallNews) -> None:
@@ -34,6 +35,8 @@ def tell_call(bridged: Bridged, news: CallNews) -> None:
         case CodePressed():
             if news.leg is LegName.AGENT:
                 bridged.on_code(news.code)
+        case CallerPressed():
+            bridged.run(bridged.call.on_caller_key(news.digit))
         case DigitUndelivered():
             bridged.on_digit_undelivered(news)
         case MediaTimeout():

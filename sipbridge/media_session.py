@@ -11,13 +11,12 @@ import time
 from typing import Any
 
 from callshield.errors import SdpError
-from callshield.messages import (
+from callshield.messages import LegName, MediaQuality
+from callshield.messages_media import (
     EarUpdate,
     FlowUpdate,
-    LegName,
     LegStats,
     LegUpdate,
-    MediaQuality,
     SessionClosed,
     SrtpKeys,
 )
@@ -184,6 +183,7 @@ class MediaSession:
             flow.record and not flow.on_hold,
             flow.paused,
             flow.conference,
+            flow.keys,
         )
         if self.on_hold and not flow.on_hold and self._waiting_since is not None:
             self._waiting_since = now

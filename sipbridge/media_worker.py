@@ -2,8 +2,9 @@
 
 The audio itself is relayed by a thread in C (:mod:`sipbridge.relay_core`) that needs nothing of
 Python. This is the other half: it binds ports, does what the bridge commands (``media control`` in
-:mod:`callshield.messages`, over :attr:`callshield.settings.Settings.media_path`), loads prompts,
-hands frames to the recorder and reports. It may stand still for seconds without a packet lost.
+:mod:`callshield.messages_media`, over :attr:`callshield.settings.Settings.media_path`), loads
+prompts, hands frames to the recorder and reports. It may stand still for seconds without a packet
+lost.
 
 The bridge may die and come back while the calls go on. A bridge that connects is told what lives,
 by a :class:`SessionOpened` with request_id 0 for each session; a session whose bridge is gone, and
@@ -32,7 +33,9 @@ from callshield import lifeline
 from callshield.bus import BusServer, Peer
 from callshield.errors import CallshieldError
 from callshield.logs import configure_logs
-from callshield.messages import (
+from callshield.messages import LegName, MediaSilent, NodeDegraded, RecordingChanged, TapStarted
+from callshield.messages_media import (
+    CallerPressed,
     CloseLeg,
     CloseSession,
     CodePressed,
@@ -41,25 +44,21 @@ from callshield.messages import (
     EarUpdate,
     FlowUpdate,
     HearingDose,
-    LegName,
     LegOpened,
     LegUpdate,
     MediaFailed,
     MediaMessage,
-    MediaSilent,
     MediaStats,
     MediaTimeout,
-    NodeDegraded,
     OpenLeg,
     OpenSession,
     PlayPrompts,
     PromoteHelper,
-    RecordingChanged,
     SessionOpened,
     StopPlay,
-    TapStarted,
 )
-from callshield.settings import Settings, SideSettings, load_settings
+from callshield.settings import Settings, load_settings
+from callshield.settings_sip import SideSettings
 from sipbridge.descriptors import allow_many_files
 from sipbridge.feature_codes import feature_codes
 from sipbridge.media_session import LEG_NUMBER, LEGS, MediaSession, is_call_id
@@ -96,7 +95,7 @@ class MediaWorker:
         sip = settings.sip
         self.codes = list(feature_codes(settings))
         self._core = Core(
-            str(settings.tap_path), self.codes, sip.latch_window_s, ear=settings.ear.profile()
+            str(settings.tap_path), self.codes, sip.latch_window_s, ear=settings.ear_profile
         )
         self._recording: RecordingFlow | None = None
         self._player = PromptPlayer(self._core, self._outbox, self._flush)
@@ -175,6 +174,8 @@ class MediaWorker:
             self._outbox.append(
                 CodePressed(call_id=session.call_id, leg=name, code=self.codes[event[3]])
             )
+        elif kind == "key":
+            self._outbox.append(CallerPressed(call_id=session.call_id, digit=event[3]))
         elif kind == "undelivered":
             self._outbox.append(DigitUndelivered(call_id=session.call_id, leg=name, digit=event[3]))
         else:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from callshield.messages import PlayFinished, PromptStamp
+from callshield.messages_media import PlayFinished
+from callshield.messages_notice import PromptStamp
 from sipbridge.prompt_catalogue import Prompt
 
 
-def attested_stamps(prompt_ids: Sequence[str], at_ts: float) -> list[PromptStamp]:
-    """The PBX's word: no hash, and the call's own start as the latest possible time."""
+def attested_stamps(prompts: Mapping[str, str], at_ts: float) -> list[PromptStamp]:
+    """The PBX's word: ids and versions, no hash, and the call's own start as the latest time."""
     return [
         PromptStamp(
             prompt_id=prompt_id,
-            version="",
+            version=version,
             sha256="",
             started_ts=at_ts,
             finished_ts=at_ts,
             complete=True,
         )
-        for prompt_id in prompt_ids
+        for prompt_id, version in prompts.items()
     ]
 
 
@@ -34,6 +35,7 @@ def played_stamps(prompts: Sequence[Prompt], played: PlayFinished) -> list[Promp
             started_ts=started,
             finished_ts=finished,
             complete=played.complete or index < last,
+            language=prompt.language,
         )
         for index, (prompt, (started, finished)) in enumerate(
             zip(prompts, played.spans, strict=False)

@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from callshield.bus import BusClient
@@ -16,11 +16,15 @@ from callshield.messages import (
     CallSnapshot,
     Command,
     CommandResult,
+    CrisisHint,
     Event,
     Hello,
     NodeMessage,
     RiskChanged,
 )
+from callshield.messages_care import CallMarked, RecordingsHeld
+from callshield.messages_fairness import CallerEnded, RingbackMarks
+from callshield.messages_phones import NotifySent, PhoneSeen, SendNotify
 from sipbridge.bridged import Bridged
 from sipbridge.call import CallState
 
@@ -35,9 +39,26 @@ class NotifierLink:
         path: the notifier's socket.
         node: this node's name.
         calls: the running calls by id; read only.
+        on_marks: told which callers were ended lately.
+        on_held: told of which calls the recordings must stay.
+        on_notify: told what a phone's screen is to show.
+        phones_seen: which phones answered so far.
     """
 
-    def __init__(self, path: Path, node: str, calls: Mapping[str, Bridged]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        node: str,
+        calls: Mapping[str, Bridged],
+        on_marks: Callable[[RingbackMarks], None],
+        on_held: Callable[[RecordingsHeld], None],
+        on_notify: Callable[[SendNotify], None] = lambda _wanted: None,
+        phones_seen: Callable[[], list[PhoneSeen]] = list,
+    ) -> None:
+        self._on_notify = on_notify
+        self._phones_seen = phones_seen
+        self._on_held = on_held
+        self._on_marks = on_marks
         self._node = node
         self._calls = calls
         self._ended: OrderedDict[str, str] = OrderedDict()
@@ -50,7 +71,7 @@ class NotifierLink:
     def start(self) -> None:
         self._bus.start()
 
-    def send(self, event: Event) -> None:
+    def send(self, event: Event | CallerEnded | PhoneSeen | NotifySent) -> None:
         """Queue an event; a call that ended with it is remembered for a while."""
         self._bus.send(event)
         if isinstance(event, CallEnded):
@@ -87,7 +108,25 @@ class NotifierLink:
             self._help_wanted.pop(message.command_id, None)
         if isinstance(message, RiskChanged):
             if bridged := self._calls.get(message.call_id):
-                bridged.run(bridged.call.on_risk(message.level))
+                steps = bridged.call.on_risk(message.level, may_trigger=message.may_trigger)
+                bridged.run(steps)
+            return
+        if isinstance(message, CrisisHint):
+            if bridged := self._calls.get(message.call_id):
+                bridged.call.on_crisis()
+            return
+        if isinstance(message, RingbackMarks):
+            self._on_marks(message)
+            return
+        if isinstance(message, RecordingsHeld):
+            self._on_held(message)
+            return
+        if isinstance(message, SendNotify):
+            self._on_notify(message)
+            return
+        if isinstance(message, CallMarked):
+            if bridged := self._calls.get(message.call_id):
+                bridged.call.on_marked()
             return
         if isinstance(message, Command):
             self._bus.send(self._carry_out(message))
@@ -123,6 +162,9 @@ class NotifierLink:
                 answered=[b.call_id for b in live if b.call.answered_ts],
                 paused=[b.call_id for b in live if b.call.paused],
                 held=[b.call_id for b in live if b.call.on_hold],
+                waits=[b.call_id for b in live if b.call.notice_waits],
+                choices={b.call_id: one for b in live if (one := b.call.notice_choice)},
             ),
             *self._help_wanted.values(),
+            *self._phones_seen(),
         ]

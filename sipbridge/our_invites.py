@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from callshield.messages import LegName
 from sipbridge.call_plan import CallPlan
 from sipbridge.refer import replaces_of
+from sipbridge.ringback import RECENT_END_HEADER
 from sipbridge.sip_message import SipHeaders, max_forwards, uri_host_port
 from sipbridge.transfer import Replaces
 
@@ -50,6 +51,8 @@ class OurInvites:
         host, plan = self._host, self._plan
         carried = self._carried()
         if not plan.trunk:
+            if plan.recent_end is not None:
+                carried.append((RECENT_END_HEADER, plan.recent_end.category))
             replaces = replaces_of(self._headers)
             if isinstance(replaces, Replaces):
                 # Not a dialog of ours: one that the phone has with the PBX itself.

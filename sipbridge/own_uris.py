@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from callshield.outbound_settings import TrunkSettings
-from callshield.settings import SIP_URI, SideSettings
+from callshield.settings_sip import SIP_URI, SideSettings
 from sipbridge.sip_message import SipHeaders, address_uri, display_name, uri_user
 
 
@@ -12,6 +12,15 @@ def own_uri(side: SideSettings, user: str) -> str:
     host = side.signalling_advertised
     host = f"[{host}]" if ":" in host else host
     return f"sip:{user}@{host}:{side.port}"
+
+
+def own_contact(side: SideSettings, transport: str) -> str:
+    """Where requests about one of ours would come: our address on one side and transport."""
+    host = side.signalling_advertised
+    host = f"[{host}]" if ":" in host else host
+    port = side.tls.port if transport == "tls" else side.port
+    parameter = "" if transport == "udp" else f";transport={transport}"
+    return f"sip:callshield@{host}:{port}{parameter}"
 
 
 def own_from(side: SideSettings, headers: SipHeaders) -> str:

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from callshield.errors import SdpError
 from callshield.findings import Finding, note, problem
-from callshield.settings import PeerSettings, Settings, SideSettings, uri_transport
+from callshield.settings import Settings
+from callshield.settings_sip import PeerSettings, SideSettings, uri_transport
 from sipbridge import sdp
 from sipbridge.leg_policy import caller_policy
 from sipbridge.pbx_probe_audio import MIN_CORRELATION, stream_figures

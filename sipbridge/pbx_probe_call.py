@@ -13,7 +13,7 @@ import pjsip_guard
 import pjsua2 as pj
 
 from callshield.errors import SdpError
-from callshield.settings import SideSettings, uri_transport
+from callshield.settings_sip import SideSettings, uri_transport
 from callshield.tap import TapCodec
 from sipbridge import sdp
 from sipbridge.leg_policy import LegPolicy

@@ -23,7 +23,8 @@ import pjsua2 as pj
 import structlog
 
 from callshield.errors import SdpError, SetupError
-from callshield.settings import SIP_URI, Settings, SideSettings, TlsSettings
+from callshield.settings import Settings
+from callshield.settings_sip import SIP_URI, SideSettings, TlsSettings
 from sipbridge import sdp
 from sipbridge.ended_legs import free_ended
 from sipbridge.listener_shield import shield_listeners

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from callshield.errors import SetupError
 from callshield.settings import Settings
+from callshield.settings_notice import Language
 from sipbridge.prompt_file import RATES_HZ
 
 #: The prompts that ship with Callshield.
@@ -96,8 +97,52 @@ class HelpPrompts:
     handed_over: Prompt
 
 
+class PromptSet:
+    """The configured announcements in one language.
+
+    Args:
+        settings: the node's configuration.
+        language: of all of them.
+
+    Raises:
+        SetupError: one is missing or has the wrong format.
+    """
+
+    def __init__(self, settings: Settings, language: Language) -> None:
+        notice = settings.notice
+        self._folder, self._language = notice.prompt_dir or SHIPPED, language
+        self.notice = tuple(self._own(p) for p in notice.prompts)
+        self.closing = self._own(notice.closing)
+        self.warnings = tuple(self._own(p) for p in notice.warnings)
+        # Without a helper's phone nobody needs them: a folder of one's own may lack them then.
+        self.help = (
+            HelpPrompts(
+                *(self._own(p) for p in ("joined", "handing_over", "hold_on", "handed_over"))
+            )
+            if settings.supervisors
+            else None
+        )
+        self.call_back = self._late("call_back", wanted=bool(settings.callbacks.within_s))
+        self.objection_accepted = self._late(
+            "objection_accepted", wanted=bool(notice.objection_key)
+        )
+        on_demand = settings.recording.enabled and settings.recording.begin == "on_request"
+        self.recording = self._own("recording") if on_demand else None
+        self.resumed = self._late("recording_resumed", wanted=notice.announce_resumed)
+
+    def _own(self, prompt_id: str) -> Prompt:
+        return load_prompt(self._folder, self._language, prompt_id)
+
+    def _late(self, prompt_id: str, *, wanted: bool) -> Prompt | None:
+        """One that came later than many a folder of one's own: then ours is played."""
+        if not wanted:
+            return None
+        own = self._folder / self._language / f"{prompt_id}.wav"
+        return load_prompt(self._folder if own.exists() else SHIPPED, self._language, prompt_id)
+
+
 class Prompts:
-    """The configured announcements, checked once at start.
+    """The configured announcements in every language that a caller may hear, checked at start.
 
     Raises:
         SetupError: one is missing or has the wrong format.
@@ -105,18 +150,16 @@ class Prompts:
 
     def __init__(self, settings: Settings) -> None:
         notice = settings.notice
+        self._sets: dict[str, PromptSet] = {
+            language: PromptSet(settings, language) for language in notice.spoken
+        }
+        self.usual = self._sets[notice.language]
         folder = notice.prompt_dir or SHIPPED
-        self.notice = tuple(load_prompt(folder, notice.language, p) for p in notice.prompts)
-        self.closing = load_prompt(folder, notice.language, notice.closing)
-        self.warnings = tuple(load_prompt(folder, notice.language, p) for p in notice.warnings)
         own_tone = folder / "common" / "notice_tone.wav"
         self.notice_tone = load_prompt(
             folder if own_tone.exists() else SHIPPED, "common", "notice_tone"
         )
-        help_ids = ("joined", "handing_over", "hold_on", "handed_over")
-        # Without a helper's phone nobody needs them: a folder of one's own may lack them then.
-        self.help = (
-            HelpPrompts(*(load_prompt(folder, notice.language, p) for p in help_ids))
-            if settings.supervisors
-            else None
-        )
+
+    def of(self, language: str) -> PromptSet:
+        """The announcements in one of :attr:`NoticeSettings.spoken`; else in the usual language."""
+        return self._sets.get(language, self.usual)

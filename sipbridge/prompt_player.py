@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 
 from callshield.errors import CallshieldError
-from callshield.messages import LegName, MediaMessage, PlayFinished, PlayPrompts
+from callshield.messages import LegName
+from callshield.messages_media import MediaMessage, PlayFinished, PlayPrompts
 from callshield.tap import TapCodec
 from sipbridge.media_session import LEG_NUMBER, LEGS, MediaSession
 from sipbridge.prompt_clips import ClipCache

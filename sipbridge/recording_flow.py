@@ -12,7 +12,7 @@ from typing import Literal
 
 import structlog
 
-from callshield.messages import FlowUpdate
+from callshield.messages_media import FlowUpdate
 from callshield.settings import Settings
 from sipbridge.recorder import Recorder
 from sipbridge.recording_writer import CallMeta

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from callshield.errors import RecordingDamaged, RecordingError
+from sipbridge.held import held_calls
 from sipbridge.recording_format import (
     HEADER_BYTES,
     SLOT_BYTES,
@@ -222,6 +223,14 @@ class RecordingStore:
                 raise RecordingError(f"{stored.day}/{stored.name} is not a plain file")
             yield file
 
+    def held(self) -> frozenset[str]:
+        """Calls whose recordings stay although their time is over: :mod:`sipbridge.held`.
+
+        Raises:
+            RecordingError: who wrote that cannot be understood; nothing may be deleted then.
+        """
+        return held_calls(self._folder)
+
     def purge(self, today: date, retention_days: int, *, dry_run: bool = False) -> int:
         """Delete all days that are more than ``retention_days`` before ``today``.
 
@@ -232,7 +241,11 @@ class RecordingStore:
 
         Returns:
             Files deleted.
+
+        Raises:
+            RecordingError: it cannot be read which recordings must stay; nothing is deleted.
         """
+        held = self.held()
         limit = (today - timedelta(days=retention_days)).isoformat()
         deleted = 0
         for day in self.days():
@@ -241,7 +254,8 @@ class RecordingStore:
             folder = self._open_day(day)
             try:
                 with os.scandir(folder) as entries:
-                    names = [entry.name for entry in entries if _NAME.fullmatch(entry.name)]
+                    found = [_NAME.fullmatch(entry.name) for entry in entries]
+                names = [match[0] for match in found if match and match[1] not in held]
                 deleted += len(names)
                 if dry_run:
                     continue
@@ -252,7 +266,7 @@ class RecordingStore:
             try:
                 os.rmdir(day, dir_fd=self._folder)
             except OSError:
-                # Something of somebody else's lies in there: not ours to delete.
+                # A held recording, or something of somebody else's: not ours to delete.
                 continue
         return deleted
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from callshield.settings import uri_transport
+from callshield.settings_sip import uri_transport
 from sipbridge.sip_message import SipHeaders, uri_host_port, uri_user
 
 #: Redirections of one INVITE that are followed.

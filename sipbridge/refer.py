@@ -19,7 +19,7 @@ import structlog
 
 from callshield.errors import SdpError
 from callshield.messages import LegName
-from callshield.settings import uri_transport
+from callshield.settings_sip import uri_transport
 from sipbridge import sdp
 from sipbridge.leg_policy import caller_policy
 from sipbridge.legs import Leg

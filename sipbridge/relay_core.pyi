@@ -143,8 +143,9 @@ class Core:
         record: bool,
         paused: bool,
         conference: bool,
+        keys: bool = False,
     ) -> None:
-        """What may pass; all false at first."""
+        """What may pass; all false at first. ``keys``: report what the caller presses."""
     def ear(self, handle: int, soften: bool, levelling: bool, /) -> None: ...
     def take_dose(self, handle: int, leg: int, /) -> tuple[float, int]:
         """See :meth:`Ear.take_dose`; of what was sent to this leg."""
@@ -163,7 +164,8 @@ class Core:
     def events(self) -> list[tuple[Any, ...]]:
         """What happened: ``("played", handle, leg, play_id, end, frames, failed, spans)`` with
         ``end`` 0 done, 1 stopped, 2 unheard, 3 no address, 4 wrong codec; ``("code", handle, leg,
-        index)``; ``("undelivered", handle, leg, digit)``; ``("tap_started", handle, leg)``."""
+        index)``; ``("undelivered", handle, leg, digit)``; ``("key", handle, leg, digit)``;
+        ``("tap_started", handle, leg)``."""
     def recorded(self) -> bytes:
         """The recorder's frames since the last call."""
 

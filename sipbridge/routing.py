@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from callshield.messages import Direction, LegName
-from callshield.settings import SIP_URI, PeerSettings, Settings
+from callshield.settings import Settings
+from callshield.settings_sip import SIP_URI, PeerSettings
 from sipbridge.sip_message import SipHeaders, address_uri, request_uri_user, uri_user
 
 #: ``#`` is the one sign of a number that a URI must escape (RFC 3261 section 19.1.2).

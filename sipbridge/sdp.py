@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from callshield.errors import SdpError
-from callshield.messages import SrtpKeys
+from callshield.messages_media import SrtpKeys
 from sipbridge.opus_format import written_opus_parameters
 
 #: A session description longer than this is not one of a phone call.

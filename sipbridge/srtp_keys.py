@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from callshield.errors import SdpError
-from callshield.messages import SrtpKeys
+from callshield.messages_media import SrtpKeys
 
 #: Crypto suites that the core carries, with the bytes of master key and salt (RFC 4568 section
 #: 6.2, RFC 7714 section 14.2). The order is that of our offers: the suite that every SRTP phone

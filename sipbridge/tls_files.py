@@ -10,7 +10,7 @@ import ssl
 import stat
 
 from callshield.errors import SetupError
-from callshield.settings import TlsSettings
+from callshield.settings_sip import TlsSettings
 
 
 def check_tls_files(tls: TlsSettings, key: str) -> None:

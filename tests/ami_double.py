@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from callshield.free_ports import free_port
 
-WITHIN_S = 15.0
+WITHIN_S = 60.0
 
 
 @dataclass

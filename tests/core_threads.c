@@ -191,15 +191,15 @@ static void *control(void *unused) {
             for (int name = 0; name < LEGS; name++) {
                 open_leg(s, call, (enum leg_name)name, call % 4 == 3 && name == HELPER);
             }
-            session_allow(&core, s, true, true, true, true, false, false, now);
+            session_allow(&core, s, true, true, true, true, false, false, call % 2, now);
         } else if (step == 1) {
             play_start(&core, s, &s->leg[call % LEGS], round, &prompt, 1, round % 2, call % 3 == 0, now);
         } else if (step == 2) {
             leg_digit(&core, s, &s->leg[AGENT], "*5"[round % 2], now);
         } else if (step == 3) {
-            session_allow(&core, s, true, true, true, true, false, true, now);
+            session_allow(&core, s, true, true, true, true, false, true, false, now);
         } else if (step == 4) {
-            session_allow(&core, s, true, true, true, true, true, call % 2, now);
+            session_allow(&core, s, true, true, true, true, true, call % 2, true, now);
         } else if (step == 5 && s->leg[AGENT].ear) {
             double sum;
             uint64_t samples;

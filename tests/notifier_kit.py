@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
 import uuid
@@ -19,8 +18,10 @@ import httpx
 import websockets
 from websockets.asyncio.client import ClientConnection
 
+from callshield import free_ports
 from callshield.bus import BusClient
 from callshield.messages import (
+    AlertRaised,
     CallAnswered,
     CallEnded,
     CallEnding,
@@ -28,6 +29,7 @@ from callshield.messages import (
     CallStarted,
     Command,
     CommandResult,
+    CrisisHint,
     Hello,
     NodeMessage,
     NoticeFinished,
@@ -36,13 +38,16 @@ from callshield.messages import (
     Reason,
     RiskChanged,
     TapStarted,
+    WarningPlayed,
 )
+from callshield.messages_care import CallMarked, RecordingsHeld
+from callshield.messages_fairness import RecentEnd, RingbackMarks
 from callshield.settings import Settings, load_settings
-from notifier.database import lock, migrate
+from notifier.database import lock, migrate, place_of
 from notifier.process import bind, run
 from notifier.tokens import create_token
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 Status = Literal["done", "already", "unknown_call", "not_now", "not_supported"]
 Source = Literal["played", "upstream", "skipped", "failed"]
 
@@ -52,14 +57,13 @@ def new_call_id() -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on loopback, outside the range from which clients get theirs."""
+    return free_ports.free_port("127.0.0.1")
 
 
-def write_config(folder: Path, port: int, extra: str = "") -> Path:
-    """A node's TOML file with two agents, everything under ``folder``."""
+def write_config(folder: Path, port: int, extra: str = "", agents: str = "") -> Path:
+    """A node's TOML file with two agents, everything under ``folder``; ``agents``: more lines of
+    each agent's table."""
     path = folder / "callshield.toml"
     path.write_text(
         f"""
@@ -68,8 +72,10 @@ state_dir = "{folder / "state"}"
 runtime_dir = "{folder / "run"}"
 [agents.1001]
 uri = "sip:1001@192.0.2.20:5060"
+{agents}
 [agents.1002]
 uri = "sip:1002@192.0.2.21:5060"
+{agents}
 [web]
 port = {port}
 {extra}
@@ -88,7 +94,14 @@ class Bridge:
         self.answered: set[str] = set()
         self.commands: list[Command] = []
         self.levels: list[RiskChanged] = []
+        self.crises: list[CrisisHint] = []
+        self.recent_ends: list[RecentEnd] = []
+        self.marks: list[CallMarked] = []
+        self.held: list[RecordingsHeld] = []
         self.answer: Callable[[Command], Status | None] = lambda command: "done"
+        self.told: list[CallStarted | CallEnded | WarningPlayed | AlertRaised] = []
+        """What a detector is told of calls."""
+        self.told_more = asyncio.Event()
         self.asked = asyncio.Event()
         self.results: list[CommandResult] = []
         self.client: BusClient[NodeMessage] = BusClient(
@@ -114,6 +127,26 @@ class Bridge:
         if isinstance(message, RiskChanged):
             self.levels.append(message)
             self.asked.set()
+            return
+        if isinstance(message, CrisisHint):
+            self.crises.append(message)
+            self.asked.set()
+            return
+        if isinstance(message, RingbackMarks):
+            self.recent_ends = message.marks
+            self.asked.set()
+            return
+        if isinstance(message, RecordingsHeld):
+            self.held.append(message)
+            self.asked.set()
+            return
+        if isinstance(message, CallMarked):
+            self.marks.append(message)
+            self.asked.set()
+            return
+        if isinstance(message, CallStarted | CallEnded | WarningPlayed | AlertRaised):
+            self.told.append(message)
+            self.told_more.set()
             return
         assert isinstance(message, Command)
         self.commands.append(message)
@@ -185,6 +218,23 @@ class Bridge:
                 categories=["shouting"] if level else [],
                 score=0.9,
                 reasons=[Reason(kind="vocal_effort", score=0.9, detail="shouting")],
+            )
+        )
+
+    def words(self, call_id: str, level: int, *quotes: str) -> None:
+        """A level that rests on confirmed words."""
+        reason = Reason(kind="words", score=0.9, rule="abusive_words", words=list(quotes))
+        self.send(
+            RiskChanged(
+                ts=time.time(),
+                call_id=call_id,
+                level=level,
+                previous=0,
+                categories=["profanity"],
+                score=0.1,
+                reasons=[reason],
+                words_confirmed=True,
+                may_trigger=True,
             )
         )
 
@@ -285,11 +335,12 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def desk_in_process(folder: Path, extra: str = "") -> AsyncIterator[Desk]:
+async def desk_in_process(folder: Path, extra: str = "", agents: str = "") -> AsyncIterator[Desk]:
     """A notifier in this process: the real server on a real port, stopped cleanly at the end."""
-    settings = load_settings(write_config(folder, free_port(), extra))
-    migrate(settings.database_path)
-    held = lock(settings.database_path)
+    settings = load_settings(write_config(folder, free_port(), extra, agents))
+    place = place_of(settings)
+    migrate(place)
+    held = lock(place)
     desk = Desk(settings)
     stop = asyncio.Event()
     serving = asyncio.create_task(run(settings, bind(settings), stop))
@@ -332,6 +383,8 @@ class Process:
     async def end(self, number: signal.Signals) -> int:
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+            # Not send_signal(): that one takes the status of a child that is just dead away from
+            # the event loop, which then says 255.
+            os.kill(self.process.pid, number)
         async with asyncio.timeout(WITHIN_S):
             return await self.process.wait()

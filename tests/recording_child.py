@@ -6,12 +6,16 @@ Prints the arrival of the newest frame after each hand-over, and every change of
 from __future__ import annotations
 
 import argparse
+import threading
 import time
 from pathlib import Path
 
 from sipbridge import recorder as recorder_module
 from sipbridge.recorder import Recorder
 from tests.recording_kit import record, settings_in
+
+#: A recorder that says nothing of its first frame by then never will.
+BEGUN_WITHIN_S = 30.0
 
 
 def main() -> None:
@@ -35,8 +39,11 @@ def main() -> None:
 
         Recorder._give_up = rethrow  # type: ignore[method-assign]
 
+    begun = threading.Event()
+
     def say(call: str, state: str, reason: str) -> None:
         print(f"change {call} {state} {reason}", flush=True)
+        begun.set()
 
     recorder = Recorder(settings_in(arguments.folder), say)
     recorder.start(arguments.call)
@@ -51,6 +58,9 @@ def main() -> None:
             )
         )
         print(f"fed {at_ns}", flush=True)
+        if not tick:
+            # A starved recorder would be handed many frames at once as its first ones.
+            begun.wait(BEGUN_WITHIN_S)
         tick += 1
         time.sleep(max(began + 0.02 * tick - time.monotonic(), 0))
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from callshield import g711
 from callshield.bus import BusClient
-from callshield.messages import (
+from callshield.messages import LegName
+from callshield.messages_media import (
     FlowUpdate,
-    LegName,
     LegUpdate,
     MediaMessage,
     OpenSession,

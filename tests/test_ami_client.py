@@ -17,7 +17,7 @@ from notifier.ami_protocol import Message
 from notifier.ami_secret import VARIABLE, load_secret
 from tests.ami_double import AmiDouble
 
-WITHIN_S = 15.0
+WITHIN_S = 60.0
 
 
 class Watched:

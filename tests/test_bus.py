@@ -35,7 +35,7 @@ class Sink:
             self.news.notify_all()
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(10), self.news:
+        async with asyncio.timeout(30), self.news:
             await self.news.wait_for(lambda: len(self.heard) >= count)
 
 
@@ -104,7 +104,7 @@ async def test_server_answers_on_the_same_connection(tmp_path: Path) -> None:
     await sink.until(1)
     command = Command(command_id="1", call_id="c", action=Action.END, by="agent:console")
     sink.peers[0].send(command)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await heard.get() == command
     await peer.close()
     await sink.server.close()
@@ -194,7 +194,7 @@ async def test_a_handler_that_fails_costs_neither_side_the_connection(tmp_path: 
     peer.start()
     await peer.connected.wait()
     peer.send(degraded(1))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await twice.wait()
     assert [type(message) for message in heard] == [Hello, NodeDegraded]
     await peer.close()
@@ -221,7 +221,7 @@ async def test_closing_is_no_loss(tmp_path: Path) -> None:
     await peers[0].close()
     assert lost == []
     await sink.server.close()  # negative control: this one is a loss
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not lost:  # noqa: ASYNC110 - a callback, not an event
             await asyncio.sleep(0.01)
     await peers[1].close()

@@ -14,19 +14,21 @@ from callshield.messages import (
     CallAnswered,
     CallEnded,
     CallEnding,
-    CloseSession,
     EarChanged,
-    EarUpdate,
-    FlowUpdate,
     LegName,
-    LegUpdate,
     NodeDegraded,
     NoticeFinished,
     NoticeStarted,
+    WarningPlayed,
+)
+from callshield.messages_media import (
+    CloseSession,
+    EarUpdate,
+    FlowUpdate,
+    LegUpdate,
     PlayFinished,
     PlayPrompts,
     StopPlay,
-    WarningPlayed,
 )
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
@@ -290,7 +292,7 @@ def test_skipped_notice_is_never_tapped() -> None:
 
 
 def test_notice_played_by_the_pbx_opens_the_gate_at_once() -> None:
-    call, steps = in_notice(notice=(), attested=("abuse_prevention", "recording"))
+    call, steps = in_notice(notice=(), attested={"abuse_prevention": "2", "recording": ""})
     assert call.state is CallState.CONNECTED
     assert not media(steps, PlayPrompts)
     assert media(steps, FlowUpdate)[-1].tap
@@ -299,7 +301,7 @@ def test_notice_played_by_the_pbx_opens_the_gate_at_once() -> None:
 
 
 def test_half_attested_notice_plays_the_other_half() -> None:
-    call, steps = in_notice(notice=(prompt("recording"),), attested=("abuse_prevention",))
+    call, steps = in_notice(notice=(prompt("recording"),), attested={"abuse_prevention": ""})
     (play,) = [m for m in media(steps, PlayPrompts) if m.leg is LegName.CALLER]
     assert play.files == ["/prompts/recording.wav"]
     assert not media(steps, FlowUpdate)[-1].tap
@@ -332,6 +334,19 @@ def test_end_releases_the_agent_first_then_the_caller_hears_the_closing_then_bye
     assert HangUp(LegName.CALLER) in final
     assert HangUp(LegName.AGENT) not in final
     assert events(final, CallEnded)[0].reason == "ended_with_announcement"
+
+
+@pytest.mark.parametrize("by", ["agent:dtmf", "agent:phone"])
+def test_a_code_and_a_phones_key_end_as_the_button_does(by: str) -> None:
+    outcome, detail, steps = connected().act(Action.END, by)
+    by_button = connected().act(Action.END, "agent:console")
+    assert (outcome, detail) == by_button[:2]
+    assert events(steps, CallEnding)[0].by == by
+    # Nothing but who it was differs.
+    assert [step for step in steps if not isinstance(step, Emit)] == [
+        step for step in by_button[2] if not isinstance(step, Emit)
+    ]
+    assert len(steps) == len(by_button[2])
 
 
 def test_two_presses_make_one_end() -> None:
@@ -467,7 +482,7 @@ def test_nothing_is_recorded_that_was_not_announced_or_allowed() -> None:
             steps = played(call, steps, complete=broken != "failed")
         assert not media(steps, FlowUpdate)[-1].record
         assert not media(hold(call, True) + hold(call, False), FlowUpdate)[-1].record
-    attested, steps = in_notice(notice=(), attested=("recording",), record_allowed=True)
+    attested, steps = in_notice(notice=(), attested={"recording": ""}, record_allowed=True)
     assert media(steps, FlowUpdate)[-1].record
     assert attested.state is CallState.CONNECTED
 

@@ -14,12 +14,10 @@ from callshield.messages import (
     CallEnded,
     CallStarted,
     Direction,
-    FlowUpdate,
     LegName,
-    LegUpdate,
     NoticeFinished,
-    PlayPrompts,
 )
+from callshield.messages_media import FlowUpdate, LegUpdate, PlayPrompts
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
 from sipbridge.call_steps import AnswerIncoming, CallOut, HangUp, StartTimer, Step

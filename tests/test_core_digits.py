@@ -50,6 +50,33 @@ def test_the_callers_code_is_only_digits() -> None:
     assert call.events() == []
 
 
+def test_what_the_caller_presses_is_told_only_while_a_key_is_asked_for() -> None:
+    call = gate()
+    call.press(CALLER, "1")
+    assert call.events() == []
+    call.allow(keys=True)
+    call.press(CALLER, "92")
+    call.press(CALLER, "5", ends=0)
+    call.run(0.5)
+    assert [event[0::3] for event in call.events()] == [("key", d) for d in "925"]
+    assert heard(call.sent(AGENT), AGENT)[:3] == "192", "the agent hears them as ever"
+    call.press(CALLER, "6", updates=2, ends=0)
+    assert [event[0::3] for event in call.events()] == [("key", "6")], "in time, however long"
+    call.allow(keys=False)
+    call.run(0.5)
+    assert call.events() == [], "and once"
+    call.allow(keys=True)
+    call.allow(paused=True)
+    call.press(CALLER, "4")
+    call.core.digit(call.handle, CALLER, "4")
+    assert call.events() == [], "card data is nobody's business"
+    call.allow(paused=False)
+    call.core.digit(call.handle, CALLER, "7")
+    assert [event[0::3] for event in call.events()] == [("key", "7")]
+    call.press(AGENT, "3")
+    assert call.events() == [], "the agent's are not the caller's"
+
+
 def test_a_code_works_while_nothing_may_pass() -> None:
     # The notice plays to the caller, the agent already wants out.
     call = gate(open_gates=False)

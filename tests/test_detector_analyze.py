@@ -148,5 +148,6 @@ def test_an_angry_clip_is_an_event_where_it_is_and_its_calm_neighbour_is_not(
     assert found.categories == ["shouting"]
     assert found.events
     assert all(e.start >= onset_s - 1.0 for e in found.events)
-    assert max(e.score for e in found.events) == pytest.approx(found.acoustic, abs=1e-3)
+    # The figure of the whole recording is sustained over seconds, an event's is its peak.
+    assert 0.5 < found.acoustic <= max(e.score for e in found.events)
     assert all(e.end <= found.duration_s for e in found.events)

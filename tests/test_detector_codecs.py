@@ -204,7 +204,7 @@ def test_the_node_says_which_library_is_missing(tmp_path: Path) -> None:
     detector = Detector(AcousticModel())
     process._watch(detector, 0.0)
     assert len(process._hello()) == 1
-    detector.fault = "Opus cannot be decoded: install libopus0"
+    detector.codec_fault = "Opus cannot be decoded: install libopus0"
     process._watch(detector, 0.0)
     process._watch(detector, 1000.0)
     said = process._hello()[1]

@@ -11,10 +11,19 @@ from numpy.typing import NDArray
 from callshield import g711
 from callshield.tap import CallerFrame, TapCodec, TapKind
 from detectors import engine
-from detectors.acoustic import AcousticModel
-from detectors.engine import IDLE_S, Detector, Verdict
+from detectors.acoustic import AcousticModel, Scores
+from detectors.engine import (
+    IDLE_S,
+    REFERENCE_S,
+    CallerVoice,
+    Detector,
+    Verdict,
+)
+from detectors.features import FEATURE_COUNT
 from detectors.resample import to_int16
 from detectors.risk import Policy
+from detectors.running import RunningScore
+from detectors.speech import SpeechJudge
 from detectors.stream import HOP_S
 from tests.detector_sounds import calm_voice, shouting_voice, white_noise
 
@@ -24,8 +33,14 @@ A, B = bytes([1]) * 16, bytes([2]) * 16
 class AlwaysShouting(AcousticModel):
     """The shipped model's file, but any speech scores 0.99: for tests of what comes after."""
 
-    def score(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.full(len(vectors), 0.99, dtype=np.float32)
+    def score(
+        self,
+        vectors: NDArray[np.float32],
+        references: NDArray[np.float32] | None = None,
+        known: NDArray[np.float32] | None = None,
+    ) -> Scores:
+        shouting = np.full(len(vectors), 0.99, dtype=np.float32)
+        return Scores(shouting, shouting)
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +135,21 @@ def test_shouting_raises_one_call_and_not_its_neighbour(shouting: AcousticModel)
 
 
 def test_every_change_of_level_is_reported_once_and_in_order(shouting: AcousticModel) -> None:
-    changes = [
-        (v.decision.previous, v.decision.level)
-        for v in live(Detector(shouting), frames(A, calm_voice(6.0)))
-        if v.decision.changed
-    ]
-    assert changes == [(0, 1), (1, 2)]
+    unsure = Policy(0.5, 0.7, 0.4, sustain_s=1.4)
+    sure = Policy(0.5, 0.7, 0.4, sustain_s=1.4, sure=0.9, sure_s=0.7)
+    # Made vowels hold no words: Silero takes a part of them for speech only.
+    gate_alone = SpeechJudge(None)
+    for detector, expected in (
+        (Detector(shouting, unsure, gate_alone), [(0, 1), (1, 2)]),
+        # A window full of shouting leaves no doubt, and no need of level 1 on the way.
+        (Detector(shouting, sure, gate_alone), [(0, 2)]),
+    ):
+        changes = [
+            (v.decision.previous, v.decision.level)
+            for v in live(detector, frames(A, calm_voice(6.0)))
+            if v.decision.changed
+        ]
+        assert changes == expected
 
 
 def test_evidence_of_a_call_without_packets_ages_by_the_clock(shouting: AcousticModel) -> None:
@@ -195,3 +219,91 @@ def test_a_call_costs_less_than_32_kib_of_state(model: AcousticModel) -> None:
 
 def test_hop_length_and_decisions_agree() -> None:
     assert int(HOP_S * 8000) == engine.HOP_SAMPLES
+
+
+def test_a_calm_caller_becomes_known_and_a_shouting_one_never(
+    model: AcousticModel, shouting: AcousticModel
+) -> None:
+    """Or who shouts from the first word on would be taken for somebody who speaks like that."""
+    spoken = frames(A, calm_voice(12.0))
+    calm, loud = Detector(model), Detector(shouting)
+    live(calm, spoken)
+    live(loud, spoken)
+    assert calm._calls[A].voice.known == 1.0
+    assert loud._calls[A].voice.learnt_s == 0.0
+
+
+def test_a_callers_voice_is_the_mean_of_his_calm_speech_and_is_learnt_once() -> None:
+    voice = CallerVoice()
+    one, two = (np.full(FEATURE_COUNT, value, np.float32) for value in (1.0, 4.0))
+    voice.learn(one, 0.5)
+    assert voice.known == 0.0
+    voice.learn(two, 1.0)
+    assert voice.mean[0] == pytest.approx(3.0)
+    while voice.known < 1.0:
+        voice.learn(two, 0.5)
+    assert voice.learnt_s == pytest.approx(REFERENCE_S[1])
+    for _ in range(100):
+        voice.learn(two, 0.5)
+    settled = voice.mean.copy()
+    voice.learn(np.full(FEATURE_COUNT, 1e3, np.float32), 0.5)
+    assert np.array_equal(voice.mean, settled)
+
+
+def test_the_sustained_score_needs_more_than_one_loud_window() -> None:
+    running = RunningScore()
+    first, second = running.add(0.9), running.add(0.9)
+    assert first[0] == pytest.approx(0.9)
+    assert first[1] < second[1] < 0.9
+    for _ in range(60):
+        now, sustained = running.add(0.9)
+    assert (now, sustained) == (pytest.approx(0.9), pytest.approx(0.9, abs=1e-3))
+    for _ in range(2):
+        now, sustained = running.add(0.1)
+    assert now < 0.3 < sustained
+
+
+def test_what_is_left_of_a_call_is_told_once_when_it_is_forgotten(shouting: AcousticModel) -> None:
+    detector = Detector(shouting)
+    live(detector, frames(A, shouting_voice(4.0)))
+    assert detector.take_figures() == [], "the call goes on"
+    detector.step(4.0 + IDLE_S)
+    ((call_id, figures),) = detector.take_figures()
+    assert call_id == A
+    assert figures.analysed_s == 4.0
+    assert 0.0 < figures.speech_s <= 4.0
+    assert figures.serious_reached == figures.caution_reached > 0.95
+    assert detector.take_figures(all_calls=True) == []
+
+
+def test_a_detector_that_stops_leaves_the_figures_of_live_calls(shouting: AcousticModel) -> None:
+    detector = Detector(shouting)
+    live(detector, frames(A, shouting_voice(2.0)))
+    assert [call_id for call_id, _ in detector.take_figures(all_calls=True)] == [A]
+
+
+def test_one_call_can_be_judged_by_thresholds_of_its_own(model: AcousticModel) -> None:
+    """Before it is heard or in the middle of it; the call beside it keeps the detector's."""
+
+    class Raised(AlwaysShouting):
+        def score(
+            self,
+            vectors: NDArray[np.float32],
+            references: NDArray[np.float32] | None = None,
+            known: NDArray[np.float32] | None = None,
+        ) -> Scores:
+            scores = np.full(len(vectors), 0.9, dtype=np.float32)
+            return Scores(scores, scores)
+
+    strict = Policy(caution=0.95, serious=0.97, release=0.5)
+    detector = Detector(Raised(), Policy(caution=0.7, serious=0.8, release=0.5))
+    detector.judge_by(A, strict)
+    voice = shouting_voice(4.0)
+    for start in range(0, len(voice) // 2, 4000):
+        part = voice[start : start + 4000]
+        detector.feed([*frames(A, part, start), *frames(B, part, start)], start / 8000)
+        found = {v.call_id: v.decision.level for v in detector.step(start / 8000)}
+    assert found == {A: 0, B: 2}
+    detector.judge_by(B, strict)
+    detector.judge_by(A, None)
+    assert {f.serious for _, f in detector.take_figures(all_calls=True)} == {0.97}

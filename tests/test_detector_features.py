@@ -49,6 +49,25 @@ def test_f0_is_found_although_the_line_has_no_fundamental(f0_hz: float) -> None:
     assert found == pytest.approx(f0_hz, rel=0.12)
 
 
+def test_the_pitch_of_a_scream_is_found() -> None:
+    """Screams lie an octave above the highest speaking voice."""
+    found = 2 ** vector(vowels(800.0, -4.0, 2.0, 1000.0))["f0_log2_median"]
+    assert found == pytest.approx(800.0, rel=0.12)
+
+
+def test_octave_errors_are_folded_back_to_the_windows_median() -> None:
+    tracks = np.zeros((1, 50, features.TRACK_COUNT), np.float32)
+    tracks[..., features.VOICING] = 0.9
+    tracks[..., features.F0] = np.log2(200.0)
+    tracks[0, ::5, features.F0] += 1.0
+    tracks[0, 1::10, features.F0] -= 1.0
+    found, _ = features.summarise(tracks, np.ones((1, 50), np.bool_))
+    values = dict(zip(features.NAMES, found[0].tolist(), strict=True))
+    assert values["f0_deviation_octaves"] > 0.4
+    assert values["f0_folded_deviation_octaves"] < 1e-3
+    assert values["f0_folded_log2_p90"] == pytest.approx(np.log2(200.0), abs=1e-4)
+
+
 def test_raised_effort_flattens_the_tilt_and_raises_f0_and_first_formant() -> None:
     calm, shouting = vector(calm_voice()), vector(shouting_voice())
     assert shouting["alpha_db_mean"] > calm["alpha_db_mean"] + 3.0

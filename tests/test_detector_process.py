@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import shutil
 import socket
@@ -13,25 +14,46 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+import soundfile
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callshield import g711
 from callshield.bus import BusServer, Peer
 from callshield.errors import BusError
-from callshield.messages import Hello, NodeDegraded, NodeMessage, RiskChanged
+from callshield.logs import configure_logs
+from callshield.messages import (
+    Action,
+    CallAnalysed,
+    CallEnded,
+    CallStarted,
+    Command,
+    Hello,
+    NodeDegraded,
+    NodeMessage,
+    RiskChanged,
+)
 from callshield.settings import DetectorSettings, NodeSettings, Settings
+from callshield.settings_sip import AgentSettings
 from callshield.tap import MAGIC, CallerFrame, TapCodec, TapKind, encode_batches
-from detectors import corpora
-from detectors.acoustic import CARD_FILE, MODEL_FILE, SHIPPED
-from detectors.engine import Verdict
-from detectors.process import DetectorProcess, TapQueue, describe, open_tap, risk_changed
+from callshield.threshold_settings import ThresholdSettings
+from callshield.transcriber_settings import TranscriberSettings
+from detectors import corpora, fusion, silero
+from detectors.acoustic import CARD_FILE, MODEL_FILE, SHIPPED, load_card
+from detectors.engine import OUT_OF_REACH, Detector, Verdict
+from detectors.levels import Levels
+from detectors.process import DetectorProcess, TapQueue, open_tap
 from detectors.resample import to_8k, to_int16
 from detectors.risk import Decision, Rule
-from tests.detector_sounds import DATA, needs_data
+from detectors.transcription import HeardWords
+from tests.detector_sounds import DATA, needs_data, shouting_voice
+from tests.speech_kit import SPEECH
 
 
 def frame(call_id: bytes, number: int, payload: bytes) -> CallerFrame:
@@ -56,6 +78,7 @@ def make_settings(tmp_path: Path, model_dir: Path | None = None) -> Settings:
     return Settings(
         node=NodeSettings(state_dir=tmp_path, runtime_dir=tmp_path / "r"),
         detector=DetectorSettings(model_dir=model_dir),
+        transcriber=TranscriberSettings(workers=0),
     )
 
 
@@ -65,12 +88,19 @@ class Notifier:
     def __init__(self) -> None:
         self.heard: list[NodeMessage] = []
         self._changed = asyncio.Event()
+        self._peer: Peer[NodeMessage] | None = None
 
-    async def on_message(self, _peer: Peer[NodeMessage], message: NodeMessage) -> None:
+    def tell(self, *messages: NodeMessage) -> None:
+        assert self._peer is not None
+        for message in messages:
+            self._peer.send(message)
+
+    async def on_message(self, peer: Peer[NodeMessage], message: NodeMessage) -> None:
+        self._peer = peer
         self.heard.append(message)
         self._changed.set()
 
-    async def wait(self, until: Callable[[list[NodeMessage]], bool], limit_s: float = 20.0) -> None:
+    async def wait(self, until: Callable[[list[NodeMessage]], bool], limit_s: float = 60.0) -> None:
         async with asyncio.timeout(limit_s):
             while not until(self.heard):
                 self._changed.clear()
@@ -78,13 +108,15 @@ class Notifier:
 
 
 @asynccontextmanager
-async def running(config: Settings) -> AsyncIterator[tuple[Notifier, socket.socket]]:
+async def running(
+    config: Settings, on_words: Callable[[HeardWords], None] | None = None
+) -> AsyncIterator[tuple[Notifier, socket.socket]]:
     """A detector with a notifier behind it and a media worker's socket before it."""
     notifier = Notifier()
     bus: BusServer[NodeMessage] = BusServer(config.bus_path, NodeMessage, notifier.on_message)
     await bus.start()
     stop = asyncio.Event()
-    task = asyncio.create_task(DetectorProcess(config).run(stop))
+    task = asyncio.create_task(DetectorProcess(config, on_words).run(stop))
     await notifier.wait(lambda heard: any(isinstance(m, Hello) for m in heard))
     tap = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     tap.connect(str(config.tap_path))
@@ -151,6 +183,98 @@ async def test_a_shouting_caller_raises_a_level_at_the_notifier_and_a_calm_one_d
     assert 0.5 < two.score <= 1.0
 
 
+async def test_a_call_leaves_its_figures_and_is_judged_by_its_agents_group(tmp_path: Path) -> None:
+    strict, plain = uuid.uuid4(), uuid.uuid4()
+    config = Settings(
+        node=NodeSettings(state_dir=tmp_path, runtime_dir=tmp_path / "r"),
+        agents={"1001": AgentSettings(uri="sip:1001@192.0.2.1", group="loud")},
+        detector=DetectorSettings(
+            groups={"loud": ThresholdSettings(caution=0.9, serious=0.95, model="")}
+        ),
+    )
+    async with running(config) as (notifier, tap):
+        tap.setblocking(False)
+        notifier.tell(
+            CallStarted(ts=1.0, call_id=strict.hex, agent_id="1001", pbx_call_id="x"),
+            CallStarted(ts=1.0, call_id=plain.hex, agent_id="1002", pbx_call_id="y"),
+        )
+        await asyncio.sleep(0.2)
+        for call_id in (strict, plain):
+            await play(tap, call_id.bytes, to_int16(shouting_voice(3.0)))
+        await asyncio.sleep(0.5)
+    left = {m.call_id: m for m in notifier.heard if isinstance(m, CallAnalysed)}
+    assert left.keys() == {strict.hex, plain.hex}, "said when the detector stops"
+    assert (left[strict.hex].caution, left[strict.hex].serious) == (0.9, 0.95)
+    assert left[plain.hex].serious == load_card(SHIPPED / CARD_FILE).serious
+    assert all(m.analysed_s >= 2.5 and len(m.model) == 12 for m in left.values())
+
+
+async def test_no_sound_is_judged_of_a_call_over_a_relay_service(tmp_path: Path) -> None:
+    """An operator speaks for the caller; the same voice in the call beside it raises a level."""
+    relayed, plain = uuid.uuid4(), uuid.uuid4()
+    config = make_settings(tmp_path).model_copy(
+        update={
+            "detector": DetectorSettings(
+                groups={"loud": ThresholdSettings(caution=0.3, serious=0.31, model="")}
+            ),
+            "agents": {"1001": AgentSettings(uri="sip:1001@192.0.2.1", group="loud")},
+        }
+    )
+    begun = CallStarted(ts=1.0, call_id=plain.hex, agent_id="1001", pbx_call_id="x")
+    async with running(config) as (notifier, tap):
+        tap.setblocking(False)
+        notifier.tell(
+            begun,
+            msgspec.structs.replace(begun, call_id=relayed.hex, spared="relay_service"),
+        )
+        await asyncio.sleep(0.2)
+        for call_id in (relayed, plain):
+            await play(tap, call_id.bytes, to_int16(shouting_voice(4.0)))
+        await notifier.wait(
+            lambda heard: any(isinstance(m, RiskChanged) and m.call_id == plain.hex for m in heard)
+        )
+    told = {m.call_id for m in notifier.heard if isinstance(m, RiskChanged | CallAnalysed)}
+    assert told == {plain.hex}, "neither a level nor figures of the relayed call"
+
+
+async def test_a_relayed_call_stays_unjudged_over_a_long_hold_and_is_forgotten_after_it(
+    tmp_path: Path,
+) -> None:
+    process = DetectorProcess(make_settings(tmp_path))
+    detector = process._detector = Detector(None)
+    told: list[NodeMessage] = []
+    process._bus.send = told.append  # type: ignore[method-assign, assignment]
+    process._model = "a model"
+    held, never_heard = uuid.uuid4(), uuid.uuid4()
+    for number, call in enumerate((held, never_heard)):
+        await process.hear_news(
+            CallStarted(
+                ts=1.0,
+                call_id=call.hex,
+                agent_id="1001",
+                pbx_call_id=str(number),
+                spared="relay_service",
+            )
+        )
+
+    def speaks(second: int) -> None:
+        detector.feed([frame(held.bytes, second, bytes(160))], float(second))
+
+    speaks(1)
+    detector.step(40.0)  # on hold for so long that the detector forgets it
+    process._tell_figures(detector.take_figures())
+    speaks(50)
+    assert detector._calls[held.bytes].risk.policy is OUT_OF_REACH
+    for call in (held, never_heard):
+        await process.hear_news(
+            CallEnded(ts=60.0, call_id=call.hex, agent_id="1001", reason="caller_hangup")
+        )
+    detector.step(90.0)
+    process._tell_figures(detector.take_figures())
+    assert told == [], "no figures of either part"
+    assert (process._unjudged, detector._own) == ({}, {}), "nothing is kept"
+
+
 async def test_a_corrupt_model_degrades_the_node_and_the_process_lives(tmp_path: Path) -> None:
     for name in (MODEL_FILE, CARD_FILE):
         shutil.copy(SHIPPED / name, tmp_path / name)
@@ -163,6 +287,74 @@ async def test_a_corrupt_model_degrades_the_node_and_the_process_lives(tmp_path:
     assert told.degraded
     assert told.component == "detector"
     assert "not the one that its card names" in told.reason
+
+
+async def test_without_an_acoustic_model_words_are_heard_and_the_agents_word_runs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node degrades to what it has; when the model comes, voices are judged by it."""
+    monkeypatch.setattr("detectors.process.RETRY_S", 0.2)
+    monkeypatch.setattr(
+        "detectors.process.Levels", lambda language: Levels(language, fusion.Policy(press_s=0.3))
+    )
+    made: list[DetectorProcess] = []
+
+    def remember(*given: Any, original: Any = DetectorProcess) -> DetectorProcess:
+        made.append(original(*given))
+        return made[0]
+
+    monkeypatch.setattr(
+        "tests.test_detector_process.DetectorProcess",
+        remember,
+    )
+    shutil.copy(SHIPPED / CARD_FILE, tmp_path / CARD_FILE)
+    config = make_settings(tmp_path, model_dir=tmp_path)
+    config = config.model_copy(update={"transcriber": TranscriberSettings(workers=1)})
+    call_id, later = uuid.uuid4(), uuid.uuid4()
+    spoken, _ = soundfile.read(SPEECH / "calm_01f.flac", dtype="int16")
+    async with running(config) as (notifier, tap):
+        await notifier.wait(lambda heard: any(isinstance(m, NodeDegraded) for m in heard))
+        notifier.tell(
+            Command(command_id="1", call_id=call_id.hex, action=Action.ABUSIVE, by="agent:console")
+        )
+        await notifier.wait(lambda heard: [r.level for r in risks(heard)] == [3, 0])
+        words = made[0].words
+        assert words is not None
+        offered = asyncio.Event()
+        monkeypatch.setattr(words.transcription.scheduler, "offer", lambda *_: offered.set())
+        await play(tap, call_id.bytes, np.concatenate([spoken, np.zeros(16000, np.int16)]))
+        await asyncio.wait_for(offered.wait(), 10)
+        shutil.copy(SHIPPED / MODEL_FILE, tmp_path / MODEL_FILE)
+        await notifier.wait(
+            lambda heard: any(isinstance(m, NodeDegraded) and not m.degraded for m in heard)
+        )
+        await play(tap, later.bytes, np.concatenate([spoken, np.zeros(16000, np.int16)]))
+    peaks = {m.call_id: m.effort_peak for m in notifier.heard if isinstance(m, CallAnalysed)}
+    assert peaks.keys() == {call_id.hex, later.hex}
+    assert peaks[later.hex] > 0.0, "judged by the model that came"
+    assert peaks[call_id.hex] == 0.0, "no figures of what was heard without one"
+
+
+def risks(heard: list[NodeMessage]) -> list[RiskChanged]:
+    return [m for m in heard if isinstance(m, RiskChanged)]
+
+
+async def test_a_corrupt_speech_model_degrades_the_node_until_it_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detectors.process.RETRY_S", 0.2)
+    for name in (MODEL_FILE, CARD_FILE):
+        shutil.copy(SHIPPED / name, tmp_path / name)
+    (tmp_path / silero.MODEL_FILE).write_bytes(b"torn")
+    async with running(make_settings(tmp_path, model_dir=tmp_path)) as (notifier, _):
+        await notifier.wait(lambda heard: any(isinstance(m, NodeDegraded) for m in heard))
+        told = next(m for m in notifier.heard if isinstance(m, NodeDegraded))
+        assert told.degraded
+        assert "silero_8k.onnx is not the one of this version" in told.reason
+        shutil.copy(SHIPPED / silero.MODEL_FILE, tmp_path / silero.MODEL_FILE)
+        await notifier.wait(
+            lambda heard: any(isinstance(m, NodeDegraded) and not m.degraded for m in heard)
+        )
 
 
 async def test_the_tap_socket_is_private_and_gone_after_a_clean_stop(tmp_path: Path) -> None:
@@ -227,26 +419,44 @@ def test_a_full_queue_drops_the_oldest_datagram_and_counts_it() -> None:
     assert queue.dropped_datagrams == 2
 
 
-@pytest.mark.parametrize("language", ["ko", "en", "zh", "ja"])
-def test_every_rule_has_words_in_every_language(language: str) -> None:
-    for rule in Rule:
-        assert describe(rule, 1.5, language)  # type: ignore[arg-type]
-    assert "1.5" in describe(Rule.SUSTAINED_EFFORT, 1.5, language)  # type: ignore[arg-type]
-
-
-def test_a_forgotten_call_is_reported_calm_without_a_category() -> None:
-    verdict = Verdict(bytes(range(16)), 12.5, None, Decision(0, 2, 0.0, None, 0.0))
-    message = risk_changed(verdict, 1000.0, "ko")
-    assert (message.level, message.previous, message.categories) == (0, 2, [])
-    assert message.call_id == bytes(range(16)).hex()
-    assert message.reasons == []
-
-
 async def test_a_new_notifier_is_told_the_levels_again(tmp_path: Path) -> None:
     process = DetectorProcess(make_settings(tmp_path))
     call_id = bytes(range(16))
-    process._publish(Verdict(call_id, 3.0, 0.9, Decision(2, 0, 0.9, Rule.SUSTAINED_EFFORT, 1.5)))
+    raised = Verdict(call_id, 3.0, 0.9, Decision(2, 0, 0.9, Rule.SUSTAINED_EFFORT, 1.5))
+    process._publish(process._levels.hear_voice(raised, 100.0))
     again = [m for m in process._hello() if isinstance(m, RiskChanged)]
     assert [(m.call_id, m.level) for m in again] == [(call_id.hex(), 2)]
-    process._publish(Verdict(call_id, 30.0, None, Decision(0, 2, 0.0, None, 0.0)))
+    calm = Verdict(call_id, 30.0, None, Decision(0, 2, 0.0, None, 0.0))
+    process._publish(process._levels.hear_voice(calm, 130.0))
     assert not [m for m in process._hello() if isinstance(m, RiskChanged)]
+
+
+async def test_the_agents_word_is_level_3_until_the_call_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    """Of a call that the detector never heard, too; the line in the log keeps its own level."""
+    configure_logs("detector")
+    # Else every logger used here would write to this test's closed standard error ever after.
+    structlog.configure(cache_logger_on_first_use=False)
+    request.addfinalizer(structlog.reset_defaults)
+    abused, other = uuid.uuid4(), uuid.uuid4()
+    async with running(make_settings(tmp_path)) as (notifier, _):
+        notifier.tell(
+            Command(command_id="1", call_id=other.hex, action=Action.WARN, by="agent:console"),
+            Command(command_id="2", call_id=abused.hex, action=Action.ABUSIVE, by="agent:console"),
+        )
+        await notifier.wait(lambda heard: any(isinstance(m, RiskChanged) for m in heard))
+        notifier.tell(CallEnded(ts=2.0, call_id=abused.hex, agent_id="1001", reason="x"))
+        await notifier.wait(
+            lambda heard: any(isinstance(m, RiskChanged) and not m.level for m in heard)
+        )
+    told = [m for m in notifier.heard if isinstance(m, RiskChanged)]
+    assert [(m.call_id, m.level, m.previous) for m in told] == [
+        (abused.hex, 3, 0),
+        (abused.hex, 0, 3),
+    ]
+    assert told[0].may_trigger
+    assert told[0].reasons[0].kind == "agent"
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    logged = [line for line in lines if line["event"] == "risk_changed"]
+    assert [(line["level"], line["risk_level"]) for line in logged] == [("info", 3), ("info", 0)]

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from detectors import corpora, evaluate, telephone
-from detectors.acoustic import AcousticModel
+from detectors.acoustic import AcousticModel, Scores
 from detectors.corpora import Clip
 from tests.detector_sounds import DATA, needs_data
 
@@ -22,8 +22,14 @@ BASELINE_AUC = 0.85
 class Inverted(AcousticModel):
     """Control: the shipped model, upside down."""
 
-    def score(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.float32(1.0) - super().score(vectors)
+    def score(
+        self,
+        vectors: NDArray[np.float32],
+        references: NDArray[np.float32] | None = None,
+        known: NDArray[np.float32] | None = None,
+    ) -> Scores:
+        found = super().score(vectors, references, known)
+        return Scores(np.float32(1.0) - found.scores, np.float32(1.0) - found.alone)
 
 
 @functools.cache

@@ -34,6 +34,27 @@ def test_one_short_shout_is_at_most_caution() -> None:
     assert machine.level == 1
 
 
+def test_one_window_beyond_doubt_is_enough_and_one_just_above_serious_is_not() -> None:
+    policy = Policy(caution=0.5, serious=0.7, release=0.4, sure=0.85)
+    for score, level in ((SHOUT, 2), (0.8, 1)):
+        machine = RiskMachine(policy)
+        machine.update(0.5, 0.5, CALM, 0.5)
+        assert machine.update(0.5, 0.5, score, 1.0).level == level
+
+
+def test_a_window_beyond_doubt_counts_no_more_than_the_speech_in_it() -> None:
+    machine = RiskMachine(Policy(caution=0.5, serious=0.7, release=0.4, sure=0.85))
+    for _ in range(3):
+        assert machine.update(0.5, 0.1, SHOUT, 0.6).level < 2
+
+
+def test_a_window_beyond_doubt_counts_only_when_it_is_full_of_voice() -> None:
+    policy = Policy(caution=0.5, serious=0.7, release=0.4, sure=0.85)
+    for window_s, level in ((policy.sure_s - 0.02, 1), (policy.sure_s, 2)):
+        machine = RiskMachine(policy)
+        assert machine.update(0.5, 0.5, SHOUT, window_s).level == level
+
+
 def test_short_shouts_minutes_apart_do_not_add_up() -> None:
     machine = RiskMachine(POLICY)
     for _ in range(10):

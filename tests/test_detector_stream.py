@@ -9,10 +9,16 @@ from hypothesis import strategies as st
 
 from callshield import g711
 from callshield.tap import TapCodec
+from detectors import corpora
+from detectors.engine import take_evidence
+from detectors.resample import to_int16
+from detectors.speech import SpeechJudge
 from detectors.stream import HOP_SAMPLES, MAX_WAITING_HOPS, CallStream
-from detectors.vad import check_frames
+from tests.detector_sounds import calm_voice, shouting_voice, white_noise
 
 PCMU, PCMA = TapCodec.PCMU, TapCodec.PCMA
+
+JUDGE = SpeechJudge.load()
 
 
 def packet(value: int, samples: int = 160) -> bytes:
@@ -126,6 +132,22 @@ def test_no_sequence_of_packets_breaks_the_stream(
         while stream.ready:
             hop = stream.take_hop()
             assert hop.shape == (160 + HOP_SAMPLES,)
-            speech = stream.hear(hop, check_frames(hop[160:].reshape(25, 160)))
+            speech = JUDGE.judge(hop[None], [stream.ear]).speech[0]
             assert speech.shape == (25,)
             stream.shift_in(None, speech)
+
+
+def test_training_sees_the_very_windows_of_a_live_call() -> None:
+    pause = np.zeros(9000, np.float32)
+    audio = np.concatenate([calm_voice(2.3), pause, shouting_voice(1.7), white_noise(0.4, 0.01)])
+    pcm = to_int16(audio)
+    stream, lived = CallStream(), []
+    for start in range(0, len(pcm), 4000):
+        stream.push_pcm(pcm[start : start + 4000])
+        if start + 4000 >= len(pcm):
+            stream.flush()
+        while stream.ready:
+            lived.append(take_evidence([stream], JUDGE).vectors)
+    expected = np.concatenate(lived)
+    assert len(expected) >= 6
+    np.testing.assert_allclose(corpora.heard(pcm).vectors, expected, rtol=1e-4, atol=1e-4)

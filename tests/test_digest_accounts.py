@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from callshield.errors import SetupError
-from callshield.settings import AgentSettings, Settings, SideSettings
+from callshield.settings import Settings
+from callshield.settings_sip import AgentSettings, SideSettings
 from sipbridge.digest_accounts import (
     MAX_CREDENTIALS,
     Credentials,

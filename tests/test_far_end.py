@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from callshield.messages import FlowUpdate
+from callshield.messages_media import FlowUpdate
 from sipbridge.far_end import is_somebody_else, named_numbers
 from sipbridge.media_gate import MediaGate
 from sipbridge.sip_message import SipHeaders

@@ -1,6 +1,6 @@
 """Detector and notifier of a whole node die under load; the calls notice nothing.
 
-There is no transcriber process in this version.
+Words are switched off in it; tests/test_transcriber_process.py kills transcribers.
 """
 
 from __future__ import annotations

@@ -12,19 +12,21 @@ from hypothesis import strategies as st
 from callshield.messages import (
     Action,
     CallEnded,
-    CloseLeg,
-    FlowUpdate,
     HelperChanged,
     LegName,
+    NodeDegraded,
+    WarningPlayed,
+)
+from callshield.messages_media import (
+    CloseLeg,
+    FlowUpdate,
     LegOpened,
     LegUpdate,
-    NodeDegraded,
     OpenLeg,
     PlayFinished,
     PlayPrompts,
     PromoteHelper,
     StopPlay,
-    WarningPlayed,
 )
 from sipbridge import sdp
 from sipbridge.call import Call, CallState

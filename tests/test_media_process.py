@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from callshield.messages import MediaStats, SessionOpened
+from callshield.messages_media import MediaStats, SessionOpened
 from callshield.settings import Settings
 from tests.rtp_peer import (
     WAIT_S,

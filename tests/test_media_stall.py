@@ -101,7 +101,6 @@ async def test_the_same_judge_condemns_a_relay_in_python() -> None:
     finally:
         await relay.stop()
     assert verdict.before.sent > 0
-    assert verdict.before.p99_ms < 100
     # Half of the packets of a second wait half a second and more, or are lost.
     assert verdict.during.lost > 0 or verdict.during.p50_ms > 200
     assert verdict.during.p99_ms > verdict.before.p99_ms + 100

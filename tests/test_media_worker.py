@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from callshield import g711
-from callshield.messages import (
+from callshield.messages import LegName, TapStarted
+from callshield.messages_media import (
     CloseSession,
     CodePressed,
     DigitReceived,
     HearingDose,
-    LegName,
     MediaFailed,
     MediaStats,
     MediaTimeout,
@@ -28,7 +28,6 @@ from callshield.messages import (
     SessionClosed,
     SessionOpened,
     StopPlay,
-    TapStarted,
 )
 from callshield.settings import Settings
 from callshield.tap import TapKind

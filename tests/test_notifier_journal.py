@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from callshield.messages import AlertRaised, CallStarted, TapStarted
+from callshield.settings import Settings
+from notifier import database
 from notifier.board import Alert, Call, Entry
+from notifier.database import connector, place_of
 from notifier.journal import Journal
 from tests.notifier_kit import desk_in_process
 
@@ -108,6 +112,21 @@ async def test_beyond_its_bound_the_oldest_is_dropped_but_no_alert_and_no_state(
     assert len(disk.kept) == 11
 
 
+async def test_what_somebody_waits_for_is_not_dropped() -> None:
+    disk = Disk()
+    disk.broken = True
+    journal = disk.journal(limit=5)
+    journal.append([tap()])
+    await disk.tried.wait()
+    waiting = asyncio.create_task(journal.stored([tap()]))
+    await asyncio.sleep(0)
+    journal.append([tap() for _ in range(20)])
+    assert journal.dropped == 16
+    disk.broken = False
+    await asyncio.wait_for(waiting, 10)
+    await journal.close(5)
+
+
 async def test_many_events_share_a_commit() -> None:
     disk = Disk()
     journal = disk.journal(limit=2000)
@@ -117,16 +136,35 @@ async def test_many_events_share_a_commit() -> None:
     assert disk.sent == list(range(1, 1001))
 
 
-async def test_a_locked_database_is_told_and_loses_nothing(tmp_path: Path) -> None:
+@contextlib.asynccontextmanager
+async def locked(settings: Settings) -> AsyncIterator[None]:
+    """Somebody else holds the database for himself."""
+    place = place_of(settings)
+    if place.path is not None:
+        with closing(sqlite3.connect(place.path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.rollback()
+        return
+    connection = await connector(place)()
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE events IN EXCLUSIVE MODE")
+        yield
+    await connection.close()
+
+
+async def test_a_locked_database_is_told_and_loses_nothing(
+    tmp_path: Path, store_toml: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ANSWER_TIMEOUT_S", 1.0)
     async with (
-        desk_in_process(tmp_path) as desk,
+        desk_in_process(tmp_path, store_toml) as desk,
         desk.bridge() as bridge,
         desk.console(desk.supervisor) as console,
     ):
         call_id = bridge.start_call()
         await console.until("call.answered")
-        with closing(sqlite3.connect(desk.settings.database_path)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        async with locked(desk.settings):
             bridge.risk(call_id, 3)
             told = await console.next()
             assert (told["type"], told["component"]) == ("node.degraded", "store")
@@ -138,10 +176,32 @@ async def test_a_locked_database_is_told_and_loses_nothing(tmp_path: Path) -> No
                 assert asked.status_code == 503
                 assert asked.json()["type"].endswith(":not_stored")
             assert [m["type"] for m in console.seen if m["type"] == "alert.raised"] == []
-            other.rollback()
         kinds = {(await console.until("alert.raised"))["kind"] for _ in range(2)}
         assert kinds == {"risk", "help"}
         await console.until("node.degraded", component="store", degraded=False)
+
+
+async def test_an_agents_word_that_waits_for_a_locked_database_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ANSWER_TIMEOUT_S", 1.0)
+    async with (
+        desk_in_process(tmp_path, "[aftercare]\nrest_s = 600\n") as desk,
+        desk.bridge() as bridge,
+        desk.console(desk.agent) as agent,
+        desk.http(desk.agent) as http,
+    ):
+        call_id = bridge.start_call()
+        await agent.until("call.answered")
+        bridge.end_call(call_id)
+        await agent.until("call.ended")
+        async with locked(desk.settings):
+            said = await http.post(f"/api/v1/calls/{call_id}/after", json={"action": "abusive"})
+            assert said.status_code == 503
+        await agent.until("agent.said")
+        await agent.until("rest.changed")
+        (kept,) = (await http.get("/api/v1/me/requests")).json()["requests"]
+        assert (kept["call_id"], kept["action"]) == (call_id, "abusive")
 
 
 async def test_control_the_order_test_notices_a_journal_that_sends_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import httpx
 import pytest
 import websockets
 
-from notifier import stream
+from callshield.messages import CrisisHint
+from notifier import cut, node, process, stream
 from notifier.tokens import create_token, list_tokens, revoke_token
 from tests.notifier_kit import WITHIN_S, Desk, desk_in_process
 
@@ -103,13 +105,72 @@ async def test_a_supervisor_gets_no_evidence_live_or_replayed(tmp_path: Path) ->
         assert not {"reasons", "score"} & seen[0].keys()
 
 
+async def test_a_supervisor_gets_words_live_and_replayed_once_the_agent_asked_for_help(
+    tmp_path: Path,
+) -> None:
+    async with (
+        desk_in_process(tmp_path) as desk,
+        desk.bridge() as bridge,
+        desk.console(desk.supervisor) as live,
+        desk.console(desk.agent) as agent,
+    ):
+        call_id, other = bridge.start_call("1001"), bridge.start_call("1002")
+        for call in (call_id, other):
+            bridge.words(call, 2, "이 새끼")
+            await live.until("risk.changed", call_id=call)
+        # Numbered, or a reading of the past would be one of now.
+        before = (await agent.until("risk.changed", call_id=call_id))["id"]
+        async with desk.http(desk.agent) as http:
+            path = f"/api/v1/calls/{call_id}/actions"
+            assert (await http.post(path, json={"action": "help"})).status_code == 200
+        await live.until("alert.raised", reason="help")
+        bridge.words(call_id, 3, "죽여버린다")
+        bridge.words(other, 3, "죽여버린다")
+        now = await live.until("risk.changed", level=3, call_id=call_id)
+        assert now["reasons"][0]["words"] == ["죽여버린다"]
+        assert "reasons" not in await live.until("risk.changed", level=3, call_id=other)
+        assert "새끼" not in str(live.seen), "what was said before stays the agent's until asked"
+        async with desk.console(desk.supervisor, before - 1) as replayed:
+            past = await replayed.until("risk.changed", level=2, call_id=call_id)
+            assert past["reasons"][0]["words"] == ["이 새끼"]
+        async with desk.http(desk.supervisor) as http:
+            calls = {c["call_id"]: c for c in (await http.get("/api/v1/calls")).json()["calls"]}
+        assert calls[call_id]["reasons"][0]["words"] == ["죽여버린다"]
+        assert calls[other]["reasons"] is None
+
+
+async def test_a_crisis_reaches_agent_supervisor_and_bridge(tmp_path: Path) -> None:
+    async with (
+        desk_in_process(tmp_path) as desk,
+        desk.bridge() as bridge,
+        desk.console(desk.agent) as agent,
+        desk.console(desk.supervisor) as supervisor,
+    ):
+        call_id = bridge.start_call("1001")
+        await agent.until("call.answered")
+        async with desk.bridge("detector") as detector:
+            detector.send(CrisisHint(ts=time.time(), call_id=call_id, words=["죽고 싶어요"]))
+            told = await agent.until("crisis.hint")
+            assert (told["number"], told["words"]) == ("109", ["죽고 싶어요"])
+            watched = await supervisor.until("crisis.hint")
+            assert watched["number"] == "109"
+            assert "words" not in watched
+            alert = await supervisor.until("alert.raised", reason="crisis")
+            assert alert["level"] == 0
+        async with asyncio.timeout(WITHIN_S):
+            while not bridge.crises:
+                bridge.asked.clear()
+                await bridge.asked.wait()
+        assert [hint.call_id for hint in bridge.crises] == [call_id]
+
+
 async def test_tokens_that_are_missing_forged_or_expired_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "TOKEN_WITHIN_S", 0.2)
     async with desk_in_process(tmp_path) as desk:
-        short = create_token(
-            desk.settings, "supervisor", "short", expires=timedelta(microseconds=1)
+        short = await asyncio.to_thread(
+            create_token, desk.settings, "supervisor", "short", expires=timedelta(microseconds=1)
         )
         forged = desk.supervisor[:-1] + ("A" if desk.supervisor[-1] != "A" else "B")
         assert await _close_code(desk, json.dumps({"token": short})) == stream.BAD_TOKEN
@@ -125,7 +186,7 @@ async def test_tokens_that_are_missing_forged_or_expired_are_refused(
 async def test_a_revoked_token_closes_its_open_console(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(node, "HEARTBEAT_S", 0.1)
     async with desk_in_process(tmp_path) as desk, desk.console(desk.supervisor) as console:
         beat = json.loads(await console.connection.recv())
         assert beat["type"] == "heartbeat"
@@ -203,6 +264,14 @@ class _Sleeper:
         head = bytes([0x81, 0x80 | len(self._first), 0, 0, 0, 0])
         await loop.sock_sendall(self.socket, head + self._first)
 
+    async def read_all(self) -> bytes:
+        """Read until the server closes, answer nothing; what came last."""
+        loop = asyncio.get_running_loop()
+        came = b""
+        while chunk := await loop.sock_recv(self.socket, 65536):
+            came = (came + chunk)[-1000:]
+        return came
+
     async def ping_for_ever(self) -> None:
         """Write pings, read nothing; ends only by the server's reset."""
         loop = asyncio.get_running_loop()
@@ -240,4 +309,78 @@ async def test_a_console_that_never_reads_is_dropped_while_another_gets_everythi
         assert len({m["id"] for m in awake.seen}) == sent
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(sleeper.ping_for_ever(), WITHIN_S)
+        sleeper.socket.close()
+
+
+async def test_a_console_that_answers_no_pings_is_dropped_and_one_that_does_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats both ways: a browser that froze reads perhaps, but its pongs stay away."""
+    monkeypatch.setattr(process, "_PING_S", 0.3)
+    async with desk_in_process(tmp_path) as desk, desk.console(desk.supervisor) as awake:
+        frozen = _Sleeper(desk)
+        await frozen.sign_in()
+        async with asyncio.timeout(WITHIN_S):
+            last = await frozen.read_all()
+        frozen.socket.close()
+        # A close frame (RFC 6455 section 5.5.1) with 1011.
+        assert b"\x88" in last
+        assert last[last.rindex(b"\x88") + 2 :][:2] == (1011).to_bytes(2, "big")
+        async with desk.bridge() as bridge:
+            bridge.start_call()
+            await awake.until("call.started")
+
+
+def _noted_lines(monkeypatch: pytest.MonkeyPatch) -> list[cut.ConsoleProtocol]:
+    """Every WebSocket of the server, as they come."""
+    lines: list[cut.ConsoleProtocol] = []
+    made = cut.ConsoleProtocol.connection_made
+
+    def note(self: cut.ConsoleProtocol, transport: asyncio.BaseTransport) -> None:
+        made(self, transport)
+        lines.append(self)
+
+    monkeypatch.setattr(cut.ConsoleProtocol, "connection_made", note)
+    return lines
+
+
+async def test_one_that_neither_reads_nor_answers_is_gone_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its buffers are full when the ping times out: an orderly close would wait for ever."""
+    lines = _noted_lines(monkeypatch)
+    monkeypatch.setattr(process, "_PING_S", 2.0)
+    monkeypatch.setattr(cut, "LAST_CHANCE_S", 0.2)
+    async with (
+        desk_in_process(tmp_path) as desk,
+        desk.bridge() as bridge,
+        desk.console(desk.supervisor) as awake,
+        desk.http() as http,
+    ):
+        sleeper = _Sleeper(desk)
+        await sleeper.sign_in()
+        await _until_metric(http, b"callshield_consoles 2.0")
+        for _ in range(990):  # fewer than make it too slow, more than the kernel takes
+            bridge.start_call(answer=False)
+        for _ in range(990):
+            await awake.until("call.started")
+        assert lines[-1].transport.get_write_buffer_size() > 0
+        await _until_metric(http, b"callshield_consoles 1.0")
+        assert b"callshield_consoles_dropped 0.0" in (await http.get("/metrics")).content
+        sleeper.socket.close()
+
+
+async def test_pings_of_one_that_does_not_read_pile_up_no_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = _noted_lines(monkeypatch)
+    async with desk_in_process(tmp_path) as desk:
+        sleeper = _Sleeper(desk)
+        await sleeper.sign_in()
+        loop = asyncio.get_running_loop()
+        ping = b"\x89\xfd" + bytes(4) + bytes(125)
+        for _ in range(40):
+            await loop.sock_sendall(sleeper.socket, ping * 1000)
+        size = lines[-1].transport.get_write_buffer_size()
+        assert size < 300_000, "of five megabytes of pongs"
         sleeper.socket.close()

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from callshield.errors import SetupError
 from callshield.settings import Settings, load_settings
+from notifier.database import place_of, transact
+from notifier.schema import tokens
 from notifier.tokens import create_token, digest, identify, list_tokens, revoke_token
 from tests.notifier_kit import write_config
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return load_settings(write_config(tmp_path, 8080))
+def settings(tmp_path: Path, store_toml: str) -> Settings:
+    return load_settings(write_config(tmp_path, 8080, store_toml))
 
 
 def _row(settings: Settings) -> dict[str, object]:
-    with closing(sqlite3.connect(settings.database_path)) as database:
-        database.row_factory = sqlite3.Row
-        return dict(database.execute("SELECT * FROM tokens").fetchone())
+    return transact(
+        place_of(settings), lambda c: dict(c.execute(select(tokens)).mappings().first() or {})
+    )
 
 
 def test_the_database_holds_the_hash_and_never_the_token(settings: Settings) -> None:
@@ -31,7 +32,7 @@ def test_the_database_holds_the_hash_and_never_the_token(settings: Settings) -> 
     assert token.startswith("cs_")
     assert len(token) == 3 + 43, "256 bits in base64url"
     assert create_token(settings, "agent", "desk", "1001") != token
-    files = settings.database_path.parent.glob("*")
+    files = settings.node.state_dir.glob("*")
     assert not any(token[3:].encode() in file.read_bytes() for file in files)
     assert _row(settings)["sha256"] == digest(token)
 
@@ -68,7 +69,7 @@ def test_what_makes_no_sense_is_refused_with_a_sentence(
 ) -> None:
     with pytest.raises(SetupError, match=says):
         create_token(settings, role, "name", agent_id, expires)
-    assert not settings.database_path.exists()
+    assert not settings.node.state_dir.exists()
 
 
 def test_the_list_shows_no_hash(settings: Settings) -> None:

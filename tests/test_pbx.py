@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 
 from callshield.messages import HelperChanged, HoldChanged, PauseChanged
-from notifier import ami_client, settling
-from notifier.queue_pause import REASON
+from notifier import ami_client, pbx, settling
+from notifier.queue_pause import REASONS
 from notifier.tokens import create_token
 from tests.ami_double import WITHIN_S, AmiDouble, Member
 from tests.notifier_kit import Bridge, Console, Desk, Process, desk_in_process
 
 ONE, TWO = "Local/1001@callshield-agents/n", "Local/1002@callshield-agents/n"
 DEVICE = "DEVICE_STATE(Custom:agent1001)"
+REASON = REASONS["ko"]
+"""The reason code of our pauses at a Korean node: 보호휴식."""
 CHANNEL = "PJSIP/trunk-0000002a"
 
 #: Appended to the agents' tables of the kit's configuration.
@@ -88,7 +90,7 @@ class Scene:
 @contextlib.asynccontextmanager
 async def scene(folder: Path, configuration: str) -> AsyncIterator[Scene]:
     async with desk_in_process(folder, configuration) as desk:
-        token = create_token(desk.settings, "agent", "three", "1003")
+        token = await asyncio.to_thread(create_token, desk.settings, "agent", "three", "1003")
         async with desk.bridge() as bridge, desk.console(token) as console:
             yield Scene(desk, bridge, console, token)
 
@@ -236,10 +238,26 @@ async def test_lunch_that_begins_during_rest_outlasts_it(tmp_path: Path, double:
         assert paused(double) == [(True, "lunch")] * 2
 
 
-async def test_somebody_who_unpauses_at_the_pbx_ends_the_rest(
+async def test_nobody_at_the_pbx_ends_the_rest(
+    tmp_path: Path, double: AmiDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A supervisor makes the resting agent available there: the pause comes back."""
+    monkeypatch.setattr(pbx, "_PAUSED_AGAIN_S", 0.05)
+    async with scene(tmp_path, extra(double, tmp_path)) as at:
+        at.bridge.end_call(at.bad_call())
+        await double.until(lambda: paused(double) == RESTING)
+        await double.person(ONE, paused=False)
+        assert paused(double) == FREE
+        await double.until(lambda: paused(double) == RESTING)
+        assert not [m for m in at.console.seen if m.get("state") == "over"]
+        assert (await at.ready())["status"] == "done"
+        await double.until(lambda: paused(double) == FREE)
+
+
+async def test_where_only_agents_can_unpausing_at_the_pbx_is_ready(
     tmp_path: Path, double: AmiDouble
 ) -> None:
-    async with scene(tmp_path, extra(double, tmp_path)) as at:
+    async with scene(tmp_path, extra(double, tmp_path, more="ready_at_pbx = true\n")) as at:
         at.bridge.end_call(at.bad_call())
         await double.until(lambda: paused(double) == RESTING)
         await double.person(ONE, paused=False)
@@ -366,7 +384,7 @@ async def _rest_then_kill(double: AmiDouble, folder: Path, rest_s: float) -> Pro
     """A notifier that is killed with an agent at rest."""
     notifier = Process(folder, extra(double, folder, rest_s))
     await notifier.start()
-    token = create_token(notifier.desk.settings, "agent", "three", "1003")
+    token = await asyncio.to_thread(create_token, notifier.desk.settings, "agent", "three", "1003")
     async with notifier.desk.bridge() as bridge, notifier.desk.console(token) as console:
         call_id = bridge.start_call("1003")
         bridge.risk(call_id, 3)
@@ -509,7 +527,7 @@ async def test_an_administrator_sees_the_phone_that_the_pbx_hides(
     double.contacts.append(("phone-1003", "Yealink SIP-T54W 96.86.0.100"))
     more = '[agents.1004]\nuri = "sip:4@192.0.2.4"\nphone_model = "Snom D785"\n'
     async with scene(tmp_path, extra(double, tmp_path, more=more)) as at:
-        admin = create_token(at.desk.settings, "admin", "root")
+        admin = await asyncio.to_thread(create_token, at.desk.settings, "admin", "root")
 
         async def model(agent_id: str) -> tuple[str, str]:
             async with at.desk.http(admin) as http:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from callshield import g711
 from callshield.findings import Finding
-from callshield.settings import PeerSettings, Settings
+from callshield.settings import Settings
+from callshield.settings_sip import PeerSettings
 from sipbridge import sdp
 from sipbridge.pbx_probe import judge_call, options_uri, target_of
 from sipbridge.pbx_probe_audio import (

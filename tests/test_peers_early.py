@@ -120,7 +120,7 @@ async def test_reliable_provisional_responses_on_both_legs(scene: Scene) -> None
     caller.learn(progress)
     # It is sent again until the PRACK comes: that is what makes it reliable.
     again = progress.text
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while scene.pbx.log.count(f"< {again}") < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # a retransmission is no news to the agent's inbox
     acknowledged = await caller.ask(

@@ -19,7 +19,8 @@ import pytest
 from numpy.typing import NDArray
 
 from callshield.heard import find, read_growing_wav, read_wav
-from callshield.messages import CloseLeg, FlowUpdate, LegName, LegUpdate, PromoteHelper
+from callshield.messages import LegName
+from callshield.messages_media import CloseLeg, FlowUpdate, LegUpdate, PromoteHelper
 from sipbridge.prompt_catalogue import SHIPPED
 from tests.peers.baresip import Baresip, running_baresip
 from tests.peers.media_double import MediaDouble, running_double

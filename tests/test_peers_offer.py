@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from callshield.messages import FlowUpdate, LegName, LegUpdate
+from callshield.messages import LegName
+from callshield.messages_media import FlowUpdate, LegUpdate
 from sipbridge import sdp
 from sipbridge.srtp_keys import CryptoLine, parse_crypto
 from tests.peers.baresip import running_baresip

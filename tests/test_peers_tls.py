@@ -16,7 +16,8 @@ from cryptography.x509.oid import NameOID
 
 from callshield.errors import ConfigurationError, SetupError
 from callshield.messages import LegName
-from callshield.settings import TlsSettings, load_settings
+from callshield.settings import load_settings
+from callshield.settings_sip import TlsSettings
 from sipbridge.tls_files import check_tls_files
 from tests.peers.signalling import (
     PBX,

@@ -33,6 +33,9 @@ IDS = (
     "handing_over",
     "hold_on",
     "handed_over",
+    "call_back",
+    "objection_accepted",
+    "recording_resumed",
 )
 SPEECH = [f"{language}/{name}" for language in LANGUAGES for name in IDS]
 DEMO_LINES = ("calm_1", "calm_2", "shout_1", "shout_2", "agent_1")
@@ -49,6 +52,9 @@ LENGTHS = {
     "handing_over": (2.5, 6.0),
     "hold_on": (2.5, 6.0),
     "handed_over": (2.0, 5.0),
+    "call_back": (4.0, 8.0),
+    "objection_accepted": (2.5, 6.0),
+    "recording_resumed": (1.5, 4.0),
 }
 KOREAN_LENGTHS = {"abuse_prevention": (6.0, 10.5), "closing": (5.0, 8.0)}
 

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 import wave
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,12 @@ import pytest
 
 from callshield.cli import app, main
 from callshield.doctor import Finding, examine
+from callshield.messages_fairness import OpenRecording
+from callshield.notifier_request import TOKEN_VARIABLE
 from callshield.settings import load_settings
 from sipbridge.recorder import Recorder
 from sipbridge.recording_keys import KEY_VARIABLE
+from tests.door_keeper import door_keeper
 from tests.recording_kit import Changes, call_id, path_of, record, settings_in, stored
 
 
@@ -40,6 +44,9 @@ class Node:
         self.config = folder / "callshield.toml"
         self.config.write_text(
             f"""
+            [node]
+            state_dir = "{folder / "state"}"
+            runtime_dir = "{folder / "run"}"
             [[peers]]
             name = "pbx"
             networks = ["127.0.0.1"]
@@ -52,6 +59,7 @@ class Node:
             key_file = "{self.settings.key_file}"
             """
         )
+        self.asked: list[OpenRecording] = []
         self.calls = [call_id(), call_id()]
         recorder = Recorder(self.settings, Changes())
         for call in self.calls:
@@ -64,6 +72,12 @@ class Node:
         recorder.close()
 
     def run(self, *arguments: str, **variables: str) -> Result:
+        """As typed in the folder of the configuration; an export for a complaint, by somebody."""
+        if arguments[0] == "export" and "--draw" not in arguments:
+            arguments += ("--complaint", "C-1", "--reason", "the caller complained in writing")
+        return self.run_as_is(*arguments, **{TOKEN_VARIABLE: "cs_somebody", **variables})
+
+    def run_as_is(self, *arguments: str, **variables: str) -> Result:
         """As typed in the folder of the configuration."""
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patched:
@@ -84,8 +98,55 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(tmp_path)
+def node(tmp_path: Path) -> Iterator[Node]:
+    made = Node(tmp_path)
+    with door_keeper(load_settings(made.config).bus_path) as made.asked:
+        yield made
+
+
+def test_without_a_reason_a_token_or_a_node_no_recording_opens(tmp_path: Path) -> None:
+    node, call = Node(tmp_path), ""
+    call = node.calls[0]
+    token = {TOKEN_VARIABLE: "cs_somebody"}
+    why = ("--complaint", "C-1", "--reason", "the caller complained in writing")
+    for arguments, variables, sentence in (
+        ((), token, "opens through one of --draw ID"),
+        (("--draw", "a", "--request", "b"), token, "opens through one of --draw ID"),
+        (("--complaint", "C-1"), token, "--complaint with --reason"),
+        (("--draw", "a", "--reason", "because"), token, "--reason goes with --complaint"),
+        (why, {TOKEN_VARIABLE: ""}, "say who you are"),
+        (why, token, "the notifier of this node does not answer"),
+    ):
+        result = node.run_as_is("export", call, *arguments, **variables)
+        assert result.returncode == 2
+        assert sentence in result.stderr
+    bus = load_settings(node.config).bus_path
+    with door_keeper(bus, "not_now", "this draw is void") as asked:
+        refused = node.run("export", call, "--draw", "d" * 32)
+        assert refused.returncode == 2
+        assert "stays closed: this draw is void" in refused.stderr
+    assert not list(node.folder.glob("*.wav"))
+    with door_keeper(bus) as asked:
+        assert node.run("export", call, "--draw", "d" * 32).returncode == 0
+        (one,) = asked
+        assert (one.call_id, one.why, one.ref, one.token) == (
+            call,
+            "draw",
+            "d" * 32,
+            "cs_somebody",
+        )
+    assert len(list(node.folder.glob("*.wav"))) == 1
+
+
+def test_a_token_from_a_file_that_others_can_read_is_refused(node: Node) -> None:
+    file = node.folder / "token"
+    file.write_text("cs_of_a_file\n")
+    file.chmod(0o644)
+    shown = node.run("export", node.calls[0], "--token-file", str(file))
+    assert "chmod 600" in shown.stderr
+    file.chmod(0o600)
+    assert node.run("export", node.calls[0], "--token-file", str(file)).returncode == 0
+    assert [request.token for request in node.asked] == ["cs_of_a_file"]
 
 
 def test_the_commands_are_there() -> None:

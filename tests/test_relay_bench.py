@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from callshield import g711
 from callshield.errors import SetupError
-from callshield.messages import SrtpKeys
+from callshield.messages_media import SrtpKeys
 from sipbridge import bench_relay
 from sipbridge.bench_arrivals import HEADER, Arrivals, Results
 from sipbridge.bench_load import loud_speech

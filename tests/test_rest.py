@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from callshield.settings import AftercareSettings
 from notifier.board import Call
 from notifier.device_state import device_state
@@ -10,8 +13,8 @@ from notifier.rest import Rest, Rests
 NOW = 1_000_000.0
 
 
-def rests(rest_s: float = 180.0, **settings: object) -> Rests:
-    return Rests(AftercareSettings.model_validate({"rest_s": rest_s, **settings}))
+def rests(rest_s: float = 180.0, **more: object) -> Rests:
+    return Rests(AftercareSettings.model_validate({"rest_s": rest_s, **more}))
 
 
 def call(number: int = 1, *, peak: int = 2, answered: bool = True, ending: bool = False) -> Call:
@@ -81,7 +84,10 @@ def test_a_clock_that_is_set_makes_no_rest_longer() -> None:
     rest = kept.agent_free(call(1), NOW + 3600, NOW)  # the bridge's clock goes ahead
     assert rest is not None
     assert rest.until_ts == NOW + 180
-    assert kept.due(NOW - 3600) == ["1001"]  # ours was set back: better short than for an hour
+    # Ours was set back while nobody was here: as long as it was, and not for an hour.
+    assert kept.due(NOW - 3600) == []
+    assert kept.mend(NOW - 3600) == [rest]
+    assert (rest.began_ts, rest.until_ts) == (NOW - 3600, NOW - 3420)
 
 
 def test_what_was_stored_goes_on() -> None:
@@ -112,3 +118,118 @@ def test_the_device_state_is_that_of_all_calls_together() -> None:
     assert state(held, talking) == "INUSE"
     assert state(ending) == state(left) == state(ending, left) == "NOT_INUSE"
     assert state(ending, ringing) == "RINGING"
+
+
+def test_a_second_call_does_not_shorten_a_rest_that_was_made_longer() -> None:
+    kept = rests(extend_s=600)
+    kept.agent_free(call(1), NOW, NOW)
+    extended = kept.extend("1001")
+    assert extended is not None
+    assert kept.agent_free(call(2), NOW + 10, NOW + 10) is None
+    resting = kept.resting("1001")
+    assert resting is not None
+    assert resting.until_ts == NOW + 780
+
+
+def test_the_agent_makes_it_longer_within_bounds_and_nobody_rests_for_ever() -> None:
+    kept = rests(extend_s=300, longest_s=700)
+    assert kept.extend("1001") is None
+    rest = kept.agent_free(call(), NOW, NOW)
+    assert rest is not None
+    grown = []
+    for _ in range(3):
+        extended = kept.extend("1001")
+        assert extended is not None
+        grown.append(extended[1])
+    assert grown == [300.0, 220.0, 0.0]
+    assert rest.until_ts == NOW + 700
+
+
+def test_rest_that_is_asked_for_is_as_long_as_after_a_severe_call() -> None:
+    kept = rests()
+    calm = call(peak=0)
+    assert kept.agent_free(calm, NOW, NOW) is None
+    rest = kept.ask(calm, NOW + 3600, once=False)
+    assert rest is not None
+    assert (rest.until_ts, rest.reason) == (NOW + 3780, "asked")
+    assert kept.ask(calm, NOW + 3600, once=False) is None, "as long already"
+    assert rests(rest_s=0).ask(calm, NOW, once=False) is None
+
+
+def test_one_that_follows_from_a_word_comes_once_a_call() -> None:
+    kept = rests()
+    kept.agent_free(call(), NOW, NOW)
+    kept.end("1001", "agent", NOW + 5)
+    assert kept.ask(call(), NOW + 600, once=True) is None
+    assert kept.ask(call(), NOW + 600, once=False) is not None
+
+
+def test_a_clock_that_is_set_takes_nothing_from_a_rest() -> None:
+    kept = rests()
+    rest = kept.agent_free(call(), NOW, NOW)
+    assert rest is not None
+    assert kept.clock_moved(7200.0) == [rest]
+    assert kept.due(NOW + 7200 + 100) == []
+    assert kept.due(NOW + 7200 + 180) == ["1001"]
+    kept.clock_moved(-9000.0)
+    assert rest.until_ts == NOW + 180 - 1800
+    kept.end("1001", "agent", NOW)
+    assert kept.clock_moved(60.0) == []
+
+
+def test_a_planned_break_is_rest_and_never_cuts_one_short() -> None:
+    kept = rests()
+    kept.agent_free(call(), NOW, NOW)
+    assert kept.hold(call(), NOW, NOW + 60, NOW) is None
+    longer = kept.hold(call(), NOW, NOW + 900, NOW)
+    assert longer is not None
+    assert (longer.began_ts, longer.until_ts, longer.reason) == (NOW, NOW + 900, "break")
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["free", "ask", "hold", "extend", "clock", "restart", "mend"]),
+        st.integers(0, 4),
+        st.integers(0, 400),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(STEPS)
+def test_nothing_but_ready_and_time_shortens_a_rest(steps: list[tuple[str, int, int]]) -> None:
+    """What is left of a rest, by a clock that nobody sets, only ever shrinks by what passed."""
+    kept = rests(longest_s=1000)
+    passed, shift, left = 0.0, 0.0, 0.0
+    for what, number, seconds in steps:
+        passed += seconds / 10
+        left = max(0.0, left - seconds / 10)
+        now = NOW + passed + shift
+        for agent_id in kept.due(now):
+            kept.end(agent_id, "timer", now)
+        one = call(number, peak=2 + number % 2)
+        match what:
+            case "free":
+                kept.agent_free(one, now, now)
+            case "ask":
+                kept.ask(one, now, once=False)
+            case "hold":
+                kept.hold(one, now, now + seconds, now)
+            case "extend":
+                kept.extend("1001")
+            case "clock":
+                by_s = (seconds - 200) * 50.0
+                shift += by_s
+                now += by_s
+                kept.clock_moved(by_s)
+            case "mend":
+                kept.mend(now)
+            case _:
+                before = kept.get("1001")
+                kept = rests(longest_s=1000)
+                kept.restore([before] if before else [])
+        rest = kept.resting("1001")
+        still = rest.until_ts - now if rest else 0.0
+        assert still >= left - 1e-3, (what, still, left)
+        left = still

@@ -61,7 +61,7 @@ async def s_client(bridge: Signalling, house: Authority, *options: str, source: 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         out, _ = await process.communicate()
     return out.decode(errors="replace")
 

@@ -86,3 +86,52 @@ async def test_nothing_is_left_when_the_supervisor_itself_is_killed(tmp_path: Pa
         async with asyncio.timeout(30):
             while any(alive(pid) for pid in pids):  # noqa: ASYNC110 - not our children: ask again
                 await asyncio.sleep(0.05)
+
+
+async def test_transcribers_are_started_and_come_back_and_end_before_the_detector(
+    tmp_path: Path,
+) -> None:
+    words = "[transcriber]\nworkers = 2\n"
+    async with running_node(tmp_path / "node", AGENTS, extra=words) as node:
+        await node.wait_for_log("process_started", count=6)
+        before = node.pid_of("transcriber-2")
+        node.kill("transcriber-2")
+        await node.wait_for_log("process_died")
+        await node.wait_for_log("process_started", count=7)
+        assert node.pid_of("transcriber-2") != before
+        async with node.watch("supervisor", last_event_id=0) as console:
+            await console.wait(
+                "node.degraded", lambda e: e["component"] == "transcriber-2" and e["degraded"]
+            )
+        assert await node.stop() == 0
+        order = [entry["part"] for entry in node.logs("process_ended")]
+        assert order == [
+            "bridge",
+            "transcriber-2",
+            "transcriber-1",
+            "detector",
+            "media",
+            "notifier",
+        ]
+
+
+async def test_screens_that_cannot_be_pushed_keep_no_node_from_starting(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("of phones")
+    password.chmod(0o644)
+    table = f'[phones.families.poly-vvx]\nuser = "us"\npassword_file = "{password}"\n'
+    async with running_node(tmp_path / "node", AGENTS, extra=table) as node:
+        await node.until_ready()
+        await node.wait_for_log("process_died")
+        assert {entry["part"] for entry in node.logs("process_died")} == {"phones"}
+        async with node.watch("supervisor", last_event_id=0) as console:
+            told = await console.wait(
+                "node.degraded", lambda e: e["component"] == "phones" and e["degraded"]
+            )
+            assert told["reason"]
+            # Mended: it comes by itself, and says so.
+            password.chmod(0o600)
+            await console.wait(
+                "node.degraded", lambda e: e["component"] == "phones" and not e["degraded"]
+            )
+        assert "of phones" not in node.log_path.read_text()

@@ -32,7 +32,7 @@ class Pbx:
             raise self.reasons[key]
 
     async def until(self, rounds: int) -> None:
-        async with asyncio.timeout(10), self._more:
+        async with asyncio.timeout(30), self._more:
             await self._more.wait_for(lambda: self.rounds >= rounds)
         await asyncio.sleep(0)  # the task that was counted has its answer
 

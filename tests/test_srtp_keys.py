@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callshield.errors import SdpError
-from callshield.messages import SrtpKeys
+from callshield.messages_media import SrtpKeys
 from sipbridge import sdp
 from sipbridge.srtp_keys import (
     SUITES,

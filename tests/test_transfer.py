@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callshield.messages import CallEnded, CloseSession, FlowUpdate, LegName, LegUpdate
+from callshield.messages import CallEnded, LegName
+from callshield.messages_media import CloseSession, FlowUpdate, LegUpdate
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
 from sipbridge.call_steps import AnswerIncoming, Forget, HangUp, StartTimer, Step

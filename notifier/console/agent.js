@@ -1,24 +1,39 @@
-// The agent's page: one glance, one press.
-import { $, categoriesOf, clock, MARKS, minutes, notify, say, SHAPES, startPage } from "./page.js";
+// The agent's page: one glance, one press. Keys, presses, and what is said of them.
+import { $, button, say } from "./dom.js";
+import { ableIn, clearCall, directionOf, drawCall, grade } from "./agent_call.js";
+import {
+  drawEnded, drawMine, drawRest, learnMine, makeNotes, mine, STALE, wish,
+} from "./agent_after.js";
+import { categoriesOf, learnSector, notify, startPage } from "./page.js";
 import { problemOf, request } from "./link.js";
-import { activeCall, apply, emptyState, loaded, orderedCalls, protection } from "./state.js";
-import { has, known, language, preferLanguage, t } from "./strings.js";
+import { makeHeadset } from "./headset.js";
+import { sayOfCall, sayVerdict, VERDICTS } from "./verdict.js";
+import {
+  activeCall, apply, emptyState, loaded, machineAlerts, orderedCalls, pastCall, spoken,
+} from "./state.js";
+import { has, language, preferLanguage, t } from "./strings.js";
 
-// The digits are those of the phone's own codes: *8# help, *9# end, *0# skip.
-const KEYS = { F2: "warn", F8: "help", F9: "end", F10: "skip_notice" };
-const ACTIONS = ["warn", "help", "end", "skip_notice"];
+// Where the phone has a code, its digit: *4# hand over, *5# soften, *7# pause, *8# help, *9# end,
+// *0# skip. Function keys are no characters (WCAG 2.2, 2.1.4).
+const KEYS = {
+  F1: "extend",
+  F2: "warn",
+  F3: "promise_call_back",
+  F4: "hand_over",
+  F5: "soften",
+  F6: "abusive",
+  F7: "pause",
+  F8: "help",
+  F9: "end",
+  F10: "skip_notice",
+};
 
 let state = emptyState();
 let chosen = null;
 let page = null;
+const headset = makeHeadset(() => press("help"), feedback);
 let told = { key: "", tone: "good", values: {} };
 const sending = new Set();
-
-/** The word for the n-th warning; the last configured one is the final one. */
-function grade(n) {
-  if (n === 0) return t("warnings.none");
-  return n >= state.node.warnings ? t("warnings.last") : t("warnings.nth", { n });
-}
 
 /** The call that the page is about: the chosen one, else the one that is not on hold. */
 function current() {
@@ -26,8 +41,6 @@ function current() {
   chosen = null;
   return activeCall(state);
 }
-
-const directionOf = (call) => t(`direction.${call.direction}`);
 
 /** Say what came of it; kept as a key, so that it follows the language. */
 function feedback(key, tone = "good", values = {}) {
@@ -40,119 +53,6 @@ function drawFeedback() {
   say($("feedback"), told.key ? t(told.key, told.values) : "");
 }
 
-function showLevel(level, word, categories, why) {
-  const card = $("level");
-  if (card.dataset.level !== String(level)) {
-    card.dataset.level = level;
-    $("shape").setAttribute("d", SHAPES[level]);
-    $("mark").setAttribute("d", MARKS[level]);
-  }
-  say($("word"), word);
-  say($("categories"), categories);
-  say($("why"), why);
-  document.querySelectorAll(".steps li").forEach((step, index) => {
-    step.classList.toggle("on", level !== "none" && index < level);
-  });
-  const title = `${word} · Callshield`;
-  if (document.title !== title) document.title = title;
-}
-
-function why(call) {
-  if (call.level === 0) return t("why.calm");
-  const first = call.categories[0];
-  return first === undefined ? t("why.other") : known("why.", first);
-}
-
-function drawCall(call) {
-  const guard = protection(state, call);
-  if (call.ending) showLevel("none", t("released"), "", t("released.why"));
-  else if (call.answered_ts === null) showLevel("none", t("ringing"), "", t(`ringing.${call.direction}`));
-  else if (guard === "on") {
-    showLevel(call.level, t(`level.${call.level}`), call.level ? categoriesOf(call) : "", why(call));
-  } else if (guard === "wait") {
-    showLevel("none", t(call.notice === "playing" ? "notice.playing" : "gate"), "", t("why.waiting"));
-  } else showLevel("none", t("level.unknown"), "", t(`why.${guard}`));
-
-  const spoken = call.answered_ts === null ? 0 : page.link.now() - call.answered_ts;
-  // At level 0 nothing moves: no seconds are counted.
-  const time = call.level === 0 ? minutes(spoken) : clock(spoken);
-  say($("time"), `${directionOf(call)} · ${time}`);
-  say($("notice"), t(`notice.${call.notice}`));
-  tone("notice", call.notice === "failed" ? "bad" : "");
-  say($("protection"), t(`protection.${guard}`));
-  tone("protection", { on: "good", wait: "", off: "bad", down: "bad", internal: "" }[guard]);
-  say($("warnings"), grade(call.warnings));
-  drawActions(call);
-}
-
-function tone(fact, value) {
-  document.querySelector(`[data-fact="${fact}"]`).dataset.tone = value;
-}
-
-function drawActions(call) {
-  const talking = call.answered_ts !== null && !call.ending;
-  const gated = call.notice === "" || call.notice === "playing";
-  const internal = call.direction === "internal";
-  const able = {
-    warn: talking && !gated && !internal,
-    help: !call.ending,
-    end: talking,
-    skip_notice: talking && gated && !internal,
-  };
-  for (const action of ACTIONS) {
-    // Not the disabled attribute while sending: the focus would be lost.
-    $(action).disabled = !able[action];
-    $(action).setAttribute("aria-busy", String(sending.has(action)));
-  }
-  $("skip_notice").hidden = !able.skip_notice;
-  $("help").dataset.state = call.help;
-  hint("help", t(call.help === "none" ? "hint.help" : `hint.help.${call.help}`));
-  const next = call.warnings + 1;
-  $("warn").hidden = state.node.warnings === 0 || internal;
-  hint("warn", next > state.node.warnings ? t("hint.warn.last") : t("hint.warn", { grade: grade(next) }));
-  hint("end", t(internal ? "hint.end.internal" : "hint.end"));
-  hint("skip_notice", t("hint.skip_notice"));
-}
-
-function hint(action, text) {
-  say($(action).querySelector(".hint"), text);
-}
-
-function drawIdle() {
-  const done = state.ended;
-  if (done === null) showLevel("none", t("idle"), "", t("idle.why"));
-  else showLevel("none", t("ended"), "", reasonOf(done));
-  $("summary").hidden = done === null;
-  if (done === null) return;
-  const { guard } = done;
-  const rows = [
-    ["summary.reason", reasonOf(done)],
-    ["summary.time", clock(done.duration_s)],
-    ["summary.level", guard === "off" || guard === "internal" ? t("level.unknown") : t(`level.${done.peak}`)],
-    ["summary.warnings", grade(done.warnings)],
-    ["summary.help", t(`help.${done.help}`)],
-    ["summary.notice", t(`notice.${done.notice}`)],
-    ["summary.protection", t(`was.${guard}`)],
-  ];
-  const key = JSON.stringify([language(), rows]);
-  if ($("done").dataset.key === key) return;
-  $("done").dataset.key = key;
-  $("done").replaceChildren(
-    ...rows.flatMap(([name, value]) => {
-      const dt = document.createElement("dt");
-      const dd = document.createElement("dd");
-      dt.textContent = t(name);
-      dd.textContent = value;
-      return [dt, dd];
-    }),
-  );
-}
-
-function reasonOf(call) {
-  const keys = [`reason.${call.direction}.${call.reason}`, `reason.${call.reason}`];
-  return t(keys.find(has) ?? "reason.other");
-}
-
 function drawOthers(call) {
   const calls = orderedCalls(state);
   $("others").hidden = calls.length < 2;
@@ -161,17 +61,13 @@ function drawOthers(call) {
   $("others").dataset.key = key;
   $("others").replaceChildren(
     ...calls.map((one, index) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.className = "quiet";
       const what = one.held ? t("held") : t(`level.${one.level}`);
-      button.textContent = `${index + 1} · ${directionOf(one)} · ${what}`;
-      button.setAttribute("aria-pressed", String(one === call));
-      button.addEventListener("click", () => {
+      const made = button("quiet", `${index + 1} · ${directionOf(one)} · ${what}`, () => {
         chosen = one.call_id;
         draw();
       });
-      return button;
+      made.setAttribute("aria-pressed", String(one === call));
+      return made;
     }),
   );
 }
@@ -180,31 +76,92 @@ function draw() {
   if (page === null || state.node === null) return;
   say($("who"), t("agent", { id: state.node.agent_id }));
   const call = current();
+  const now = page.link.now();
   drawFeedback();
   drawOthers(call);
-  $("actions").hidden = call === null;
-  $("facts").hidden = call === null;
-  if (call === null) drawIdle();
-  else {
-    $("summary").hidden = true;
-    drawCall(call);
+  headset.follow(...spoken(state));
+  for (const id of ["actions", "facts"]) $(id).hidden = call === null;
+  $("main").dataset.phase = call === null ? "idle" : "call";
+  drawRest(now);
+  if (call === null) {
+    clearCall(state);
+    drawEnded(state, state.ended, now);
+    drawMine(now, contest);
+  } else {
+    // In a call the page is about that call and nothing else.
+    for (const id of ["after", "mine", "rest", "past"]) $(id).hidden = true;
+    drawCall(state, call, now, sending);
   }
 }
 
-async function press(action) {
+/** A button that is one of two actions, by what is on now. */
+function actionOf(name, call) {
+  if (name !== "pause") return name;
+  return call.paused ? "resume_recording" : "pause_recording";
+}
+
+async function press(name) {
   const call = current();
-  const button = $(action);
-  if (call === null || button.hidden || button.disabled || sending.has(action)) return;
-  sending.add(action);
+  if (call === null || !ableIn(state, call)[name] || sending.has(name)) return;
+  const action = actionOf(name, call);
+  sending.add(name);
   feedback("sending", "wait");
   draw();
-  const answer = await request(`/calls/${call.call_id}/actions`, "POST", { action });
-  sending.delete(action);
+  // That a call is abusive is the same word in it and after it.
+  const where = name === "abusive" ? "after" : "actions";
+  const answer = await request(`/calls/${call.call_id}/${where}`, "POST", { action });
+  sending.delete(name);
   if (answer.status === 200) feedback(`${answer.body.status}.${action}`);
-  else {
-    const problem = `problem.${problemOf(answer)}`;
-    feedback(has(problem) ? problem : "problem.other", "bad");
-  }
+  else failed(answer);
+  draw();
+}
+
+function failed(answer) {
+  const problem = `problem.${problemOf(answer)}`;
+  feedback(has(problem) ? problem : "problem.other", "bad");
+}
+
+/** A wish about the call that is over: pressed once the server says that it was kept. */
+async function want(action, more) {
+  const done = state.ended;
+  if (done === null) return;
+  const [said, tone] = await wish(done.call_id, action, more);
+  feedback(said, tone);
+  await refresh(["rest", "requests"]);
+}
+
+/** Something about the agent's own rest or breaks. */
+async function own(path, said, parts) {
+  const answer = await request(path, "POST");
+  if (answer.status === 200) feedback(said);
+  else failed(answer);
+  await refresh(parts);
+}
+
+async function refresh(parts) {
+  await learnMine(parts);
+  // After a reload: the newest call of the day.
+  const newest = mine.calls?.calls[0];
+  if (state.ended === null && newest) state.ended = { ...pastCall(state, newest), past: true };
+  draw();
+}
+
+async function judge(verdict) {
+  const done = state.ended;
+  if (done === null) return;
+  const found = verdict === "missed" ? [] : machineAlerts(state, done.call_id);
+  const problem = await (found.length ? sayVerdict(found, verdict) : sayOfCall(done.call_id, verdict));
+  if (problem === null) done.verdict = verdict;
+  feedback(problem ?? `judge.done.${verdict}`, problem ? "bad" : "good");
+  draw();
+}
+
+/** The agent does not agree with a score: another person scores the call. */
+const contest = (drawId) => own(`/quality/scores/${drawId}/contest`, "quality.asked", ["quality"]);
+
+function choosePast(callId) {
+  const told = mine.calls.calls.find((one) => one.call_id === callId);
+  if (told) state.ended = { ...pastCall(state, told), past: true };
   draw();
 }
 
@@ -213,26 +170,37 @@ function tell(event) {
   if (event.type === "call.started" || event.type === "call.ended") feedback("");
   if (event.type === "warning.played") {
     const key = event.complete ? "event.warning" : "event.warning.cut";
-    feedback(key, "good", { grade: grade(event.grade) });
+    feedback(key, "good", { grade: grade(state.node, event.grade) });
   }
   if (event.type === "alert.raised" && event.kind === "help") feedback("event.help");
-  if (event.type === "alert.acknowledged" && state.alerts.get(event.alert_id)?.kind === "help") {
-    feedback("event.taken");
+  if (event.type === "callback.changed" && has(`event.callback.${event.state}`)) {
+    feedback(`event.callback.${event.state}`);
   }
   if (event.type === "node.degraded" && event.component === "pbx_recording") {
     feedback(event.degraded ? "event.pbx_records" : "", "bad");
   }
-  if (event.type === "risk.changed" && event.level > event.previous && event.level >= 2) {
+  if (event.type === "crisis.hint") notify(t("crisis.title"), t("crisis.what"), event.call_id);
+  if (event.type === "risk.changed" && event.level > event.previous && event.level >= 2 && !event.late) {
     notify(t(`level.${event.level}`), categoriesOf(event), event.call_id);
   }
+  // Rest: what the event says is shown at once, the rest of it is asked for.
+  if (event.type === "rest.changed") {
+    mine.rest = { ...mine.rest, resting: event.state === "resting", until_ts: event.until_ts };
+  }
+  if (STALE[event.type]) refresh(STALE[event.type]);
 }
 
 page = startPage("title.agent", (node) => node.role === "agent", {
   load(node, calls, alerts) {
     preferLanguage(node.language);
     $("language").value = language();
+    const { ended } = state;
     state = loaded(node, calls, alerts);
+    state.ended = ended;
+    refresh();
     page?.translate();
+    headset.start();
+    learnSector(() => page?.translate());
   },
   event(event) {
     apply(state, event);
@@ -240,11 +208,21 @@ page = startPage("title.agent", (node) => node.role === "agent", {
   },
   draw,
 });
-for (const action of ACTIONS) $(action).addEventListener("click", () => press(action));
+makeNotes((note) => want("note", { note }));
+for (const name of new Set(Object.values(KEYS))) $(name).addEventListener("click", () => press(name));
+$("offer-end").addEventListener("click", () => press("end"));
+for (const action of ["rest", "evidence", "abusive"]) {
+  $(`after-${action}`).addEventListener("click", () => want(action));
+}
+$("rest-longer").addEventListener("click", () => own("/me/rest/extend", "wished.rest", ["rest"]));
+$("rest-ready").addEventListener("click", () => own(`/agents/${state.node.agent_id}/ready`, "rest.over", ["rest"]));
+$("break-take").addEventListener("click", () => own("/me/breaks/take", "breaks.taken", ["rest", "breaks"]));
+$("past-calls").addEventListener("change", () => choosePast($("past-calls").value));
+for (const verdict of VERDICTS) $(verdict).addEventListener("click", () => judge(verdict));
 addEventListener("keydown", (pressed) => {
-  const action = KEYS[pressed.key];
-  if (!action || pressed.repeat || pressed.ctrlKey || pressed.altKey || pressed.metaKey) return;
-  if ($("main").hidden) return;
+  const name = KEYS[pressed.key];
+  if (!name || pressed.repeat || pressed.ctrlKey || pressed.altKey || pressed.metaKey) return;
+  if ($("main").hidden || current() === null) return;
   pressed.preventDefault();
-  press(action);
+  press(name);
 });

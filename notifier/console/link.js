@@ -16,6 +16,14 @@ export function takeToken() {
   return sessionStorage.getItem(TOKEN);
 }
 
+/** Back from the organisation's sign-in: change the cookie, good once, for a token of ours. */
+export async function redeemSignIn() {
+  if (location.hash !== "#signed-in") return;
+  history.replaceState(null, "", location.pathname + location.search);
+  const answer = await request("/oidc/token", "POST");
+  if (answer.status === 200) keepToken(answer.body.token);
+}
+
 export const keepToken = (token) => sessionStorage.setItem(TOKEN, token);
 export const forgetToken = () => sessionStorage.removeItem(TOKEN);
 
@@ -79,10 +87,14 @@ export class Link {
       request("/node"),
       request("/calls"),
       request("/alerts?state=all&limit=50"),
-      request("/alerts?state=open"),
+      request("/alerts?state=open&limit=500"),
     ]);
     if (answers.some((answer) => answer.status === 401)) {
       this.#refuse("token");
+      return false;
+    }
+    if (answers.some((answer) => answer.status === 403)) {
+      this.#refuse("role");
       return false;
     }
     if (answers.some((answer) => answer.status !== 200)) {

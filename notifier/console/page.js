@@ -1,17 +1,11 @@
-// What both pages share: sign-in, language, connection state, shapes, times, notifications.
-import { keepToken, Link, takeToken } from "./link.js";
-import { chooseLanguage, known, language, LANGUAGES, t, translatePage } from "./strings.js";
+// What the pages share: sign-in, language, connection state, shapes, times, notifications.
+import { $, say } from "./dom.js";
+import { keepToken, Link, redeemSignIn, request, takeToken } from "./link.js";
+import { chooseLanguage, known, language, LANGUAGES, servePublic, t, translatePage } from "./strings.js";
 
-export const $ = (id) => document.getElementById(id);
-
-/** Write only what changed: a screen reader repeats what is written, and focus stays. */
-export function say(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-// One shape a level (circle, triangle, diamond, octagon) and a mark inside.
+// One shape a level (circle, triangle, diamond, octagon; no level: square) and a mark inside.
 export const SHAPES = {
-  none: "M50 8a42 42 0 1 1 0 84a42 42 0 1 1 0-84z",
+  none: "M20 10H80a10 10 0 0 1 10 10V80a10 10 0 0 1-10 10H20a10 10 0 0 1-10-10V20a10 10 0 0 1 10-10z",
   0: "M50 8a42 42 0 1 1 0 84a42 42 0 1 1 0-84z",
   1: "M50 8 96 90 4 90z",
   2: "M50 3 97 50 50 97 3 50z",
@@ -42,6 +36,26 @@ export function badge(level) {
   return element;
 }
 
+/** Categories as chips, one list item each. */
+export function drawChips(list, categories) {
+  const key = `${language()} ${categories.join(" ")}`;
+  if (list.dataset.key === key) return;
+  list.dataset.key = key;
+  list.replaceChildren(
+    ...categories.map((id) => {
+      const chip = document.createElement("li");
+      chip.textContent = known("category.", id);
+      return chip;
+    }),
+  );
+}
+
+/** The redacted words that a level rests on, quoted, each once. */
+export function quotesOf(call) {
+  const words = (call.reasons ?? []).flatMap((reason) => reason.words ?? []);
+  return [...new Set(words)].map((quote) => `“${quote}”`).join(" ");
+}
+
 export const categoriesOf = (item) => item.categories.map((id) => known("category.", id)).join(" · ");
 
 /** Seconds as 2:05 or 1:02:05. */
@@ -59,6 +73,10 @@ export function minutes(seconds) {
   return whole === 0 ? t("minutes.0") : t("minutes", { n: whole });
 }
 
+/** 14:35, in the language's own way. */
+export const timeOfDay = (ts) =>
+  new Date(ts * 1000).toLocaleTimeString(language(), { hour: "numeric", minute: "2-digit" });
+
 /** Tell a person whose browser is in the background, if the browser may. */
 export function notify(title, body, tag) {
   if (!document.hidden || !("Notification" in window) || Notification.permission !== "granted") return;
@@ -69,16 +87,26 @@ export function notify(title, body, tag) {
   }
 }
 
+/** A public body's page speaks of 민원인: where every team that this person sees is one. */
+export async function learnSector(translate) {
+  const answer = await request("/policies");
+  if (answer.status !== 200) return;
+  const { teams } = answer.body;
+  servePublic(teams.length > 0 && teams.every((team) => team.preset === "public"));
+  translate();
+}
+
 /**
  * Start a page.
  *
  * @param titleKey   string key of the title
  * @param opens      (node) => whether this token's role may use the page
  * @param on         {load, event, draw}
+ * @param Line       how news comes: over the WebSocket unless told otherwise
  */
-export function startPage(titleKey, opens, on) {
+export function startPage(titleKey, opens, on, Line = Link) {
   let state = "none";
-  const link = new Link({
+  const link = new Line({
     load(node, calls, alerts) {
       if (!opens(node)) return false;
       on.load(node, calls, alerts);
@@ -112,9 +140,12 @@ export function startPage(titleKey, opens, on) {
     $("login").hidden = false;
     say($("login-error"), errorKey ? t(errorKey) : "");
     $("token").focus();
+    if ($("oidc") !== null) request("/sign-in").then(({ body }) => ($("oidc").hidden = body?.oidc !== true));
   }
 
+  /** Offered while the browser has not been asked; gone where it cannot or may not. */
   function showNotify() {
+    if ($("notify") === null) return;
     $("notify").hidden = !("Notification" in window) || Notification.permission !== "default";
   }
 
@@ -131,7 +162,7 @@ export function startPage(titleKey, opens, on) {
     chooseLanguage($("language").value);
     translate();
   });
-  $("notify").addEventListener("click", () => Notification.requestPermission().then(showNotify));
+  $("notify")?.addEventListener("click", () => Notification.requestPermission().then(showNotify));
   $("login").addEventListener("submit", (submitted) => {
     submitted.preventDefault();
     keepToken($("token").value.trim());
@@ -141,8 +172,10 @@ export function startPage(titleKey, opens, on) {
   });
   showNotify();
   translate();
-  if (takeToken()) link.open();
-  else showLogin("");
+  redeemSignIn().then(() => {
+    if (takeToken()) link.open();
+    else showLogin("");
+  });
   setInterval(() => on.draw(), 1000);
   return { link, translate };
 }

@@ -1,8 +1,10 @@
 // Words of the consoles. A language is one file with the same keys and one line here.
 import en from "./strings.en.js";
+import ja from "./strings.ja.js";
 import ko from "./strings.ko.js";
+import zh from "./strings.zh.js";
 
-export const LANGUAGES = { ko, en };
+export const LANGUAGES = { ko, en, zh, ja };
 const KEPT = "callshield.language";
 let current = localStorage.getItem(KEPT) ?? "ko";
 if (!(current in LANGUAGES)) current = "ko";
@@ -19,11 +21,19 @@ export function chooseLanguage(code) {
 
 export const language = () => current;
 
+// Public bodies have 민원인 where companies have 고객; both end alike, so particles fit.
+let callers = "고객";
+
+/** Whose words the page uses: a team with the preset `public` is a public body's. */
+export function servePublic(yes) {
+  callers = yes ? "민원인" : "고객";
+}
+
 export const has = (key) => key in LANGUAGES[current];
 
 /** The text of a key; `{name}` is replaced by values.name. */
 export function t(key, values = {}) {
-  const text = LANGUAGES[current][key] ?? LANGUAGES.en[key] ?? key;
+  const text = (LANGUAGES[current][key] ?? LANGUAGES.en[key] ?? key).replaceAll("고객", callers);
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 

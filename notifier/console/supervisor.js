@@ -1,81 +1,22 @@
-// The supervisor's page: who needs somebody, who took it, what is live. No words, no audio.
-import { $, badge, categoriesOf, clock, notify, say, startPage } from "./page.js";
+// The supervisor's page: who needs somebody, who took it, what is live. Words only of a call whose
+// agent asked for help: before that the server sends none. Audio never.
+import { drawQueue, sending, titleOf } from "./alert_queue.js";
+import { $, button, element, keyed, say } from "./dom.js";
+import { badge, categoriesOf, clock, learnSector, notify, quotesOf, startPage, timeOfDay } from "./page.js";
 import { problemOf, request } from "./link.js";
+import { chime, drawSound, startSound } from "./sound.js";
 import {
-  apply, emptyState, forgetOldAlerts, loaded, openAlerts, orderedCalls, protection, takenAlerts,
+  apply, emptyState, forgetOldAlerts, learnt, loaded, openCallbacks, openRequests, orderedCalls,
+  protection,
 } from "./state.js";
+import { sayVerdict } from "./verdict.js";
 import { has, known, language, preferLanguage, t } from "./strings.js";
 
-const SHOWN_HISTORY = 10;
+const KEPT_ALERTS = 50;
 
 let state = emptyState();
 let page = null;
 let told = { key: "", tone: "good" };
-const sending = new Set();
-
-function element(tag, className, ...children) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
-}
-
-/** Keep one child per key, in order; untouched children keep their focus. */
-function keyed(parent, items, keyOf, make, update) {
-  const old = new Map([...parent.children].map((child) => [child.dataset.key, child]));
-  items.forEach((item, index) => {
-    const key = `${keyOf(item)} ${language()}`;
-    let child = old.get(key);
-    if (child === undefined) {
-      child = make(item);
-      child.dataset.key = key;
-    }
-    old.delete(key);
-    if (parent.children[index] !== child) parent.insertBefore(child, parent.children[index] ?? null);
-    update?.(child, item);
-  });
-  for (const child of old.values()) child.remove();
-}
-
-const nameOf = (alert) => (alert.kind === "node" && has(`alert.${alert.reason}`) ? alert.reason : alert.kind);
-const titleOf = (alert) => [t(`alert.${nameOf(alert)}`), categoriesOf(alert)].filter(Boolean).join(" · ");
-
-function makeAlert(alert) {
-  const row = element("li");
-  row.dataset.level = alert.level;
-  row.dataset.kind = alert.kind;
-  const accept = element("button", "accept", t("accept"));
-  accept.type = "button";
-  accept.setAttribute("aria-label", t("accept.of", { id: alert.agent_id, kind: titleOf(alert) }));
-  accept.addEventListener("click", () => take(alert.alert_id));
-  row.append(
-    // Help asked at level 0 needs somebody all the same: no "calm" beside it.
-    alert.level > 0 ? badge(alert.level) : element("span", "dot"),
-    element("div", "", element("strong", "", titleOf(alert)), element("span", "of")),
-    accept,
-  );
-  return row;
-}
-
-function updateAlert(row, alert) {
-  const time = clock(page.link.now() - alert.raised_ts);
-  say(row.querySelector(".of"), `${t("agent", { id: alert.agent_id })} · ${t("ago", { time })}`);
-  row.querySelector(".accept").disabled = sending.has(alert.alert_id);
-}
-
-function whoTook(alert) {
-  return alert.acknowledged_by === state.node.token_id
-    ? t("taken.me")
-    : t("taken.other", { by: alert.acknowledged_by });
-}
-
-function makeTaken(alert) {
-  return element(
-    "li", "",
-    `${titleOf(alert)} · ${t("agent", { id: alert.agent_id })} `,
-    element("span", "of", `— ${whoTook(alert)}`),
-  );
-}
 
 function stateOf(call) {
   if (call.ending) return t("state.ending");
@@ -85,7 +26,10 @@ function stateOf(call) {
 }
 
 function makeCall() {
-  return element("tr", "", ...[0, 1, 2, 3, 4].map(() => element("td", "")));
+  const row = element("tr", "", ...[0, 1, 2, 3, 4].map(() => element("td", "")));
+  const heard = element("details", "heard", element("summary", "", t("heard.short")), element("p", ""));
+  row.children[2].append(element("span", ""), heard);
+  return row;
 }
 
 function updateCall(row, call) {
@@ -97,7 +41,11 @@ function updateCall(row, call) {
     level.replaceChildren(badge(shown));
   }
   say(agent, t("agent", { id: call.agent_id }));
-  say(category, shown > 0 ? categoriesOf(call) : "");
+  const categories = [call.crisis ? t("category.crisis") : "", shown > 0 ? categoriesOf(call) : ""];
+  say(category.querySelector("span"), categories.filter(Boolean).join(" · "));
+  const quotes = shown > 0 ? quotesOf(call) : "";
+  category.querySelector(".heard").hidden = quotes === "";
+  say(category.querySelector(".heard p"), quotes);
   say(time, clock(page.link.now() - (call.answered_ts ?? call.started_ts)));
   const direction = call.direction === "inbound" ? "" : `${t(`direction.${call.direction}`)} · `;
   say(what, `${direction}${stateOf(call)}`);
@@ -112,24 +60,54 @@ function drawHealth() {
   });
 }
 
+/** Call-backs that were promised: whose, until when; overdue ones first, by their time. */
+function drawCallbacks(now) {
+  const owed = openCallbacks(state);
+  const make = (one) => {
+    const done = button("quiet", t("callbacks.done"), () => calledBack(one.callback_id));
+    return element("li", "", element("span", ""), " ", done);
+  };
+  keyed($("callbacks"), owed, (one) => one.callback_id, make, (row, one) => {
+    const late = one.state === "overdue" || one.due_ts < now;
+    row.classList.toggle("bad", late);
+    const values = { owner: one.owner || t("callbacks.nobody"), time: timeOfDay(one.due_ts) };
+    say(row.querySelector("span"), t(late ? "callbacks.late" : "callbacks.due", values));
+  });
+  $("callbacks-none").hidden = owed.length > 0;
+  say($("callback-count"), owed.length ? t("calls.count", { n: owed.length }) : "");
+}
+
+/** Evidence that agents asked for: of which call. Nothing else that they said of it. */
+function drawRequests() {
+  const wanted = openRequests(state);
+  const make = (one) => {
+    const done = button("quiet", t("evidence.done"), () => handedOut(one.request_id));
+    return element("li", "", element("span", ""), " ", done, element("p", "ids", ""));
+  };
+  keyed($("evidence"), wanted, (one) => one.request_id, make, (row, one) => {
+    const when = new Date(one.ts * 1000).toLocaleString(language(), { dateStyle: "short", timeStyle: "short" });
+    say(row.querySelector("span"), `${t("agent", { id: one.agent_id })} · ${when}`);
+    say(row.querySelector("button"), t("evidence.done"));
+    say(row.querySelector(".ids"), t("evidence.ids", { call: one.call_id, request: one.request_id }));
+  });
+  $("evidence-none").hidden = wanted.length > 0;
+  say($("evidence-count"), wanted.length ? t("calls.count", { n: wanted.length }) : "");
+}
+
 function draw() {
   if (page === null || state.node === null) return;
-  const open = openAlerts(state);
-  const taken = takenAlerts(state, SHOWN_HISTORY);
+  const now = page.link.now();
   const calls = orderedCalls(state);
-  keyed($("alerts"), open, (alert) => alert.alert_id, makeAlert, updateAlert);
-  keyed($("history"), taken, (alert) => alert.alert_id, makeTaken);
+  drawQueue(state, now, { accept, refuse, judge, draw });
   keyed($("calls").tBodies[0], calls, (call) => call.call_id, makeCall, updateCall);
+  drawCallbacks(now);
+  drawRequests();
   drawHealth();
+  drawSound();
   drawFeedback();
-  $("alerts-none").hidden = open.length > 0;
-  $("history-none").hidden = taken.length > 0;
   $("calls-none").hidden = calls.length > 0;
   $("calls").hidden = calls.length === 0;
-  say($("alert-count"), open.length ? t("calls.count", { n: open.length }) : "");
   say($("call-count"), calls.length ? t("calls.count", { n: calls.length }) : "");
-  const title = `${open.length ? `(${open.length}) ` : ""}${t("title.supervisor")} · Callshield`;
-  if (document.title !== title) document.title = title;
 }
 
 /** Say what came of it; kept as a key, so that it follows the language. */
@@ -143,39 +121,108 @@ function drawFeedback() {
   say($("feedback"), told.key ? t(told.key) : "");
 }
 
-async function take(alertId) {
+function failed(answer) {
+  const problem = `problem.${problemOf(answer)}`;
+  feedback(has(problem) ? problem : "problem.other", "bad");
+}
+
+/** Accept: exactly one person wins, whoever came later reads who. */
+async function accept(alertId, how) {
   if (sending.has(alertId)) return;
   sending.add(alertId);
   draw();
-  const answer = await request(`/alerts/${alertId}/acknowledge`, "POST");
+  const answer = await request(`/alerts/${alertId}/accept`, "POST", { how });
   sending.delete(alertId);
-  if (answer.status === 200) feedback("taken.done", "good");
-  else if (answer.status === 409) feedback("taken.late", "wait");
-  else {
-    const problem = `problem.${problemOf(answer)}`;
-    feedback(has(problem) ? problem : "problem.other", "bad");
-  }
-  if (answer.status === 200 || answer.status === 409) {
-    const { acknowledged_by: by, acknowledged_ts: ts } = answer.body;
-    apply(state, { type: "alert.acknowledged", alert_id: alertId, by, ts });
-  }
+  if (answer.status === 200) feedback(`taken.done.${how}`, "good");
+  else if (answer.body?.acknowledged_by) feedback("taken.late", "wait");
+  else failed(answer);
+  const { acknowledged_by: by, acknowledged_ts: ts } = answer.body ?? {};
+  if (by) apply(state, { type: "alert.acknowledged", alert_id: alertId, by, ts, how: answer.status === 200 ? how : "" });
   draw();
-  $("alerts").querySelector(".accept")?.focus();
 }
 
-page = startPage("title.supervisor", (node) => node.role !== "agent", {
+async function refuse(alertId, reason) {
+  if (sending.has(alertId)) return;
+  sending.add(alertId);
+  draw();
+  const answer = await request(`/alerts/${alertId}/refuse`, "POST", { reason });
+  sending.delete(alertId);
+  if (answer.status === 200) feedback("refused.done", "good");
+  else if (answer.body?.acknowledged_by) feedback("taken.late", "wait");
+  else failed(answer);
+  draw();
+}
+
+async function calledBack(callbackId) {
+  const answer = await request(`/callbacks/${callbackId}/done`, "POST");
+  if (answer.status !== 200) failed(answer);
+  else state.callbacks.delete(callbackId);
+  draw();
+}
+
+async function handedOut(requestId) {
+  const answer = await request(`/requests/${requestId}/done`, "POST");
+  if (answer.status !== 200) failed(answer);
+  else state.wanted.delete(requestId);
+  draw();
+}
+
+async function judge(alertId, verdict) {
+  const alert = state.alerts.get(alertId);
+  if (!alert) return;
+  const problem = await sayVerdict([alert], verdict);
+  feedback(problem ?? `judge.done.${verdict}`, problem ? "bad" : "good");
+  draw();
+}
+
+/** The agent asked for help: from now on the server tells why. */
+async function learnWhy(callId) {
+  const answer = await request("/calls", "GET");
+  if (answer.status !== 200) return;
+  for (const call of answer.body.calls) if (call.call_id === callId) learnt(state, call);
+  draw();
+}
+
+async function learnCallbacks() {
+  const answer = await request("/callbacks");
+  if (answer.status !== 200) return;
+  for (const one of answer.body.callbacks) apply(state, { ...one, type: "callback.changed" });
+  draw();
+}
+
+async function learnRequests() {
+  const answer = await request("/requests");
+  if (answer.status !== 200) return;
+  for (const one of answer.body.requests) apply(state, { ...one, type: "evidence.requested" });
+  draw();
+}
+
+/** Sound and notification when this person is told: with a turn of one's own not by every alert. */
+function ring(event) {
+  const alert = state.alerts.get(event.alert_id);
+  if (event.type !== "alert.escalated" || !alert || alert.acknowledged_ts !== null) return;
+  const me = state.node.supervisor_id;
+  if (me && event.to?.length && !event.to.includes(me)) return;
+  chime(["help", "crisis"].includes(alert.kind) ? "urgent" : "other");
+  notify(titleOf(alert), t("agent", { id: alert.agent_id }), alert.alert_id);
+}
+
+page = startPage("title.supervisor", (node) => ["supervisor", "admin"].includes(node.role), {
   load(node, calls, alerts) {
     preferLanguage(node.language);
     $("language").value = language();
     state = loaded(node, calls, alerts);
+    learnCallbacks();
+    learnRequests();
     page?.translate();
+    learnSector(() => page?.translate());
   },
   event(event) {
     apply(state, event);
-    forgetOldAlerts(state, 50);
-    if (event.type === "alert.raised") {
-      notify(titleOf(event), t("agent", { id: event.agent_id }), event.alert_id);
-    }
+    forgetOldAlerts(state, KEPT_ALERTS);
+    if (event.type === "alert.raised" && event.kind === "help") learnWhy(event.call_id);
+    ring(event);
   },
   draw,
 });
+startSound();

@@ -154,6 +154,8 @@ static PyObject *event_object(const struct event *e) {
             return Py_BuildValue("(sIii)", "code", e->handle, (int)e->leg, e->code);
         case EVENT_UNDELIVERED:
             return Py_BuildValue("(sIiC)", "undelivered", e->handle, (int)e->leg, e->digit);
+        case EVENT_KEY:
+            return Py_BuildValue("(sIiC)", "key", e->handle, (int)e->leg, e->digit);
         default:
             return Py_BuildValue("(sIi)", "tap_started", e->handle, (int)e->leg);
     }

@@ -426,18 +426,18 @@ static PyObject *core_negotiate(Core *self, PyObject *args, PyObject *keywords) 
 
 static PyObject *core_allow(Core *self, PyObject *args, PyObject *keywords) {
     static char *names[] = {"handle", "caller_to_agent", "agent_to_caller", "tap", "record",
-                            "paused", "conference", NULL};
+                            "paused", "conference", "keys", NULL};
     unsigned int handle;
-    int to_agent, to_caller, tap, record, paused, conference;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "Ipppppp", names, &handle, &to_agent,
-                                     &to_caller, &tap, &record, &paused, &conference))
+    int to_agent, to_caller, tap, record, paused, conference, keys = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "Ipppppp|p", names, &handle, &to_agent,
+                                     &to_caller, &tap, &record, &paused, &conference, &keys))
         return NULL;
     struct session *s;
     LOCK(self);
     s = session_find(self->core, handle);
     if (s) {
         session_allow(self->core, s, to_agent, to_caller, tap, record, paused, conference,
-                      NOW(self));
+                      keys, NOW(self));
     }
     UNLOCK(self);
     if (!s) return no_session();

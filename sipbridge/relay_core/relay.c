@@ -110,6 +110,13 @@ static void deliver(struct core *core, struct session *s, struct leg *from, cons
     }
 }
 
+/* The caller's answer to a notice that asks for a key; never while card data may be keyed. */
+static void key_pressed(struct core *core, struct session *s, char digit) {
+    if (!s->keys || s->paused) return;
+    struct event event = {.kind = EVENT_KEY, .handle = s->handle, .leg = CALLER, .digit = digit};
+    event_add(core, &event);
+}
+
 static void press_ended(struct core *core, struct session *s, struct leg *leg, char digit,
                         bool held, ns_t now) {
     if (leg->name == CALLER && held) return; /* pressed while its digits go nowhere */
@@ -138,6 +145,8 @@ static void relay_event(struct core *core, struct session *s, struct leg *leg, u
     if (heard.before) press_ended(core, s, leg, heard.before, leg->press_held, now);
     if (heard.began) {
         char digit = event_digit(packet[RTP_HEADER]);
+        /* When it begins: whoever presses in time objects in time, however long the press. */
+        if (leg->name == CALLER && digit) key_pressed(core, s, digit);
         leg->press_sent = leg->press_beside = false;
         leg->press_held = leg->name == AGENT &&
                           gate_begins(&s->gate, &core->codes, digit, sender_busy(&to->digits));
@@ -169,6 +178,7 @@ void leg_digit(struct core *core, struct session *s, struct leg *leg, char digit
     if (event_code(digit) < 0 || leg->name == HELPER) return;
     if (leg->name == CALLER) {
         char alone[2] = {digit, 0};
+        key_pressed(core, s, digit);
         if (!s->paused) deliver(core, s, leg, alone);
     } else if (gate_begins(&s->gate, &core->codes, digit, sender_busy(&s->leg[CALLER].digits))) {
         press_ended(core, s, leg, digit, true, now);
@@ -229,11 +239,18 @@ void relay_receive(struct core *core, struct session *s, struct leg *leg, uint8_
         if (leg->name != HELPER) stream_skip(&other(s, leg)->out, sequence, get32(packet + 8));
         return;
     }
-    if (leg->name == CALLER && s->tap && !s->paused && !is_noise) {
-        /* Before it is relayed: the tap wants the caller's own numbers and codec. Events are
-         * digits, perhaps of a card number: never tapped. */
-        tap_add(core, s, 0, leg->codec, sequence, timestamp, packet + RTP_HEADER,
-                size - RTP_HEADER, now);
+    if (s->tap && !s->paused && !is_noise) {
+        const uint8_t *codes = packet + RTP_HEADER;
+        size_t count = size - RTP_HEADER;
+        bool linear = is_g711(leg->codec);
+        if (leg->name == CALLER) {
+            /* Before it is relayed: the tap wants the caller's own numbers and codec. Events are
+             * digits, perhaps of a card number: never tapped. */
+            bool echo = linear && echo_likely(&s->echo, leg->codec, codes, count, now);
+            tap_add(core, s, 0, leg->codec, echo, sequence, timestamp, codes, count, now);
+        } else if (linear) {
+            echo_spoken(&s->echo, leg->codec, codes, count, now);
+        }
     }
     if (s->conference && !is_noise) conference_hear(leg, packet, size);
     else if (leg->name != HELPER)

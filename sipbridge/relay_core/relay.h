@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 
 #include "digits.h"
+#include "echo.h"
 #include "ear.h"
 #include "g711.h"
 #include "latch.h"
@@ -125,7 +126,9 @@ struct session {
     struct networks networks[2]; /* of the caller's side, of the phones' */
     struct digit_gate gate;
     bool caller_to_agent, agent_to_caller, tap, record, paused, conference;
+    bool keys; /* the caller's digits are reported, whatever else becomes of them */
     bool tap_announced;
+    struct echo echo;
     uint64_t tapped, tap_dropped, recorded, record_dropped;
     bool ticking;
     ns_t conference_due;
@@ -134,7 +137,7 @@ struct session {
 
 /* ---------------------------------------------------------------------------------- core */
 
-enum event_kind { EVENT_PLAYED, EVENT_CODE, EVENT_UNDELIVERED, EVENT_TAP_STARTED };
+enum event_kind { EVENT_PLAYED, EVENT_CODE, EVENT_UNDELIVERED, EVENT_KEY, EVENT_TAP_STARTED };
 struct event {
     enum event_kind kind;
     uint32_t handle;
@@ -222,7 +225,7 @@ void leg_negotiate(struct session *, struct leg *, const struct leg_update *, ns
 /* The helper's leg becomes the agent's; that one must be closed. */
 void leg_promote(struct core *, struct session *);
 void session_allow(struct core *, struct session *, bool caller_to_agent, bool agent_to_caller,
-                   bool tap, bool record, bool paused, bool conference, ns_t now);
+                   bool tap, bool record, bool paused, bool conference, bool keys, ns_t now);
 bool play_start(struct core *, struct session *, struct leg *, uint64_t id, struct clip **, int count,
                 bool loop, bool mix, ns_t now);
 bool play_stop(struct core *, struct session *, struct leg *, ns_t realtime);
@@ -231,7 +234,7 @@ void leg_digit(struct core *, struct session *, struct leg *, char digit, ns_t n
 void session_wants_ticks(struct core *, struct session *);
 
 /* tap.c */
-void tap_add(struct core *, struct session *, int kind, int codec, uint16_t sequence,
+void tap_add(struct core *, struct session *, int kind, int codec, bool echo, uint16_t sequence,
              uint32_t timestamp, const uint8_t *payload, size_t size, ns_t now);
 void tap_flush(struct core *, ns_t now);
 void record_add(struct core *, struct session *, int channel, int codec, uint32_t timestamp,

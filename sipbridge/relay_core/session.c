@@ -66,7 +66,7 @@ void session_close(struct core *core, struct session *s, ns_t now, ns_t realtime
     for (int i = 0; i < LEGS; i++) {
         if (s->leg[i].open) leg_close(core, s, (enum leg_name)i, realtime);
     }
-    if (s->tap && !s->paused) tap_add(core, s, 1, 0, 0, 0, NULL, 0, now);
+    if (s->tap && !s->paused) tap_add(core, s, 1, 0, false, 0, 0, NULL, 0, now);
     if (s->ticking) session_untick(core, s);
     core->session[s->handle % MAX_SESSIONS] = NULL;
     core->sessions--;
@@ -187,13 +187,13 @@ void leg_negotiate(struct session *s, struct leg *leg, const struct leg_update *
 
 void session_allow(struct core *core, struct session *s, bool caller_to_agent,
                    bool agent_to_caller, bool tap, bool record, bool paused, bool conference,
-                   ns_t now) {
+                   bool keys, ns_t now) {
     /* What was not relayed meanwhile is not a loss: the next packet is the next in line. */
     if (caller_to_agent != s->caller_to_agent || conference != s->conference)
         stream_release(&s->leg[AGENT].out);
     if (agent_to_caller != s->agent_to_caller || conference != s->conference)
         stream_release(&s->leg[CALLER].out);
-    if (s->tap && (!tap || paused) && !s->paused) tap_add(core, s, 1, 0, 0, 0, NULL, 0, now);
+    if (s->tap && (!tap || paused) && !s->paused) tap_add(core, s, 1, 0, false, 0, 0, NULL, 0, now);
     if (conference && !s->conference) {
         s->conference_due = now;
         for (int i = 0; i < LEGS; i++) {
@@ -210,5 +210,6 @@ void session_allow(struct core *core, struct session *s, bool caller_to_agent,
     s->record = record;
     s->paused = paused;
     s->conference = conference;
+    s->keys = keys;
     if (conference) session_wants_ticks(core, s);
 }

@@ -76,8 +76,8 @@ static void seal(struct core *core, ns_t now) {
     batch->records = batch->audio = 0;
 }
 
-void tap_add(struct core *core, struct session *s, int kind, int codec, uint16_t sequence,
-             uint32_t timestamp, const uint8_t *payload, size_t size, ns_t now) {
+void tap_add(struct core *core, struct session *s, int kind, int codec, bool echo,
+             uint16_t sequence, uint32_t timestamp, const uint8_t *payload, size_t size, ns_t now) {
     struct tap_batch *batch = &core->batch;
     if (batch->size + TAP_RECORD + size > TAP_LONGEST || batch->records == TAP_RECORDS) {
         seal(core, now);
@@ -88,7 +88,7 @@ void tap_add(struct core *core, struct session *s, int kind, int codec, uint16_t
     at[17] = (uint8_t)codec;
     put_le16(at + 18, (uint32_t)size);
     put_le16(at + 20, sequence);
-    put_le16(at + 22, 0);
+    put_le16(at + 22, echo);
     put_le32(at + 24, timestamp);
     put_le32(at + 28, (uint32_t)(now / MS));
     if (size) memcpy(at + TAP_RECORD, payload, size);

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -47,6 +47,8 @@ class Asterisk:
         replace: further texts of the configuration files and what stands in their place, for
             tests that break something on purpose.
         calls: for which it has RTP ports.
+        ice: addresses of this machine that its ICE replaces by ``address``; with any, browser
+            phones may register (``pjsip_webrtc.conf``).
     """
 
     def __init__(
@@ -60,13 +62,25 @@ class Asterisk:
         dialplan: str = "",
         replace: dict[str, str] | None = None,
         calls: int = 100,
+        ice: Sequence[str] = (),
     ) -> None:
         self.folder, self.root, self.address = folder, root, address
         self.port = free_port(address)
         self.ami_port = free_port(address)
+        self.http_port = free_port(address)
         self.rtp_ports = free_range(address, 4 * calls)
         self.pstn, self.callshield = pstn, callshield
         self._dialplan, self._replace = dialplan, dict(replace or {})
+        self._webrtc = bool(ice)
+        if ice:
+            names = "".join(f"\n{other} => {address}" for other in ice)
+            # Plain HTTP will do on the loopback.
+            self._replace |= {
+                "\n#include pjsip_callshield.conf": "\n#include pjsip_callshield.conf\n"
+                "#include pjsip_browser.conf",
+                "protocol=wss": "protocol=ws",
+                "icesupport=no": f"icesupport=yes\n[ice_host_candidates]{names}",
+            }
         self._ami_secret = secrets.token_hex(8)
         self._process: asyncio.subprocess.Process | None = None
 
@@ -86,6 +100,8 @@ class Asterisk:
             "@SIP_PORT@": str(self.port),
             "@AMI_PORT@": str(self.ami_port),
             "@AMI_SECRET@": self._ami_secret,
+            "@HTTP@": "yes" if self._webrtc else "no",
+            "@HTTP_PORT@": str(self.http_port),
             "@RTP_FIRST@": str(self.rtp_ports[0]),
             "@RTP_LAST@": str(self.rtp_ports[1]),
             "@PSTN@": self.pstn,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pbx.jssip_packages import NoJssipError, given
+
 #: Set by ``./run test-pbx``: the root of the chroot, or the sentence why there is none.
 ROOT = "CALLSHIELD_ASTERISK_ROOT"
 MISSING = "CALLSHIELD_ASTERISK_MISSING"
@@ -34,3 +36,15 @@ def asterisk_root() -> Path:
     if not root:
         pytest.fail(f"no Asterisk: {os.environ.get(MISSING)}", pytrace=False)
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def jssip() -> Path:
+    """Folder in which npm put JsSIP."""
+    try:
+        return given()
+    except NoJssipError as error:
+        sentence = f"no JsSIP for a browser phone: {error}"
+        if os.environ.get(ALLOWED):
+            pytest.skip(sentence)
+        pytest.fail(sentence, pytrace=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,6 +143,8 @@ async def floor(
     auto_answer: bool = True,
     sip: str = "ring_timeout_s = 20\n",
     more_agents: dict[str, str] | None = None,
+    ice: Sequence[str] = (),
+    caller_sound: Path | None = None,
 ) -> AsyncIterator[Floor]:
     """A call centre for as long as the block lasts.
 
@@ -162,19 +164,21 @@ async def floor(
         sip: keys of ``[sip]``.
         more_agents: further agents of Callshield, id → URI (``@PBX@`` is Asterisk's address and
             SIP port).
+        ice: see :class:`Asterisk`.
+        caller_sound: WAV file that the caller speaks instead of the tone.
     """
     prompts = Prompts(folder / "prompts")
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        caller = Baresip(
-            folder / "caller", PSTN, NUMBER, write_tone(folder / "c.wav", CALLER_HZ, 90, QUIET)
-        )
+        sound = caller_sound or write_tone(folder / "c.wav", CALLER_HZ, 90, QUIET)
+        caller = Baresip(folder / "caller", PSTN, NUMBER, sound)
         pbx = Asterisk(
             folder / "pbx",
             root,
             pstn=f"{PSTN}:{caller.port}",
             dialplan=dialplan,
             replace=replace,
+            ice=ice,
         )
         home = f"{pbx.address}:{pbx.port}"
         agent = Baresip(

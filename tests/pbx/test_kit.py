@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ from tests.pbx.asterisk_root import (
     quiet_settings,
     read_mirrors,
 )
+from tests.pbx.jssip_packages import LOCK, NoJssipError, fetch, is_whole, packages, place
 from tests.pbx.judges import read_cdr, read_channel_stats
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -204,3 +206,51 @@ def test_what_cannot_run_says_why_and_is_counted(
     assert done.returncode == status, done.stdout
     assert text in done.stdout
     assert ("3 skipped" in done.stdout) == (status == 0)
+
+
+# ------------------------------------------------------------------------------ the browser phone
+
+
+def installed(folder: Path, **other: str) -> None:
+    """What npm leaves behind: each package in its version, or in another one."""
+    for name, version in {**packages(), **other}.items():
+        about = folder / "node_modules" / name / "package.json"
+        about.parent.mkdir(parents=True)
+        about.write_text(json.dumps({"version": version}), encoding="utf-8")
+
+
+def test_every_package_is_pinned_by_hash_and_by_no_address() -> None:
+    text = LOCK.read_text(encoding="utf-8")
+    entries = {path: e for path, e in json.loads(text)["packages"].items() if path}
+    assert "node_modules/jssip" in entries
+    assert all(entry["integrity"].startswith("sha512-") for entry in entries.values())
+    assert "resolved" not in text
+    assert "://" not in text
+    assert "://" not in LOCK.with_name("npm.lock").read_text(encoding="utf-8")
+
+
+def test_what_npm_fetched_is_kept_and_another_version_is_not_taken(tmp_path: Path) -> None:
+    kept = place(tmp_path)
+    installed(kept)
+    assert fetch(tmp_path, tmp_path / "log") == kept
+    assert not (tmp_path / "log").exists()
+    installed(tmp_path / "other", jssip="3.13.7")
+    assert not is_whole(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("npm", "sentence"),
+    [("exit 1", "registry"), ("mkdir node_modules", "something else")],
+    ids=["fails", "installs something else"],
+)
+def test_npm_that_fetches_nothing_is_a_sentence_and_nothing_half_made_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, npm: str, sentence: str
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program(folder, "npm", npm)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    cache = tmp_path / "cache"
+    with pytest.raises(NoJssipError, match=sentence):
+        fetch(cache, tmp_path / "log")
+    assert not list(cache.iterdir())

@@ -22,7 +22,7 @@ from notifier.ami_client import AmiClient
 from notifier.ami_protocol import Message
 from notifier.ami_secret import VARIABLE
 from notifier.pjsip_notify import send_notify
-from notifier.queue_pause import REASON
+from notifier.queue_pause import REASONS
 from notifier.tokens import create_token
 from tests.notifier_kit import desk_in_process
 from tests.pbx.ami import Ami
@@ -36,6 +36,7 @@ ADDRESS, US, PSTN, PHONE = "127.0.45.2", "127.0.45.3", "127.0.45.4", "127.0.45.5
 MEMBER = "Local/1001@callshield-agents/n"
 DEVICE = "DEVICE_STATE(Custom:agent1001)"
 SECRET = "test-only"
+REASON = REASONS["ko"]
 WITHIN_S = 15.0
 #: A recorded channel; 1004 Hz.
 DIALPLAN = """
@@ -221,6 +222,38 @@ async def test_a_pause_silences_mixmonitor_and_nothing_else_does(
     assert len(changes) == 2, loud.astype(int)
     silent_s = (changes[1] - changes[0]) / len(loud) * len(heard) / 8000
     assert 1.2 < silent_s < 2.5, silent_s
+
+
+async def test_a_marked_call_says_so_in_its_call_record(
+    tmp_path: Path, asterisk_root: Path
+) -> None:
+    """Level 3 marks; the calm call beside it is the control."""
+    pbx = asterisk(tmp_path / "pbx", asterisk_root)
+    async with contextlib.AsyncExitStack() as stack:
+        tester = await stack.enter_async_context(running(pbx))
+        desk = await stack.enter_async_context(
+            desk_in_process(tmp_path, configuration(pbx, tmp_path))
+        )
+        bridge = await stack.enter_async_context(desk.bridge())
+        channels = []
+        for _ in range(2):
+            tester.events.clear()
+            await pbx.cli("channel originate Local/tone@ami-test application Wait 60")
+            channels.append((await tester.wait("MixMonitorStart"))["Channel"])
+
+        async def field(channel: str) -> str:
+            asked = {"Channel": channel, "Variable": "CDR(callshield_exclude)"}
+            return (await tester.action("Getvar", **asked))["Value"]
+
+        calm, bad = (bridge.start_call("1003", pbx_channel=channel) for channel in channels)
+        bridge.risk(calm, 2)
+        bridge.risk(bad, 3)
+
+        async def marked() -> bool:
+            return await field(channels[1]) == "quality,handling_time,survey"
+
+        await until(marked)
+        assert await field(channels[0]) == ""
 
 
 async def test_a_real_calls_pause_and_end_reach_asterisk(

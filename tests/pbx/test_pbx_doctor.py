@@ -95,6 +95,8 @@ uri = "sip:phone-1001@{PBX}:{pbx.port}"
 name = "pbx"
 networks = ["{PBX}"]
 echo_uri = "{pbx.uri("echo")}"
+[transcriber]
+workers = 0
 """
         + (
             f'[ami]\nhost = "{PBX}"\nport = {pbx.ami_port}\nsecret_file = "{secret}"\n'

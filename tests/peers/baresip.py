@@ -81,6 +81,9 @@ class Baresip:
         registrar: ``address:port`` of a PBX where it registers; its own host when empty.
     """
 
+    #: Of its command line; ``-s`` writes SIP messages to its log.
+    flags: tuple[str, ...] = ("-v",)
+
     def __init__(
         self,
         folder: Path,
@@ -132,7 +135,7 @@ class Baresip:
         with (self.folder / "log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 "baresip",
-                *("-f", str(self.folder), "-v"),
+                *("-f", str(self.folder), *self.flags),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -217,7 +220,7 @@ class Baresip:
             self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     await self._process.wait()
             except TimeoutError:
                 self._process.kill()

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from callshield.bus import BusServer, Peer
-from callshield.messages import (
+from callshield.messages_media import (
     CloseSession,
     FlowUpdate,
     LegOpened,

@@ -113,6 +113,10 @@ class Node:
         )
         # A test's steady tones are noise to the levelling of the agent's ear.
         plain_ear = "" if "[ear]" in extra else "[ear]\nlevelling = false\n"
+        # Screens on phones only where a test is about them: a process more.
+        no_screens = "" if "[phones" in extra else "[phones]\nenabled = false\n"
+        # Words only where a test is about them: a model is half a second of work and 300 MiB.
+        no_words = "" if "[transcriber]" in extra else "[transcriber]\nworkers = 0\n"
         self.config.write_text(
             f"""
 [node]
@@ -142,7 +146,7 @@ networks = ["{peer}"]
 {tables}
 [web]
 port = {self.web_port}
-{plain_ear}{extra}
+{plain_ear}{no_words}{no_screens}{extra}
 """,
             encoding="utf-8",
         )

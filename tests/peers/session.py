@@ -148,7 +148,7 @@ class Session:
         """End it from the PBX's side."""
         caller = self._legs[0]
         assert (await caller.ask("BYE")).status == 200
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.ended.wait()
 
     async def stop(self) -> None:

@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 
 from callshield.bus import BusServer, Peer
 from callshield.free_ports import free_port
-from callshield.messages import (
+from callshield.messages import LegName
+from callshield.messages_media import (
     CloseSession,
-    LegName,
     LegUpdate,
     MediaMessage,
     OpenSession,
@@ -197,7 +197,7 @@ class End:
         transport = ";transport=tls" if self.wire.kind == "TLS" else ""
         return f"<sip:end@{self.wire.address}:{self.wire.port}{transport}>"
 
-    async def next(self, fits: Callable[[Message], bool], timeout_s: float = 10) -> Message:
+    async def next(self, fits: Callable[[Message], bool], timeout_s: float = 30) -> Message:
         """The next message that fits; others are kept in ``seen``."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -357,7 +357,7 @@ class FakeWorker:
             return [m for m in self.told if isinstance(m, kind) and fits(m)]
 
         try:
-            async with asyncio.timeout(10), self._news:
+            async with asyncio.timeout(30), self._news:
                 await self._news.wait_for(lambda: len(found()) >= count)
         except TimeoutError:
             raise AssertionError(
@@ -484,7 +484,7 @@ networks = ["{peer}"]
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     await self._process.wait()
             except TimeoutError:
                 self._process.kill()

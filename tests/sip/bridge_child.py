@@ -19,7 +19,7 @@ from typing import Any
 
 import pjsip_guard
 
-from callshield.messages import CloseSession, OpenSession
+from callshield.messages_media import CloseSession, OpenSession
 from sipbridge import process
 from sipbridge.bridge import Bridge
 from sipbridge.bridged import Bridged

@@ -1,0 +1,1 @@
+"""What the callers of ``callshield bench pipeline`` say: see ``clips.toml``."""

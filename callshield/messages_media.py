@@ -1,0 +1,307 @@
+"""Between the bridge and a media worker: sessions, legs, prompts, codes and figures."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from callshield.message_base import Message as _Message
+from callshield.messages import (
+    LegName,
+    MediaQuality,
+    MediaSilent,
+    NodeDegraded,
+    RecordingChanged,
+    TapStarted,
+)
+
+
+class OpenSession(_Message, tag="open", frozen=True, kw_only=True):
+    """Reserve a port pair (RTP even, RTCP odd) on each side for one call."""
+
+    request_id: int
+    call_id: str
+
+
+class SessionOpened(_Message, tag="opened", frozen=True, kw_only=True):
+    """The reserved addresses, as they go into our SDP; empty ``error`` when it worked."""
+
+    request_id: int
+    call_id: str
+    caller_port: int = 0
+    agent_port: int = 0
+    error: str = ""
+
+
+class OpenLeg(_Message, tag="open_leg", frozen=True, kw_only=True):
+    """Reserve a port pair for one more leg of a call: the helper's, on the phone side."""
+
+    request_id: int
+    call_id: str
+    leg: LegName
+
+
+class LegOpened(_Message, tag="leg_opened", frozen=True, kw_only=True):
+    """The answer to :class:`OpenLeg`; empty ``error`` when it worked."""
+
+    request_id: int
+    call_id: str
+    leg: LegName
+    port: int = 0
+    error: str = ""
+
+
+class CloseLeg(_Message, tag="close_leg", frozen=True, kw_only=True):
+    """Close the ports of the helper's leg; the others go on."""
+
+    call_id: str
+    leg: LegName
+
+
+class PromoteHelper(_Message, tag="promote", frozen=True, kw_only=True):
+    """Hand over: the agent's leg closes and the helper's leg takes its place and name."""
+
+    call_id: str
+
+
+class SrtpKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """SRTP master keys of one leg as SDES agreed them (RFC 4568); never logged."""
+
+    suite: str
+    """``AES_CM_128_HMAC_SHA1_80``, ``AES_CM_128_HMAC_SHA1_32``, ``AEAD_AES_128_GCM`` or
+    ``AEAD_AES_256_GCM``."""
+    send: bytes
+    """Master key and salt of what we send: 30, 28 or 44 bytes by the suite."""
+    receive: bytes
+    """Of what the far end sends."""
+
+    def __repr__(self) -> str:
+        return f"SrtpKeys(suite={self.suite!r}, ...)"
+
+
+class LegUpdate(_Message, tag="leg", frozen=True, kw_only=True):
+    """What the far end of a leg negotiated; sent again after a re-INVITE (latching re-armed)."""
+
+    call_id: str
+    leg: LegName
+    address: str
+    """From the SDP's c= line; ``""`` when the far end gave none yet."""
+    port: int
+    payload_type: int
+    """Number of the voice codec on this leg (RFC 3551; dynamic for Opus)."""
+    event_payload_type: int
+    """telephone-event (RFC 4733) on this leg; -1 when not negotiated."""
+    signalling_address: str = ""
+    """Source address of the leg's SIP messages: a phone behind NAT may send media from it."""
+    ptime_ms: int = 20
+    """Length of the packets that the far end wants: 10-60; prompts are sent so."""
+    codec: Literal["", "PCMU", "PCMA", "G722", "OPUS"] = ""
+    """The voice codec; by payload type 0, 8 or 9 when empty."""
+    comfort_noise_type: int = -1
+    """Payload type of comfort noise (RFC 3389) on this leg; -1 when not negotiated."""
+    rtcp_port: int = 0
+    """From ``a=rtcp`` (RFC 3605); 0: the port above the RTP port."""
+    srtp: SrtpKeys | None = None
+    """Keys when the leg is RTP/SAVP; None: plain RTP."""
+
+
+class FlowUpdate(_Message, tag="flow", frozen=True, kw_only=True):
+    """What may pass. The safe state (all false) is the state after OpenSession."""
+
+    call_id: str
+    caller_to_agent: bool
+    agent_to_caller: bool
+    tap: bool
+    """Copy the caller's frames to the detector."""
+    on_hold: bool = False
+    """Somebody holds: no media timeout, no tap, no recording."""
+    record: bool = False
+    """Copy what each side hears of the other to the recorder."""
+    paused: bool = False
+    """Card data: no tap, no recording; the caller's digits are neither relayed nor reported."""
+    conference: bool = False
+    """Caller, agent and helper hear each other (all G.711)."""
+    keys: bool = False
+    """Report what the caller presses (:class:`CallerPressed`): the notice asks for a key."""
+
+
+class EarUpdate(_Message, tag="ear", frozen=True, kw_only=True):
+    """Softening and levelling on the way to the agent; the limiter is always on."""
+
+    call_id: str
+    soften: bool
+    levelling: bool
+
+
+class HearingDose(_Message, tag="dose", frozen=True, kw_only=True):
+    """What the agent's leg was given to hear since the last one."""
+
+    call_id: str
+    a_weighted_sum_sq: float
+    samples: int
+
+
+class PlayPrompts(_Message, tag="play", frozen=True, kw_only=True):
+    """Play WAV files to one leg, one after the other; replaces what is playing there."""
+
+    call_id: str
+    play_id: int
+    leg: LegName
+    files: list[str]
+    loop: bool = False
+    """Repeat until :class:`StopPlay`; the relay towards the leg mixes nothing meanwhile."""
+    mix: bool = False
+    """Add to the relayed audio instead of replacing it (the agent's soft notice tone)."""
+    gain_db: float = 0.0
+    """Applied to the files, at most 0: the agent hears the caller's prompts quietly."""
+
+
+class StopPlay(_Message, tag="stop_play", frozen=True, kw_only=True):
+    """Stop what is playing on a leg; answered by PlayFinished with ``complete`` false."""
+
+    call_id: str
+    leg: LegName
+
+
+class PlayFinished(_Message, tag="played", frozen=True, kw_only=True):
+    """A :class:`PlayPrompts` ended, one ``(started_ts, finished_ts)`` a file that was begun."""
+
+    call_id: str
+    play_id: int
+    leg: LegName
+    complete: bool
+    spans: list[tuple[float, float]]
+    error: str = ""
+
+
+class CodePressed(_Message, tag="code", frozen=True, kw_only=True):
+    """A feature code was completed on the agent's leg; its digits went no further."""
+
+    call_id: str
+    leg: LegName
+    code: str
+
+
+class DigitReceived(_Message, tag="digit", frozen=True, kw_only=True):
+    """A digit came on a leg by SIP INFO: it passes the same gate as a telephone-event."""
+
+    call_id: str
+    leg: LegName
+    digit: str
+    """One of ``0123456789*#ABCD``."""
+
+
+class CallerPressed(_Message, tag="caller_pressed", frozen=True, kw_only=True):
+    """The caller pressed a digit while :attr:`FlowUpdate.keys` asked for it."""
+
+    call_id: str
+    digit: str
+
+
+class DigitUndelivered(_Message, tag="digit_undelivered", frozen=True, kw_only=True):
+    """A digit of ``leg`` is for the other side, which has no telephone-event: INFO must do."""
+
+    call_id: str
+    leg: LegName
+    """The leg on which it was pressed."""
+    digit: str
+
+
+class MediaTimeout(_Message, tag="media_timeout", frozen=True, kw_only=True):
+    """No RTP came on either leg for the configured time, off hold."""
+
+    call_id: str
+    silent_s: float
+
+
+class CloseSession(_Message, tag="close", frozen=True, kw_only=True):
+    """Close the ports of a call; answered by :class:`SessionClosed`."""
+
+    call_id: str
+
+
+class LegStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of one leg."""
+
+    received: int
+    sent: int
+    malformed: int
+    wrong_source: int
+    wrong_payload_type: int
+    lost: int = 0
+    """Packets that never came (RFC 3550 appendix A.3)."""
+    duplicates: int = 0
+    late: int = 0
+    """Came out of order; they count as received."""
+    jitter_ms: float = 0.0
+    """Interarrival jitter (RFC 3550 section 6.4.1), the last value."""
+    rtt_ms: float = -1.0
+    """-1: the far end sent no report about us."""
+    reported_loss_pct: float = -1.0
+    """What the far end lost of ours, by its newest report; -1: none came."""
+    mos: float = 0.0
+    """1..4.5; 0 when too little came to say."""
+    srtp_refused: int = 0
+    """Packets whose authentication failed or that were replayed."""
+
+
+class SessionClosed(_Message, tag="closed", frozen=True, kw_only=True):
+    """A call's ports are closed; its counters."""
+
+    call_id: str
+    caller: LegStats
+    agent: LegStats
+    tapped: int
+    tap_dropped: int
+
+
+class MediaStats(_Message, tag="stats", frozen=True, kw_only=True):
+    """Once a second: totals of the worker."""
+
+    sessions: int
+    packets: int
+    tapped: int
+    tap_dropped: int
+    malformed: int
+    wrong_source: int
+
+
+class MediaFailed(_Message, tag="failed", frozen=True, kw_only=True):
+    """A media command could not be carried out; the call goes on as it was."""
+
+    call_id: str
+    command: str
+    error: str
+
+
+MediaMessage = (
+    OpenSession
+    | SessionOpened
+    | OpenLeg
+    | LegOpened
+    | CloseLeg
+    | PromoteHelper
+    | EarUpdate
+    | HearingDose
+    | NodeDegraded
+    | RecordingChanged
+    | LegUpdate
+    | FlowUpdate
+    | PlayPrompts
+    | StopPlay
+    | PlayFinished
+    | CodePressed
+    | CallerPressed
+    | DigitReceived
+    | DigitUndelivered
+    | MediaQuality
+    | MediaTimeout
+    | MediaSilent
+    | TapStarted
+    | CloseSession
+    | SessionClosed
+    | MediaStats
+    | MediaFailed
+)
+"""Everything that travels between bridge and media worker."""

@@ -1,0 +1,194 @@
+"""Language, keys and attestation of the notice, and who is spared: what an INVITE fixes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from callshield.errors import ConfigurationError
+from callshield.settings import load_settings
+from callshield.settings_notice import in_list, keys_unsaid
+from sipbridge.admission import Admission
+from sipbridge.call_plan import CallPlan
+from sipbridge.prompt_catalogue import Prompts
+from sipbridge.routing import Route
+from sipbridge.sip_message import SipHeaders
+
+SDP = (
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.9\r\ns=-\r\nc=IN IP4 127.0.0.9\r\nt=0 0\r\n"
+    "m=audio 4000 RTP/AVP 0 8\r\n"
+)
+BASE = """
+[[peers]]
+name = "pbx"
+networks = ["192.0.2.1"]
+attests_notice = true
+
+[[peers]]
+name = "stranger"
+networks = ["192.0.2.2"]
+
+[agents.1001]
+uri = "sip:1001@192.0.2.20:5060"
+"""
+
+
+def invite(*headers: str, caller: str = "01012345678", to: str = "1001") -> str:
+    lines = [
+        "INVITE sip:1001@192.0.2.5 SIP/2.0",
+        "Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1",
+        f"From: <sip:{caller}@192.0.2.1>;tag=1",
+        f"To: <sip:{to}@192.0.2.5>",
+        "Call-ID: 1",
+        "CSeq: 1 INVITE",
+        *headers,
+        "",
+        SDP,
+    ]
+    return "\r\n".join(lines)
+
+
+def plan(folder: Path, extra: str, message: str, peer: str = "pbx") -> CallPlan:
+    config = folder / "callshield.toml"
+    # [callers] and [notice] first: a table ends where the next one begins.
+    config.write_text(extra + BASE, encoding="utf-8")
+    settings = load_settings(config)
+    admission = Admission(settings, Prompts(settings))
+    (sender,) = [one for one in settings.peers if one.name == peer]
+    headers = SipHeaders(message)
+    route = admission.route(headers, sender, unavailable="", calls=())
+    assert isinstance(route, Route)
+    return admission.plan("c0ffee", headers, message, sender, route)
+
+
+LANGUAGES = """
+[notice]
+languages = { "0215881234" = "en", "8006*" = "zh" }
+chosen_languages = ["ja"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("headers", "to", "peer", "language"),
+    [
+        ((), "1001", "pbx", "ko"),
+        ((), "0215881234", "pbx", "en"),
+        (("P-Called-Party-ID: <sip:0215881234@pbx>",), "1001", "pbx", "en"),
+        (("P-Called-Party-ID: <tel:+82215881234>",), "1001", "pbx", "en"),
+        (("P-Called-Party-ID: <sip:80061@pbx>",), "0215881234", "pbx", "zh"),
+        (("X-Callshield-Language: ja",), "0215881234", "pbx", "ja"),
+        # Not one between which callers choose, or not from one who may say so.
+        (("X-Callshield-Language: zh",), "0215881234", "pbx", "en"),
+        (("X-Callshield-Language: ja",), "0215881234", "stranger", "en"),
+        (("X-Callshield-Language: ../../etc",), "1001", "pbx", "ko"),
+    ],
+)
+def test_every_announcement_of_a_call_is_in_one_language(
+    tmp_path: Path, headers: tuple[str, ...], to: str, peer: str, language: str
+) -> None:
+    made = plan(tmp_path, LANGUAGES, invite(*headers, to=to), peer)
+    spoken = {p.language for p in (*made.notice, made.closing, *made.warnings)}
+    assert spoken == {language}
+
+
+@pytest.mark.parametrize(
+    ("value", "attested"),
+    [
+        ("abuse_prevention;v=2, recording", {"abuse_prevention": "2", "recording": ""}),
+        ("recording;v=2026-11;lang=ko", {"recording": "2026-11"}),
+        ("recording;v=<b>", {"recording": ""}),
+        ("recording;v=" + "9" * 40, {"recording": ""}),
+        ("warning_1;v=1", {}),
+        (";;;,,=", {}),
+    ],
+)
+def test_an_attestation_names_prompts_and_versions(
+    tmp_path: Path, value: str, attested: dict[str, str]
+) -> None:
+    made = plan(tmp_path, "", invite(f"X-Callshield-Notice: {value}"))
+    assert dict(made.attested) == attested
+    assert {p.prompt_id for p in made.notice} == {"abuse_prevention", "recording"} - set(attested)
+
+
+def test_a_strangers_attestation_is_worth_nothing(tmp_path: Path) -> None:
+    made = plan(tmp_path, "", invite("X-Callshield-Notice: recording;v=1"), "stranger")
+    assert dict(made.attested) == {}
+    assert len(made.notice) == 2
+
+
+SPARED = """
+[callers]
+never_automatic = ["112", "119", "02110*"]
+relay_services = ["107"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("headers", "caller", "peer", "spared"),
+    [
+        ((), "01012345678", "pbx", ""),
+        ((), "119", "pbx", "never_automatic"),
+        ((), "1190", "pbx", ""),
+        (("P-Asserted-Identity: <tel:+82107>",), "anonymous", "pbx", "relay_service"),
+        # The same number as the network may write it.
+        ((), "+82107", "pbx", "relay_service"),
+        ((), "82107", "pbx", "relay_service"),
+        ((), "0107", "pbx", ""),
+        ((), "+82-2-110-1234", "pbx", "never_automatic"),
+        ((), "+81107", "pbx", ""),
+        ((), "021101234", "pbx", "never_automatic"),
+        ((), "107", "pbx", "relay_service"),
+        (("P-Asserted-Identity: <sip:107@192.0.2.1>",), "anonymous", "pbx", "relay_service"),
+        (("X-Callshield-Vulnerable: yes",), "01012345678", "pbx", "vulnerable"),
+        (("X-Callshield-Vulnerable: no",), "01012345678", "pbx", ""),
+        (("X-Callshield-Vulnerable: yes",), "01012345678", "stranger", ""),
+    ],
+)
+def test_who_is_spared(
+    tmp_path: Path, headers: tuple[str, ...], caller: str, peer: str, spared: str
+) -> None:
+    assert plan(tmp_path, SPARED, invite(*headers, caller=caller), peer).spared == spared
+
+
+def test_keys_and_what_is_said_about_them(tmp_path: Path) -> None:
+    none = plan(tmp_path, "", invite())
+    assert (none.keys.objection, none.keys.consent, none.objection_accepted) == ("", "", None)
+    keys = plan(tmp_path, '[notice]\nobjection_key = "9"\nkey_window_s = 2.5\n', invite())
+    assert (keys.keys.objection, keys.keys.window_s) == ("9", 2.5)
+    assert keys.objection_accepted is not None
+    assert keys.objection_accepted.language == "ko"
+
+
+def test_a_key_that_no_notice_names_is_told(tmp_path: Path) -> None:
+    def told(notice: str, *, attests: bool = False) -> str:
+        config = tmp_path / "callshield.toml"
+        peers = BASE if attests else BASE.replace("attests_notice = true", "")
+        config.write_text(f"[notice]\n{notice}\n{peers}", encoding="utf-8")
+        return keys_unsaid(load_settings(config))
+
+    assert "notice.objection_key is set" in told('objection_key = "9"')
+    assert "notice.consent_key is set" in told('consent_key = "1"')
+    assert told("") == ""
+    assert told(f'objection_key = "9"\nprompt_dir = "{tmp_path}"') == ""
+    assert told('objection_key = "9"', attests=True) == "", "the PBX's notice may name it"
+
+
+def test_one_key_cannot_mean_both(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="another consent_key"):
+        plan(tmp_path, '[notice]\nobjection_key = "1"\nconsent_key = "1"\n', invite())
+
+
+def test_a_language_whose_prompts_are_missing_is_a_fault_at_start(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    extra = f'[notice]\nprompt_dir = "{folder}"\nlanguages = {{ "1588" = "en" }}\n'
+    with pytest.raises(Exception, match="is missing: put the file there"):
+        plan(tmp_path, extra, invite())
+
+
+@pytest.mark.parametrize(
+    ("number", "found"), [("107", True), ("1070", False), ("0800123", True), ("", False)]
+)
+def test_a_number_is_in_a_list_whole_or_by_its_beginning(number: str, found: bool) -> None:
+    assert in_list(number, ["107", "0800*"]) is found
