@@ -19,6 +19,8 @@ MIN_CORRELATION = 0.85
 #: a telephone's jitter buffer may shift by a few frames, not more.
 MAX_SHIFT_S = 0.15
 _STEP_S = 0.5
+#: The silence before and behind an announcement is below this share of its peak.
+_AUDIBLE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Heard:
     """Where a prompt was found."""
 
     start_s: float
-    """Its beginning in the recording, seconds."""
+    """Its beginning in the recording, seconds; negative where silence in front of it is missing."""
     end_s: float
     share: float
     """Share of the prompt's audible half-seconds that were found in place, 0..1."""
@@ -80,9 +82,16 @@ def find(
     recording = recording[begin:]
     step = int(_STEP_S * rate)
     loud = float(np.sqrt(np.mean(prompt**2)))
+    # From the first sound to the last: a telephone that misses some of the silence in front of an
+    # announcement misses nothing of it.
+    audible = np.flatnonzero(np.abs(prompt) > _AUDIBLE * float(np.max(np.abs(prompt), initial=0.0)))
+    first, end = (int(audible[0]), int(audible[-1]) + 1) if len(audible) else (0, len(prompt))
+    starts = list(range(first, end - step + 1, step))
+    if starts and starts[-1] + step < end:
+        starts.append(end - step)
     chunks = [
         (start, prompt[start : start + step])
-        for start in range(0, len(prompt) - step + 1, step)
+        for start in starts
         if float(np.sqrt(np.mean(prompt[start : start + step] ** 2))) > 0.2 * loud
     ]
     if not chunks or len(recording) < step:

@@ -58,6 +58,30 @@ def test_a_hole_in_the_middle_is_not_whole() -> None:
     assert not found.whole
 
 
+def test_silence_in_front_may_be_missed_but_no_speech() -> None:
+    """Behind a PBX our first packets may come before the telephone is answered."""
+    coded = as_heard(CLOSING)
+    first = int(np.argmax(np.abs(CLOSING) > 0.02 * np.max(np.abs(CLOSING))))
+    assert first > 800
+    found = find(CLOSING, np.concatenate([coded[800:], silence(1)]))
+    assert found is not None
+    assert found.whole
+    assert found.start_s == pytest.approx(-0.1, abs=0.01)
+    found = find(CLOSING, np.concatenate([coded[first + 800 :], silence(1)]))
+    assert found is not None
+    assert not found.whole
+
+
+def test_the_last_word_counts() -> None:
+    """Though the speech is no whole number of half-seconds long."""
+    audible = np.flatnonzero(np.abs(CLOSING) > 0.02 * np.max(np.abs(CLOSING)))
+    coded = as_heard(CLOSING)
+    coded[audible[-1] - 3200 :] = 0
+    found = find(CLOSING, np.concatenate([silence(1), coded, silence(1)]))
+    assert found is not None
+    assert not found.whole
+
+
 def test_another_prompt_noise_or_silence_is_not_this_one() -> None:
     noise = np.random.default_rng(1).normal(0, 0.1, 80000).astype(np.float32)
     for recording in (as_heard(NOTICE), noise, silence(10), silence(0.1)):

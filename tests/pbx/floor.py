@@ -128,6 +128,17 @@ async def until_hears(
         hears(phone, *tones, there_db=there_db)
 
 
+async def until_longer(recording: Path, samples: int, timeout_s: float = 15) -> None:
+    """Wait until a recording that is being written is longer than ``samples``."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            # A recording tells nobody that it grew.
+            while len(read_growing_wav(recording)) <= samples:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise AssertionError(f"{recording} stopped at {len(read_growing_wav(recording))}") from None
+
+
 @asynccontextmanager
 async def floor(
     folder: Path,

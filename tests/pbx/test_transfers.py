@@ -5,13 +5,27 @@ from __future__ import annotations
 import asyncio
 import time
 import urllib.parse
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from callshield.heard import read_growing_wav
 from tests.pbx.asterisk import HOLD_HZ, PHONE_3
-from tests.pbx.floor import AGENT_HZ, CALLER_HZ, COLLEAGUE_HZ, Floor, floor, hears, until_hears
+from tests.pbx.floor import (
+    AGENT_HZ,
+    CALLER_HZ,
+    COLLEAGUE_HZ,
+    THERE_DB,
+    Floor,
+    floor,
+    hears,
+    until_hears,
+    until_longer,
+)
+from tests.peers.linphone import Linphone
 from tests.peers.sip_ua import running_ua
+from tests.peers.sound import tone_db, write_tone
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.timeout(180)]
 
@@ -38,16 +52,38 @@ async def test_blind_transfer_by_the_phone_goes_through_us_to_the_pbx(
 async def test_blind_transfer_to_nobody_leaves_the_agent_with_the_caller(
     tmp_path: Path, asterisk_root: Path
 ) -> None:
-    """The control: the PBX knows no such extension."""
-    async with floor(tmp_path, asterisk_root) as all_:
-        await all_.connect()
-        await until_hears(all_.caller, AGENT_HZ)
-        await all_.agent.command("transfer", all_.pbx.uri("1999"))
-        await all_.agent.wait("TRANSFER_FAILED")
-        await until_hears(all_.caller, AGENT_HZ)
-        hears(all_.agent, CALLER_HZ)
-        assert not all_.events.seen("call.ended")
+    """The control: the PBX knows no such extension.
+
+    By linphonec: baresip 1.0 hangs up by itself after a transfer that failed.
+    """
+    voice = write_tone(tmp_path / "d.wav", COLLEAGUE_HZ, 90, 0.2)
+    phone = Linphone(tmp_path / "phone", "1003", voice)
+    async with AsyncExitStack() as stack:
+        all_ = await stack.enter_async_context(
+            floor(tmp_path, asterisk_root, more_agents={"1003": phone.uri})
+        )
+        stack.push_async_callback(phone.stop)
+        await phone.start()
+        assert all_.node is not None
+        console = await stack.enter_async_context(all_.node.watch("1003"))
+        await all_.dial("605")
+        await phone.answer()
+        await console.wait("notice.finished")
+        await until_hears(all_.caller, COLLEAGUE_HZ)
+        await phone.say(f"transfer 1 {all_.pbx.uri('1999')}")
+        over = (await all_.node.wait_for_log("transfer_over"))[0]
+        # What is heard from here on, not what a recording held before.
+        before = len(phone.heard()), len(read_growing_wav(all_.caller.recording()))
+        await until_longer(all_.caller.recording(), before[1] + 12000)
+        await until_longer(phone.recording, before[0] + 12000)
+        hears(all_.caller, COLLEAGUE_HZ)
+        assert tone_db(phone.heard()[-8000:], CALLER_HZ) > THERE_DB
+        assert not console.seen("call.ended")
+        assert over["succeeded"] is False
+        assert "SIP/2.0 404 Not Found" in phone.trace  # in the NOTIFY: linphonec shows nothing
         await all_.hang_up()
+        ended = await console.wait("call.ended")
+        assert ended["reason"] == "caller_hangup"
 
 
 async def test_blind_transfer_by_a_phone_behind_the_pbx(

@@ -15,6 +15,9 @@ from sipbridge.prompt_catalogue import SHIPPED
 from tests.peers.sound import RATE, write_wav
 
 SECONDS = 2.0
+#: Silence in front, as the shipped ones have (158 ms and more): behind a PBX our answer and our
+#: first packets race to the caller's telephone, and what comes before the answer is not heard.
+LEAD_S = 0.15
 #: What each is cut out of.
 _FROM = {
     "recording": "recording",
@@ -42,8 +45,9 @@ class Prompts:
             begin = int(np.argmax(np.abs(whole) > 0.05))  # behind the silence in front
             part = np.zeros(int(SECONDS * RATE))
             # Silence at the end, as the shipped ones have: a phone's jitter buffer dies with BYE.
-            speech = int((SECONDS - 0.4) * RATE)
-            part[:speech] = whole[begin : begin + speech]
+            speech = int((SECONDS - 0.4 - LEAD_S) * RATE)
+            lead = int(LEAD_S * RATE)
+            part[lead : lead + speech] = whole[begin : begin + speech]
             write_wav(self._folder / f"{name}.wav", part)
 
     def samples(self, name: str) -> NDArray[np.float32]:
