@@ -112,9 +112,19 @@ def test_calm_korean_over_a_telephone_line_is_understood() -> None:
 
 
 def test_hotwords_help_with_the_words_that_matter() -> None:
-    names = [name for name in sentences() if name.startswith("bad") and name.endswith("f")]
-    plain, told = errors(names), errors(names, hotwords=True)
-    assert told < plain - 0.03, (plain, told)
+    """The words themselves are counted: character errors depend on the processor's arithmetic."""
+    plain, told = hotwords_read(told=False), hotwords_read(told=True)
+    assert told >= plain + 6, (plain, told)  # measured 9 and 23 of 30
+
+
+def hotwords_read(*, told: bool) -> int:
+    """How many of the hotwords in the abusive sentences were written down as they are."""
+    read = 0
+    for name, sentence in sentences().items():
+        if name.startswith("bad"):
+            text = recogniser(told).transcribe(sentence.samples, "ko").text
+            read += sum(word in sentence.text and word in text for word in HOTWORDS)
+    return read
 
 
 def test_what_sounds_like_a_hotword_is_not_written_as_one() -> None:
