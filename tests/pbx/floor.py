@@ -179,10 +179,11 @@ async def floor(
         caller_sound: WAV file that the caller speaks instead of the tone.
     """
     prompts = Prompts(folder / "prompts")
+    # Without jitter buffers: Asterisk changes the SSRC when it bridges anew (see Baresip).
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         sound = caller_sound or write_tone(folder / "c.wav", CALLER_HZ, 90, QUIET)
-        caller = Baresip(folder / "caller", PSTN, NUMBER, sound)
+        caller = Baresip(folder / "caller", PSTN, NUMBER, sound, jitter_buffer="0-0")
         pbx = Asterisk(
             folder / "pbx",
             root,
@@ -199,6 +200,7 @@ async def floor(
             write_tone(folder / "a.wav", AGENT_HZ, 90, 0.2),
             registrar=home,
             options=";auth_user=1001;auth_pass=pw1001",
+            jitter_buffer="0-0",
             auto_answer=auto_answer,
         )
         colleague = Baresip(
@@ -208,6 +210,7 @@ async def floor(
             write_tone(folder / "b.wav", COLLEAGUE_HZ, 90, QUIET),
             registrar=home,
             options=";auth_user=1002;auth_pass=pw1002",
+            jitter_buffer="0-0",
             auto_answer=auto_answer,
         )
         direct = {phone.user: phone.uri for phone in (agent, colleague)}

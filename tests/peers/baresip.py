@@ -34,7 +34,7 @@ ausrc_format s16
 auplay_format s16
 rtp_ports {rtp_first}-{rtp_last}
 rtcp_mux no
-jitter_buffer_delay 1-5
+jitter_buffer_delay {jitter_buffer}
 net_interface {address}
 module_path /usr/lib/baresip/modules
 module stdio.so
@@ -79,6 +79,9 @@ class Baresip:
         codecs: its codecs, in order.
         options: more parameters of its account, such as ``;mediaenc=srtp-mand``.
         registrar: ``address:port`` of a PBX where it registers; its own host when empty.
+        jitter_buffer: least and most frames; ``0-0`` for none. Version 1.0 drops a new SSRC whose
+            sequence numbers begin below those of the one before as too late, for up to 32768 of
+            them: a phone whose PBX changes the SSRC in mid-call may hear nothing more.
     """
 
     #: Of its command line; ``-s`` writes SIP messages to its log.
@@ -95,6 +98,7 @@ class Baresip:
         codecs: str = "pcma/8000/1,pcmu/8000/1",
         options: str = "",
         registrar: str = "",
+        jitter_buffer: str = "1-5",
     ) -> None:
         self.folder, self.address, self.user = folder, address, user
         self.port = free_port(address)
@@ -110,6 +114,7 @@ class Baresip:
                 rtp_first=first,
                 rtp_last=last,
                 control=self.control,
+                jitter_buffer=jitter_buffer,
             ),
             encoding="utf-8",
         )
