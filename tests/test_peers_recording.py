@@ -272,7 +272,7 @@ async def test_a_full_disk_ends_the_recording_and_never_the_call(tmp_path: Path)
             call = await talk.dial()
             talk.talker.hertz, talk.talker.talking = TALK_HZ, True
             await call.wait("recording.changed", state="recording")
-            await asyncio.sleep(1)  # some of it is on the disk
+            await asyncio.sleep(2.5)  # the last second may not be on the disk yet
             fill(disk / "filler")
             failed = await call.wait("recording.changed", state="failed")
             alarm = await supervisor.wait(
@@ -297,7 +297,7 @@ async def test_a_full_disk_ends_the_recording_and_never_the_call(tmp_path: Path)
     assert loud(heard, PAUSED_HZ).sum() >= 20
     assert {stream.lost for stream in streams} == {0}
     # What was written before is there; what came after is not.
-    assert loud(samples[:, 0], TALK_HZ).sum() >= 5
+    assert loud(samples[:, 0], TALK_HZ).sum() >= 12
     assert not loud(samples[:, 0], PAUSED_HZ).any()
 
 
