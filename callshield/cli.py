@@ -17,9 +17,11 @@ from callshield import __version__
 from callshield.errors import CallshieldError
 from callshield.fairness_commands import add_to as add_fairness_to
 from callshield.language_names import LanguageName
+from callshield.law_command import compliance_app, law_app
 from callshield.model_commands import eval_app, train_app
 from callshield.pbx_command import pbx_app
 from callshield.profiles_command import profiles_app
+from callshield.prompts_command import prompts_app
 from callshield.recordings import recordings_app
 from callshield.settings import load_settings
 from callshield.store_command import audit_app, backup, restore, retention_app
@@ -37,7 +39,10 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(token_app, name="token")
 app.add_typer(recordings_app, name="recordings")
 app.add_typer(pbx_app, name="pbx")
+app.add_typer(prompts_app, name="prompts")
 app.add_typer(webhooks_app, name="webhooks")
+app.add_typer(law_app, name="law")
+app.add_typer(compliance_app, name="compliance")
 app.add_typer(profiles_app, name="profiles")
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from callshield.doctor_fairness import check_ringback, check_shadow
+from callshield.doctor_law import examine_law
 from callshield.doctor_phone_listener import examine_listener
 from callshield.doctor_phones import examine_phones
+from callshield.doctor_prompts import check_prompts, check_recording_is_said
 from callshield.doctor_store import examine_sign_in, examine_store
 from callshield.errors import CallshieldError
 from callshield.findings import Finding, Verdict
 from callshield.settings import Settings
-from callshield.settings_notice import keys_unsaid
 from callshield.settings_sip import SideSettings
 
 #: Under this much free space the store is about to fail.
@@ -28,7 +29,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("pjsua2", _pjsua2),
         ("media relay", _relay),
         ("codecs", _codecs),
-        ("prompts", _prompts),
+        ("prompts", check_prompts),
         ("acoustic model", _model),
         ("speech model", _speech_model),
         ("words", _words),
@@ -58,6 +59,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield Finding(Verdict.PROBLEM, name, str(error))
         except _Failed as error:
             yield Finding(Verdict.PROBLEM, name, str(error))
+    yield from examine_law(settings)
     yield from examine_phones(settings)
     yield from examine_listener(settings)
 
@@ -108,19 +110,11 @@ def _codecs(settings: Settings) -> str:
     return "can be decoded for analysis: " + ", ".join(found)
 
 
-def _prompts(settings: Settings) -> str:
-    from sipbridge.prompt_catalogue import Prompts
-
-    prompts = Prompts(settings)
-    if unsaid := keys_unsaid(settings):
-        raise _Failed(unsaid)
-    seconds = sum(prompt.duration_s for prompt in prompts.usual.notice)
-    return f"{settings.notice.language}: notice of {seconds:.1f} s, closing, warnings"
-
-
 def _model(settings: Settings) -> str:
     if not settings.detector.enabled:
         return "switched off by detector.enabled"
+    if not settings.detector.acoustic:
+        return "switched off by detector.acoustic: words alone raise a level"
     from detectors.acoustic import AcousticModel
     from detectors.thresholds import strangers
 
@@ -202,10 +196,7 @@ def _recording(settings: Settings) -> str:
     recording = settings.recording
     if not recording.enabled:
         return "off"
-    if settings.notice.prompt_dir is None and "recording" not in settings.notice.prompts:
-        raise _Failed(
-            'calls are recorded, but no notice says so: add "recording" to notice.prompts'
-        )
+    check_recording_is_said(settings)
     keys = load_keys(recording.key_file)
     existing = _existing(recording.directory)
     if not os.access(existing, os.W_OK | os.X_OK):

@@ -149,6 +149,9 @@ class PlayPrompts(_Message, tag="play", frozen=True, kw_only=True):
     play_id: int
     leg: LegName
     files: list[str]
+    wide_files: list[str] = []
+    """For legs with G.722 or Opus, one for each of ``files`` or ``""`` where there is none; empty:
+    there are none at all."""
     loop: bool = False
     """Repeat until :class:`StopPlay`; the relay towards the leg mixes nothing meanwhile."""
     mix: bool = False
@@ -172,6 +175,8 @@ class PlayFinished(_Message, tag="played", frozen=True, kw_only=True):
     leg: LegName
     complete: bool
     spans: list[tuple[float, float]]
+    wide: bool = False
+    """It was :attr:`PlayPrompts.wide_files` that played, where there was one."""
     error: str = ""
 
 

@@ -19,12 +19,17 @@ class PromptStamp(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     """Where the PBX played it: as the PBX says, else empty."""
     sha256: str
-    """Of the prompt's WAV file; empty where the PBX played it."""
+    """Of the WAV file that was played, the 8 or the 16 kHz one; empty where the PBX played it."""
     started_ts: float
     finished_ts: float
     complete: bool
     language: str = ""
     """Of what was said; empty where the PBX played it."""
+    names: list[str] = []
+    """What it tells the caller, as its ``manifest.toml`` says: ``analysis``, ``voice``,
+    ``recording``, ``details``; empty where nobody said so."""
+    purposes: list[str] = []
+    """What it says that this is done for: ``protection``, ``quality``, …"""
 
 
 ProtectionReason = Literal[

@@ -28,6 +28,7 @@ from callshield.settings_fairness import (
     ShadowSettings,
 )
 from callshield.settings_headsets import HeadsetSettings, turned_down
+from callshield.settings_law import BROKEN, LawDefaults, LawSettings, keep_to_the_law
 from callshield.settings_notice import CallerSettings, Language, NoticeSettings
 from callshield.settings_oidc import OidcSettings
 from callshield.settings_phones import PhonesSettings
@@ -81,6 +82,10 @@ class DetectorSettings(_Section):
 
     enabled: bool = True
     """Analyse the caller's audio; off: no tap is ever opened."""
+    acoustic: bool = True
+    """Judge how a caller's voice sounds (vocal effort); off: that model is not even loaded, and
+    words alone raise a level. Under the EU's AI Act it counts as emotion recognition of the
+    caller: docs/eu-risk-file.md."""
     model_dir: Path | None = None
     """Folder with the acoustic model and its card; the shipped one when absent. The speech model
     ``silero_8k.onnx`` is read from there too where it is, else it is the shipped one."""
@@ -187,6 +192,9 @@ class AlertSettings(_Section):
 
     level: int = Field(2, ge=1, le=3)
     """An alert is raised when a call's level reaches this."""
+    preset: Literal["kr", "public"] = "kr"
+    """Policy of agents without a team, as ``teams.NAME.preset``; who is told is settled by
+    ``level``."""
 
 
 class AmiSettings(_Section):
@@ -251,6 +259,7 @@ class Settings(BaseSettings):
     )
 
     node: NodeSettings = Field(default_factory=NodeSettings)  # type: ignore[arg-type]
+    law: LawSettings = Field(default_factory=LawSettings)  # type: ignore[arg-type]
     sip: SipSettings = Field(default_factory=SipSettings)  # type: ignore[arg-type]
     peers: list[PeerSettings] = []
     agents: dict[str, AgentSettings] = {}
@@ -413,6 +422,11 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _keeps_to_the_law(self) -> Settings:
+        keep_to_the_law(self)
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -422,8 +436,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # The file's values arrive as init arguments; the environment goes before them.
-        return (env_settings, init_settings)
+        # The file's values arrive as init arguments; the environment goes before them, and what the
+        # preset of [law] sets comes after both.
+        return (env_settings, init_settings, LawDefaults(settings_cls))
 
     # Sockets between the processes of this node.
 
@@ -526,9 +541,16 @@ def load_settings(path: Path) -> Settings:
     try:
         return Settings(**values)
     except ValidationError as error:
-        raise ConfigurationError(
-            [_fault(path, values, dict(item)) for item in error.errors(include_url=False)]
-        ) from None
+        faults: list[tuple[str, str, str, str]] = []
+        for item in error.errors(include_url=False):
+            if item["type"] == BROKEN:
+                faults += [
+                    (_origin(path, values, tuple(key.split("."))), key, found, expected)
+                    for key, found, expected in item["ctx"]["faults"]
+                ]
+            else:
+                faults.append(_fault(path, values, dict(item)))
+        raise ConfigurationError(faults) from None
 
 
 _EXPECTED = {

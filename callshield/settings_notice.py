@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from callshield.settings_base import SECTION
-from callshield.settings_sip import PeerSettings
 
 Language = Literal["ko", "en", "zh", "ja"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 #: A number as a PBX writes it; ``*`` at the end stands for any rest.
 Number = Annotated[str, Field(pattern=r"^\+?[0-9*#]{1,32}$")]
+#: Settings with a key, and what the key does; where both are set, consent is asked for first.
+KEYS = {"consent_key": "consent", "objection_key": "objection"}
 _HEADER = r"^[A-Za-z0-9-]{1,64}$"
 _KEY = r"^[0-9*#]?$"
-_PROMPT_ID = re.compile(r"[a-z0-9_]{1,64}")
+PROMPT_ID = re.compile(r"[a-z0-9_]{1,64}")
 
 
 #: What people and networks write between digits (RFC 3966: visual separators).
@@ -67,14 +69,16 @@ class NoticeSettings(BaseModel):
     language_header: str = Field("X-Callshield-Language", pattern=_HEADER)
     """Header in which a PBX that attests notices names the language that the caller chose."""
     prompts: list[str] = ["abuse_prevention", "recording"]
-    """Ids of the prompts, in order."""
+    """Ids of the prompts, in order; with a key, ``ID_objection`` or ``ID_consent`` instead of
+    ``ID`` where that one names just this key."""
     closing: str = "closing"
     """Id of the prompt that the caller hears after *end*."""
     warnings: list[str] = ["warning_1", "warning_2", "warning_3"]
     """Ids of the graded warnings; the last one is repeated."""
     prompt_dir: Path | None = None
-    """A folder of one's own with ``<language>/<id>.wav`` (8 or 16 kHz, 16 bit, mono) and
-    ``manifest.toml``; the shipped prompts when absent."""
+    """A folder of one's own with ``<language>/<id>.wav`` (8 or 16 kHz, 16 bit, mono), perhaps
+    ``<id>.16k.wav``, and ``manifest.toml``; the shipped prompts when absent. ``callshield prompts
+    check`` says whether they will do."""
     agent_hears: Literal["tone", "prompt"] = "tone"
     """What the agent hears while the caller hears an announcement: a soft tone, or the
     announcement itself, 18 dB down."""
@@ -83,10 +87,11 @@ class NoticeSettings(BaseModel):
     where it says one: ``abuse_prevention;v=2,recording;v=1``."""
     objection_key: str = Field("", pattern=_KEY)
     """Key with which the caller objects, while the notice plays or ``key_window_s`` after it: the
-    call goes on, and is neither analysed nor recorded. Until then neither begins. Your notice has
-    to name the key."""
+    call goes on, and is neither analysed nor recorded. Until then neither begins. The shipped
+    notices name 9; for another key yours has to."""
     consent_key: str = Field("", pattern=_KEY)
-    """Key without which the call is neither analysed nor recorded; your notice has to name it."""
+    """Key without which the call is neither analysed nor recorded; the shipped notices name 1, for
+    another key yours has to."""
     key_window_s: float = Field(5.0, ge=0, le=30)
     """How long after the notice a key still counts."""
     announce_resumed: bool = False
@@ -110,7 +115,7 @@ class NoticeSettings(BaseModel):
     @classmethod
     def _are_ids(cls, value: list[str]) -> list[str]:
         for item in value:
-            if not _PROMPT_ID.fullmatch(item):
+            if not PROMPT_ID.fullmatch(item):
                 raise ValueError("prompt ids of small letters, digits and _")
         return value
 
@@ -139,6 +144,11 @@ class NoticeSettings(BaseModel):
         return self.language
 
     @property
+    def keys(self) -> dict[str, str]:
+        """The keys that are set, by the setting's name, in the order of :data:`KEYS`."""
+        return {name: key for name in KEYS if (key := getattr(self, name))}
+
+    @property
     def spoken(self) -> tuple[Language, ...]:
         """Every language that an announcement may be in, the usual one first."""
         others = {*self.languages.values(), *self.chosen_languages} - {self.language}
@@ -160,23 +170,3 @@ class CallerSettings(BaseModel):
     relay_services: list[Number] = []
     """Calling numbers of relay services for people who hear or speak badly (Korea: 107). An
     operator speaks for the caller: no sound is judged, and nothing is done automatically."""
-
-
-class _WithNotice(Protocol):
-    """What is needed of all settings."""
-
-    notice: NoticeSettings
-    peers: list[PeerSettings]
-
-
-def keys_unsaid(settings: _WithNotice) -> str:
-    """Why callers cannot know of the keys that decide for them; empty where they can, or where no
-    key is configured."""
-    notice = settings.notice
-    names = [name for name in ("objection_key", "consent_key") if getattr(notice, name)]
-    if not names or notice.prompt_dir or any(peer.attests_notice for peer in settings.peers):
-        return ""
-    return (
-        f"notice.{' and notice.'.join(names)} is set, and the shipped notices name no key: callers "
-        "cannot know of it. Put a notice of your own that names it into notice.prompt_dir"
-    )

@@ -274,6 +274,9 @@ class DetectorProcess:
         return self._detector
 
     def _take_model(self, detector: Detector) -> None:
+        if not self._settings.detector.acoustic:
+            log.info("acoustic_model_switched_off")
+            return
         model = self._load()
         if model is None:
             return

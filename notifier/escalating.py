@@ -353,7 +353,7 @@ class Escalating:
                 "next_after_s": table.next_after_s,
                 "manager_after_s": table.manager_after_s,
                 "limit_s": table.limit_s,
-                "preset": table.preset,
+                "preset": self.policies.preset_of(team),
                 "policy": self.policies.named(team.name).model_dump(),
             }
             for team in teams

@@ -97,7 +97,9 @@ def policies(settings: Settings) -> dict[str, Any]:
     """The rules that are in force on this node; no address, no id of a person, no secret."""
     retention = settings.retention
     kinds = ("words", "events", "alerts", "calls", "dead_letters")
+    law = settings.law.chosen
     return {
+        "law": {"preset": law.id if law else "", "version": law.version if law else ""},
         "alerts": {"from_level": settings.alerts.level},
         "notice": {
             "before_anything_is_analysed": list(settings.notice.prompts),
@@ -108,6 +110,7 @@ def policies(settings: Settings) -> dict[str, Any]:
             "enabled": settings.detector.enabled,
             "hears": "caller",
             "words": settings.transcriber.workers > 0,
+            "voice": settings.detector.enabled and settings.detector.acoustic,
         },
         "recording": {
             "enabled": settings.recording.enabled,

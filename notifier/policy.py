@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from callshield.settings import Settings
 from callshield.settings_base import SECTION
-from callshield.settings_teams import Category, Count, Told
+from callshield.settings_teams import Category, Count, Team, Told
 from notifier.board import Alert, Call
 from notifier.rota import Teams
 
@@ -88,10 +88,13 @@ class Policies:
 
     def __init__(self, settings: Settings, teams: Teams) -> None:
         self._teams = teams
+        self._implicit_preset = settings.alerts.preset
         self.grades = len(settings.notice.warnings)
         lowest = settings.alerts.level
         as_ever = {f"level_{n}": "all" if n >= lowest else "nobody" for n in (1, 2, 3)}
-        self._implicit = Policy(**{**preset("kr"), **as_ever, "help": "all", "crisis": "all"})
+        self._implicit = Policy(
+            **{**preset(self._implicit_preset), **as_ever, "help": "all", "crisis": "all"}
+        )
         self._own = {
             name: _merged(preset(table.preset), table.policy.model_dump(exclude_none=True))
             for name, table in settings.teams.items()
@@ -100,6 +103,10 @@ class Policies:
     def of(self, agent_id: str) -> Policy:
         """The policy for this agent's calls."""
         return self._own.get(self._teams.of(agent_id).name, self._implicit)
+
+    def preset_of(self, team: Team) -> str:
+        """Name of the preset that a team's policy begins with."""
+        return self._implicit_preset if team.settings is None else team.settings.preset
 
     def named(self, name: str) -> Policy:
         """The policy of a team; ``""`` for the implicit one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -12,14 +12,14 @@ import structlog
 from callshield.messages import Direction, LegName
 from callshield.messages_notice import Spared
 from callshield.settings import Settings
-from callshield.settings_notice import Language, in_list, keys_unsaid
+from callshield.settings_notice import Language, in_list
 from callshield.settings_sip import PeerSettings, uri_transport
 from sipbridge.call_plan import CallPlan
 from sipbridge.caller_choice import NoticeKeys
 from sipbridge.help_plan import help_plan
 from sipbridge.leg_policy import LegPolicy, caller_policy, phone_policy
 from sipbridge.offer_answer import offered_onward, read_offer
-from sipbridge.prompt_catalogue import Prompts
+from sipbridge.prompt_catalogue import Prompt, Prompts
 from sipbridge.routing import (
     Refused,
     Route,
@@ -62,6 +62,12 @@ def channel_name(value: str) -> str:
     return _NOT_IN_A_CHANNEL.sub("", value)[:CHANNEL_LENGTH]
 
 
+def _heard(prompt: Prompt, attested: Collection[str]) -> bool:
+    """The PBX played this very prompt, or each of those that it would be played for."""
+    stands_for = prompt.instead_of or (prompt.prompt_id,)
+    return prompt.prompt_id in attested or all(one in attested for one in stands_for)
+
+
 class Admission:
     """The configuration's word on INVITEs and on targets of transfers.
 
@@ -73,8 +79,8 @@ class Admission:
     def __init__(self, settings: Settings, prompts: Prompts) -> None:
         self._settings = settings
         self._prompts = prompts
-        if unsaid := keys_unsaid(settings):
-            log.warning("notice_names_no_key", reason=unsaid)
+        if prompts.keys_unsaid:
+            log.warning("notice_names_no_key", reason=prompts.keys_unsaid)
         self._help_plans = {
             language: help_plan(settings, prompts.of(language).help)
             for language in settings.notice.spoken
@@ -201,9 +207,9 @@ class Admission:
         )
         offer = read_offer(message, incoming)
         offered_onward(offer, outgoing, incoming)  # refused now rather than with open ports
-        attested = self._attested(headers, peer, route)
         language = self._language(headers, peer, route)
         prompts = self._prompts.of(language)
+        attested = self._attested(headers, peer, route, prompts.notice)
         plan = CallPlan(
             call_id=call_id,
             agent_id=route.agent_id,
@@ -234,7 +240,7 @@ class Admission:
             return plan
         return replace(
             plan,
-            notice=tuple(p for p in prompts.notice if p.prompt_id not in attested),
+            notice=tuple(p for p in prompts.notice if not _heard(p, attested)),
             attested=attested,
             tap_allowed=settings.detector.enabled,
             record_allowed=settings.recording.enabled,
@@ -289,10 +295,13 @@ class Admission:
         marked = headers.first(callers.vulnerable_header).strip().lower() == "yes"
         return "vulnerable" if marked and peer.attests_notice and inbound else ""
 
-    def _attested(self, headers: SipHeaders, peer: PeerSettings, route: Route) -> dict[str, str]:
-        """Configured prompts, with versions, that a trusted PBX says it played; a stranger's word
-        is ignored.
+    def _attested(
+        self, headers: SipHeaders, peer: PeerSettings, route: Route, notice: Sequence[Prompt]
+    ) -> dict[str, str]:
+        """Prompts of the notice, with versions, that a trusted PBX says it played; a stranger's
+        word is ignored.
 
+        A PBX may call a notice that names a key as it is called without.
         So is anybody's about a call that goes out: nobody has answered who could have heard them.
         """
         value = headers.first(self._settings.notice.upstream_header)
@@ -306,5 +315,9 @@ class Admission:
             prompt_id, *parameters = (one.strip() for one in part.split(";"))
             version = next((one[2:] for one in parameters if one.startswith("v=")), "")
             named[prompt_id] = version if _VERSION.fullmatch(version) else ""
-        configured = self._settings.notice.prompts
-        return {prompt_id: named[prompt_id] for prompt_id in configured if prompt_id in named}
+        return {
+            prompt_id: named[prompt_id]
+            for prompt in notice
+            for prompt_id in dict.fromkeys((prompt.prompt_id, *prompt.instead_of))
+            if prompt_id in named
+        }

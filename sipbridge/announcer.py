@@ -9,7 +9,7 @@ from callshield.messages import LegName
 from callshield.messages_media import PlayFinished, PlayPrompts, StopPlay
 from sipbridge.call_plan import CallPlan
 from sipbridge.call_steps import Step, ToMedia
-from sipbridge.prompt_catalogue import Prompt
+from sipbridge.prompt_catalogue import Prompt, wide_files
 
 #: How loud the agent hears what is played to the caller (``notice.agent_hears = "prompt"``).
 AGENT_PROMPT_DB = -18.0
@@ -58,6 +58,7 @@ class Announcer:
                 play_id=self._newest,
                 leg=LegName.CALLER,
                 files=[str(prompt.path) for prompt in prompts],
+                wide_files=wide_files(prompts),
                 loop=what == "hold_on",
             )
         )
@@ -72,6 +73,7 @@ class Announcer:
                 play_id=self._newest,
                 leg=LegName.AGENT,
                 files=[str(prompt.path) for prompt in prompts],
+                wide_files=wide_files(prompts),
                 loop=tuple(prompts) == (self._plan.notice_tone,),
                 mix=gain_db is not None,
                 gain_db=gain_db or 0.0,

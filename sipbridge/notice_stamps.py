@@ -25,17 +25,22 @@ def attested_stamps(prompts: Mapping[str, str], at_ts: float) -> list[PromptStam
 
 
 def played_stamps(prompts: Sequence[Prompt], played: PlayFinished) -> list[PromptStamp]:
-    """One stamp for each prompt that was begun; only a whole one counts as heard."""
+    """One stamp for each prompt that was begun; only a whole one counts as heard.
+
+    Each names the file that was played: the leg's codec decides which of a prompt's two it was.
+    """
     last = len(played.spans) - 1
     return [
         PromptStamp(
             prompt_id=prompt.prompt_id,
             version=prompt.version,
-            sha256=prompt.sha256,
+            sha256=prompt.wide.sha256 if played.wide and prompt.wide else prompt.sha256,
             started_ts=started,
             finished_ts=finished,
             complete=played.complete or index < last,
             language=prompt.language,
+            names=sorted(prompt.names),
+            purposes=list(prompt.purposes),
         )
         for index, (prompt, (started, finished)) in enumerate(
             zip(prompts, played.spans, strict=False)

@@ -17,6 +17,7 @@ from callshield.settings import Settings, load_settings
 from sipbridge.bridge import Bridge
 from sipbridge.descriptors import allow_many_files
 from sipbridge.prompt_catalogue import Prompts
+from sipbridge.prompt_check import check_own
 
 log = structlog.get_logger()
 
@@ -31,7 +32,9 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    bridge = Bridge(settings, Prompts(settings))
+    prompts = Prompts(settings)
+    check_own(prompts)
+    bridge = Bridge(settings, prompts)
     starting = asyncio.create_task(bridge.start())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -8,7 +8,6 @@ needs none of them.
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +18,9 @@ from numpy.typing import NDArray
 
 from callshield import g711
 from callshield.audio_codecs import DECODED_RATES_HZ, STATELESS, encoder, packet_ms
-from callshield.errors import SetupError
 from callshield.tap import TapCodec
+from sipbridge.wav_file import read_wav
 
-#: What a prompt file may be sampled at.
-RATES_HZ = (8000, 16000)
 #: A codec and the packet length that the far end wants, in ms.
 Wanted = tuple[TapCodec, int]
 
@@ -102,28 +99,10 @@ def load_prompt(path: Path, gain_db: float = 0.0) -> Prompt:
         gain_db: applied before encoding; at most 0, more counts as 0.
 
     Raises:
-        SetupError: it is missing, or is not 8 or 16 kHz, 16 bit, mono, or holds no sample.
+        SetupError: see :func:`sipbridge.wav_file.read_wav`.
     """
-    remedy = "replace it by a WAV file of 8 kHz, 16 bit, mono"
-    try:
-        with wave.open(str(path), "rb") as file:
-            form = (file.getframerate(), file.getsampwidth() * 8, file.getnchannels())
-            data = file.readframes(file.getnframes())
-    except FileNotFoundError:
-        raise SetupError(
-            f"the prompt {path} does not exist: check notice.prompt_dir and notice.language"
-        ) from None
-    except (OSError, EOFError, wave.Error) as error:
-        raise SetupError(f"the prompt {path} cannot be read ({error}): {remedy}") from None
-    rate_hz, bits, channels = form
-    if rate_hz not in RATES_HZ or (bits, channels) != (16, 1):
-        raise SetupError(
-            f"the prompt {path} has {rate_hz} Hz, {bits} bit, {channels} channel(s), "
-            "not 8000 Hz, 16 bit, 1 channel: convert it"
-        )
-    samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.int16)
-    if not len(samples):
-        raise SetupError(f"the prompt {path} is empty: {remedy}")
+    wav = read_wav(path)
+    samples, rate_hz = wav.samples, wav.rate_hz
     if gain_db < 0.0:
         samples = _int16(samples.astype(np.float32) * np.float32(10 ** (gain_db / 20.0)))
     narrow = _resampled(samples, rate_hz, g711.SAMPLE_RATE_HZ)

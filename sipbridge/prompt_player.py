@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,23 @@ _Key = tuple[str, LegName]
 #: How the relay says that a prompt ended (relay.h, ``enum play_end``).
 _DONE, _STOPPED, _UNHEARD, _NO_ADDRESS, _WRONG_CODEC = range(5)
 
+#: Codecs that carry more than a telephone's band.
+_WIDE_BAND = frozenset({TapCodec.G722, TapCodec.OPUS})
+
+
+def _chosen(message: PlayPrompts, codec: TapCodec) -> list[Path]:
+    """Of each prompt the file for this codec: the 16 kHz one where it serves and exists."""
+    wide_files = message.wide_files if codec in _WIDE_BAND else []
+    return [
+        Path(wide or file) for file, wide in zip_longest(message.files, wide_files, fillvalue="")
+    ]
+
 
 @dataclass(frozen=True, slots=True)
 class _Playing:
     call_id: str
     play_id: int
+    wide: bool
 
 
 class PromptPlayer:
@@ -63,8 +76,8 @@ class PromptPlayer:
         if not message.files:
             self._refuse(message, "no prompt was named")
             return
-        paths = [Path(file) for file in message.files]
         form = self._form(session, message)
+        paths = _chosen(message, form[0])
         clips = [self._clips.cached(path, *form) for path in paths]
         if all(clip is not None for clip in clips):
             self._begin(session, message)
@@ -106,7 +119,7 @@ class PromptPlayer:
     def _begin(self, session: MediaSession, message: PlayPrompts) -> None:
         form = self._form(session, message)
         try:
-            clips = [self._clips.load(Path(file), *form) for file in message.files]
+            clips = [self._clips.load(path, *form) for path in _chosen(message, form[0])]
             self._next_id += 1
             begun = self._core.play(
                 session.handle,
@@ -122,7 +135,9 @@ class PromptPlayer:
         except KeyError:
             begun = False
         if begun:
-            self._playing[self._next_id] = _Playing(message.call_id, message.play_id)
+            self._playing[self._next_id] = _Playing(
+                message.call_id, message.play_id, form[0] in _WIDE_BAND
+            )
         else:
             self._refuse(
                 message,
@@ -174,6 +189,7 @@ class PromptPlayer:
                 leg=name,
                 complete=end == _DONE,
                 spans=spans,
+                wide=playing.wide,
                 error=error,
             )
         )

