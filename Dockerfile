@@ -45,7 +45,7 @@ LABEL org.opencontainers.image.title="Callshield" \
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
-        ca-certificates python3 libssl3 libsrtp2-1 libopus0 libsamplerate0 libuuid1 libstdc++6 \
+        ca-certificates fonts-noto-cjk python3 libssl3 libsrtp2-1 libopus0 libsamplerate0 libuuid1 libstdc++6 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --create-home --home-dir /var/lib/callshield \
         --shell /usr/sbin/nologin callshield

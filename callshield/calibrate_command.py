@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callshield.errors import SetupError
+from callshield.purposes import CALIBRATION
 from callshield.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,13 +35,17 @@ def proposals(
         The proposals, and sentences about what was left out.
 
     Raises:
-        SetupError: no database, no such group, or an ``alerts.level`` that no sound reaches.
+        SetupError: no database, no such group, an ``alerts.level`` that no sound reaches, or a
+            notice that does not tell callers of this use.
     """
+    from callshield.purpose_check import unnamed
     from notifier.calibration import by_newest_model, propose
     from notifier.database import place_of
     from notifier.judged import KEYS, read_judged
 
     level = settings.alerts.level
+    if reason := unnamed(settings, CALIBRATION):
+        raise SetupError(reason)
     if level not in KEYS:
         raise SetupError(
             "alerts.level = 3 takes words or the agent's press, and sound alone never reaches it: "
@@ -56,6 +61,11 @@ def proposals(
     notes = []
     if other_model:
         notes.append(f"{other_model} calls were judged by another model and are left out")
+    if judged.unnamed:
+        notes.append(
+            f"{judged.unnamed} calls whose caller was not told of this use (the purpose "
+            f'"{CALIBRATION}") are left out'
+        )
     if judged.without_figures:
         notes.append(
             f"{judged.without_figures} calls with an alert left no figures (the detector died in "

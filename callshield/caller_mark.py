@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from callshield.errors import SetupError
-from callshield.private_file import read_private
+from callshield.key_lines import new_key, read_keys, write_keys
 from callshield.settings_fairness import RingbackSettings
 
 #: Keys in one file: the current one and those before it.
@@ -107,19 +105,8 @@ def load_mark_keys(path: Path) -> MarkKeys:
     Raises:
         SetupError: it is missing, open to others, or holds no keys; the message does not quote it.
     """
-    text = read_private(
-        path,
-        "ringback.key_file",
-        SetupError,
-        missing=f"there is no ringback.key_file {path}: `callshield ringback new-key` writes it",
-    )
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not 1 <= len(lines) <= MAX_KEYS or not all(re.fullmatch(r"[0-9a-f]{64}", x) for x in lines):
-        raise SetupError(
-            f"ringback.key_file {path} must hold 1 to {MAX_KEYS} keys of 64 small hexadecimal "
-            "digits, one a line, the current one first"
-        )
-    return MarkKeys(tuple(bytes.fromhex(line) for line in lines))
+    missing = f"there is no ringback.key_file {path}: `callshield ringback new-key` writes it"
+    return MarkKeys(read_keys(path, "ringback.key_file", MAX_KEYS, missing))
 
 
 def write_new_key(path: Path, *, keep_old: bool) -> str:
@@ -141,20 +128,6 @@ def write_new_key(path: Path, *, keep_old: bool) -> str:
             f"{path} is there already: add --rotate to put a new key before the old ones"
         )
     old = load_mark_keys(path).keys if keep_old else ()
-    key = secrets.token_bytes(32)
-    keys = (key, *old)[:MAX_KEYS]
-    beside = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.writelines(item.hex() + "\n" for item in keys)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        raise SetupError(
-            f"{path} cannot be written ({error.strerror}): choose a ringback.key_file in a folder "
-            "that this user can write to"
-        ) from None
+    key = new_key()
+    write_keys(path, "ringback.key_file", (key, *old)[:MAX_KEYS])
     return key_id(key)

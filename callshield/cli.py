@@ -15,11 +15,13 @@ from rich.console import Console
 
 from callshield import __version__
 from callshield.errors import CallshieldError
+from callshield.evidence_command import evidence_app
 from callshield.fairness_commands import add_to as add_fairness_to
 from callshield.language_names import LanguageName
 from callshield.law_command import compliance_app, law_app
 from callshield.model_commands import eval_app, train_app
 from callshield.pbx_command import pbx_app
+from callshield.privacy_commands import privacy_app
 from callshield.profiles_command import profiles_app
 from callshield.prompts_command import prompts_app
 from callshield.recordings import recordings_app
@@ -47,7 +49,9 @@ app.add_typer(profiles_app, name="profiles")
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
 add_fairness_to(app)
+app.add_typer(privacy_app, name="privacy")
 app.add_typer(audit_app, name="audit")
+app.add_typer(evidence_app, name="evidence")
 app.add_typer(retention_app, name="retention")
 app.command()(backup)
 app.command()(restore)

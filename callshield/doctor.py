@@ -8,7 +8,13 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from callshield.doctor_fairness import check_ringback, check_shadow
+from callshield.doctor_evidence import examine_evidence
+from callshield.doctor_fairness import (
+    check_pseudonyms,
+    check_ringback,
+    check_shadow,
+    kept_beyond_calls,
+)
 from callshield.doctor_law import examine_law
 from callshield.doctor_phone_listener import examine_listener
 from callshield.doctor_phones import examine_phones
@@ -16,6 +22,7 @@ from callshield.doctor_prompts import check_prompts, check_recording_is_said
 from callshield.doctor_store import examine_sign_in, examine_store
 from callshield.errors import CallshieldError
 from callshield.findings import Finding, Verdict
+from callshield.purpose_check import check_uses
 from callshield.settings import Settings
 from callshield.settings_sip import SideSettings
 
@@ -30,6 +37,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("media relay", _relay),
         ("codecs", _codecs),
         ("prompts", check_prompts),
+        ("purposes", check_uses),
         ("acoustic model", _model),
         ("speech model", _speech_model),
         ("words", _words),
@@ -48,6 +56,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("web port", _web_port),
         ("manager interface", _ami),
         ("ring-back", check_ringback),
+        ("pseudonyms", check_pseudonyms),
         ("shadow mode", check_shadow),
         ("webhooks", _webhooks),
         ("mail", _mail),
@@ -59,7 +68,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield Finding(Verdict.PROBLEM, name, str(error))
         except _Failed as error:
             yield Finding(Verdict.PROBLEM, name, str(error))
+    if longer := kept_beyond_calls(settings):
+        yield Finding(Verdict.NOTE, "found by number", longer)
     yield from examine_law(settings)
+    yield examine_evidence(settings)
     yield from examine_phones(settings)
     yield from examine_listener(settings)
 

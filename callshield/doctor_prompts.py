@@ -12,6 +12,7 @@ def check_prompts(settings: Settings) -> str:
     Raises:
         SetupError: every fault, a sentence each.
     """
+    from sipbridge.kept_prompts import changed_since
     from sipbridge.prompt_catalogue import Prompts
     from sipbridge.prompt_check import check_own
 
@@ -23,8 +24,11 @@ def check_prompts(settings: Settings) -> str:
     seconds = sum(prompt.duration_s for prompt in prompts.usual.notice)
     narrow = sum(prompt.wide is None and prompt.language != "common" for prompt in prompts.all)
     band = f"; {narrow} without a file of 16 kHz" if narrow else ""
+    changed = ", ".join(changed_since(settings))
+    old = f"; the running node plays {changed} as it began: restart it" if changed else ""
     return (
-        f"{settings.notice.language}: notice of {seconds:.1f} s ({said}), closing, warnings{band}"
+        f"{settings.notice.language}: notice of {seconds:.1f} s ({said}), closing, "
+        f"warnings{band}{old}"
     )
 
 

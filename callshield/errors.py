@@ -16,6 +16,8 @@
     ├── RecordingError          a recording cannot be written, read or exported
     │   ├── RecordingKeyError   a node key is missing, wrong or badly kept
     │   └── RecordingDamaged    a file is not as the recorder wrote it
+    ├── EvidenceError           an evidence package cannot be made or opened
+    │   └── EvidenceBroken      a package is not as the node that signed it made it
     └── DetectorModelError      a model file is missing or is not the one its card names
 
 ``str(error)`` is a sentence that tells a person what to do.
@@ -92,6 +94,14 @@ class RecordingKeyError(RecordingError):
 
 class RecordingDamaged(RecordingError):
     """A recording is not as the recorder wrote it: changed, cut up or put together anew."""
+
+
+class EvidenceError(CallshieldError):
+    """An evidence package, its key or its encryption cannot be made, read or opened."""
+
+
+class EvidenceBroken(EvidenceError):
+    """An evidence package is not as it was signed: changed, put together anew, or another key's."""
 
 
 class DetectorModelError(CallshieldError):

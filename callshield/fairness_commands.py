@@ -156,7 +156,7 @@ async def _verify(store: FairnessStore, month: str) -> dict[str, Any]:
 
 
 def _week(settings: Settings, week: str | None) -> dict[str, Any]:
-    from notifier.weekly import WEEK
+    from notifier.weekly import WEEK, parts
 
     if week is not None and not WEEK.fullmatch(week):
         raise SetupError(f"give a week like 2026-W47, not {week!r}")
@@ -166,8 +166,7 @@ def _week(settings: Settings, week: str | None) -> dict[str, Any]:
             "there is no report of such a week: the running node makes it a day after the week "
             "is over ([reports] weekly)"
         )
-    body: dict[str, Any] = json.loads(row["body"])
-    return body
+    return parts(row["body"])[0]
 
 
 @report_app.command("weekly")
@@ -192,6 +191,25 @@ def report_weekly(
         print(json.dumps(body, ensure_ascii=False))
     else:
         print(text(body, settings.node.language), end="")
+
+
+@report_app.command("hearing")
+def report_hearing(
+    weeks: Annotated[int, typer.Option(min=1, max=520, help="How many, the newest first.")] = 12,
+    config: Config = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Show what headsets gave to ears, by week and group: for whoever answers for safety."""
+    from notifier.hearing_page import text
+    from notifier.weekly import parts
+
+    settings = load_settings(config)
+    rows = _read(settings, lambda store: store.reports(weeks))
+    found = [part for row in rows if (part := parts(row["body"])[1]) is not None]
+    if as_json:
+        print(json.dumps({"weeks": found}, ensure_ascii=False))
+    else:
+        print(text(found, settings.node.language), end="")
 
 
 @report_app.command("shadow")

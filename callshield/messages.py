@@ -31,9 +31,12 @@ from callshield.messages_escalation import (
     CallLength,
     PolicyAdvice,
 )
+from callshield.messages_evidence import EvidenceEvent, EvidenceMessage
 from callshield.messages_fairness import FairnessEvent, FairnessMessage
+from callshield.messages_hearing import EarWarning, VoiceTalk
 from callshield.messages_notice import NoticeEvent, PromptStamp, ProtectionReason, Spared
 from callshield.messages_phones import PhonesMessage
+from callshield.messages_privacy import PrivacyEvent, PrivacyMessage
 from callshield.messages_store import RecordRead, RetentionDeleted, StoreRestored
 
 __all__ = [
@@ -59,6 +62,7 @@ __all__ = [
     "Direction",
     "EarChanged",
     "EarDose",
+    "EarWarning",
     "Event",
     "Hello",
     "HelperChanged",
@@ -83,6 +87,7 @@ __all__ = [
     "RiskLevel",
     "StoreRestored",
     "TapStarted",
+    "VoiceTalk",
     "WarningPlayed",
 ]
 
@@ -497,6 +502,9 @@ class HelperChanged(_Message, tag="helper.changed", frozen=True, kw_only=True):
     helper_id: str = ""
     """Id of the configured person whose phone it is; never a name."""
     pbx_call_id: str = ""
+    asked_ts: float = 0.0
+    """When the agent asked for it: the request for help that a joining fulfils, or the press of
+    *hand over*."""
 
 
 class EarChanged(_Message, tag="ear.changed", frozen=True, kw_only=True):
@@ -525,6 +533,9 @@ class EarDose(_Message, tag="ear.dose", frozen=True, kw_only=True):
     """Reached: 80 (lower) or 85 dB(A) (upper)."""
     estimate: bool
     """The headset was never calibrated."""
+    last_of_call: bool = False
+    """The agent hears no more of this call: this one has a number and is stored, those before it
+    are told and forgotten."""
 
 
 Event = (
@@ -556,6 +567,7 @@ Event = (
     | HelperChanged
     | EarChanged
     | EarDose
+    | EarWarning
     | NodeDegraded
     | RecordRead
     | RetentionDeleted
@@ -564,6 +576,8 @@ Event = (
     | FairnessEvent
     | NoticeEvent
     | CareEvent
+    | EvidenceEvent
+    | PrivacyEvent
 )
 
 # ------------------------------------------------------------------------------------- commands
@@ -602,6 +616,15 @@ class CommandResult(_Message, tag="command.result", frozen=True, kw_only=True):
 
 
 NodeMessage = (
-    Hello | Event | Command | CommandResult | FairnessMessage | RecordingsHeld | PhonesMessage
+    Hello
+    | Event
+    | Command
+    | CommandResult
+    | FairnessMessage
+    | EvidenceMessage
+    | RecordingsHeld
+    | PhonesMessage
+    | PrivacyMessage
+    | VoiceTalk
 )
 """Everything that travels on the notifier's bus."""

@@ -85,17 +85,6 @@ class EvidenceRequested(Message, tag="evidence.requested", frozen=True, kw_only=
     pbx_call_id: str = ""
 
 
-class EvidenceChanged(Message, tag="evidence.changed", frozen=True, kw_only=True):
-    """A request for evidence was settled; through whom, nobody is told."""
-
-    ts: float
-    call_id: str
-    agent_id: str
-    request_id: str
-    state: Literal["done"] = "done"
-    pbx_call_id: str = ""
-
-
 class RecordingsHeld(Message, tag="recordings.held", frozen=True, kw_only=True):
     """To the bridge: all calls whose recordings stay although their time is over, because somebody
     asked for the evidence. What is not in here is held no longer."""
@@ -122,6 +111,5 @@ CareEvent = (
     | CallbackChanged
     | BreakChanged
     | EvidenceRequested
-    | EvidenceChanged
     | AgentSaid
 )

@@ -16,6 +16,9 @@ from callshield.message_base import Message
 CallVerdict = Literal["confirmed", "refuted", "missed"]
 #: Why a recording may be opened, and no other way.
 OpeningReason = Literal["draw", "request", "complaint"]
+#: The same, and what an administrator reads for a caller who asked what is held on him, or a
+#: supervisor who calls back: no reason to open a recording by command, but the agent is shown it.
+ShownReason = OpeningReason | Literal["access", "number"]
 
 
 class QualitySeeded(Message, tag="quality.seeded", frozen=True, kw_only=True):
@@ -45,6 +48,8 @@ class QualityClosed(Message, tag="quality.closed", frozen=True, kw_only=True):
     """Of the calls that could be drawn."""
     calls: int
     drawn: int
+    purpose: str = ""
+    """Only calls whose caller was told of it could be drawn; empty: in draws before that."""
     call_id: str = ""
 
 
@@ -95,7 +100,9 @@ class RecordingOpened(Message, tag="recording.opened", frozen=True, kw_only=True
     ts: float
     call_id: str
     agent_id: str
-    what: Literal["audio"]
+    what: Literal["audio", "evidence", "evidence_unredacted"]
+    """``evidence``: for a package, with its recording where there is one; ``evidence_unredacted``:
+    with a transcript that keeps numbers and addresses."""
     by_role: str
     by: str
     """Token id."""
@@ -135,7 +142,7 @@ class RingbackRemoved(Message, tag="ringback.removed", frozen=True, kw_only=True
 
     ts: float
     mark_id: str
-    why: Literal["expired", "review"]
+    why: Literal["expired", "review", "erasure"]
     call_id: str = ""
 
 

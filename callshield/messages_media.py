@@ -12,9 +12,15 @@ from callshield.messages import (
     MediaQuality,
     MediaSilent,
     NodeDegraded,
+    NoticeFinished,
     RecordingChanged,
     TapStarted,
 )
+from callshield.messages_notice import PromptPlayed, ProtectionChanged
+
+Told = NoticeFinished | PromptPlayed | ProtectionChanged
+"""What the caller was told and pressed: to the media worker too, for the recording's own metadata;
+without the agent's id."""
 
 
 class OpenSession(_Message, tag="open", frozen=True, kw_only=True):
@@ -140,6 +146,18 @@ class HearingDose(_Message, tag="dose", frozen=True, kw_only=True):
     call_id: str
     a_weighted_sum_sq: float
     samples: int
+    last: bool = False
+    """The agent hears no more of this call."""
+
+
+class AgentsSpoke(_Message, tag="spoke", frozen=True, kw_only=True):
+    """How long the agents spoke since the last one, every few seconds: the sum of one bit.
+
+    For the hint to rest the voice alone; never stored (design principle 2).
+    """
+
+    spoken_s: dict[str, float]
+    """By call id; calls in which nobody spoke are left out."""
 
 
 class PlayPrompts(_Message, tag="play", frozen=True, kw_only=True):
@@ -149,9 +167,13 @@ class PlayPrompts(_Message, tag="play", frozen=True, kw_only=True):
     play_id: int
     leg: LegName
     files: list[str]
+    sha256: list[str] = []
+    """Of each of ``files``: another file is not played, because its stamp would be false. Empty:
+    nobody asks."""
     wide_files: list[str] = []
     """For legs with G.722 or Opus, one for each of ``files`` or ``""`` where there is none; empty:
     there are none at all."""
+    wide_sha256: list[str] = []
     loop: bool = False
     """Repeat until :class:`StopPlay`; the relay towards the leg mixes nothing meanwhile."""
     mix: bool = False
@@ -289,9 +311,11 @@ MediaMessage = (
     | PromoteHelper
     | EarUpdate
     | HearingDose
+    | AgentsSpoke
     | NodeDegraded
     | RecordingChanged
     | LegUpdate
+    | Told
     | FlowUpdate
     | PlayPrompts
     | StopPlay

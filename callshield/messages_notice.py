@@ -12,8 +12,20 @@ Spared = Literal["", "never_automatic", "vulnerable", "relay_service"]
 """Why nothing is done automatically in a call; ``relay_service``: no sound is judged either."""
 
 
+StoppedBy = Literal[
+    "", "skipped", "objection", "hold", "caller_changed", "superseded", "hangup", "fault"
+]
+"""Why the caller did not hear an announcement to its end; empty: it was heard whole.
+
+``skipped``: the agent's emergency key; ``objection``: the caller's key; ``hold``: the caller was
+put on hold, and hears it again from its first word where it still matters; ``caller_changed``:
+somebody else had the caller's line; ``superseded``: something else came first (the end was pressed,
+a pause, a transfer, the helper left); ``hangup``: the call was over; ``fault``: it could not be
+played."""
+
+
 class PromptStamp(msgspec.Struct, frozen=True, kw_only=True):
-    """Proof that one prompt was played (or attested)."""
+    """Proof that one prompt was played (or attested), or how much of it."""
 
     prompt_id: str
     version: str
@@ -22,7 +34,12 @@ class PromptStamp(msgspec.Struct, frozen=True, kw_only=True):
     """Of the WAV file that was played, the 8 or the 16 kHz one; empty where the PBX played it."""
     started_ts: float
     finished_ts: float
+    """Of one that was cut off: when. So much of :attr:`length_s` was heard."""
     complete: bool
+    """Whoever the call is with heard it from the first word to the last."""
+    length_s: float = 0.0
+    """Of the whole announcement, seconds; 0 where the PBX played it."""
+    stopped_by: StoppedBy = ""
     language: str = ""
     """Of what was said; empty where the PBX played it."""
     names: list[str] = []
@@ -55,7 +72,9 @@ class ProtectionChanged(Message, tag="protection.changed", frozen=True, kw_only=
 
 
 class PromptPlayed(Message, tag="prompt.played", frozen=True, kw_only=True):
-    """An announcement after the notice: recording begins or goes on, an objection is accepted."""
+    """The caller heard an announcement, or a part of it: every one but the notice that
+    ``notice.finished`` is about. A notice that was skipped, begun anew after a hold, or cut off by
+    the end of the call is told here; that one may come after ``call.ended``."""
 
     ts: float
     call_id: str

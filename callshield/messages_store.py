@@ -6,9 +6,18 @@ from typing import Literal
 
 from callshield.message_base import Message
 
-ReadWhat = Literal["recording", "words", "transcript", "evidence"]
+ReadWhat = Literal["recording", "words", "transcript", "evidence", "access", "number"]
+"""``access``: what is held on a caller, given to him; ``number``: of a call-back, to make it."""
 RetentionKind = Literal[
-    "events", "words", "alerts", "calls", "draws", "reports", "tokens", "dead_letters"
+    "events",
+    "words",
+    "alerts",
+    "calls",
+    "draws",
+    "reports",
+    "tokens",
+    "dead_letters",
+    "held_events",
 ]
 
 
@@ -52,6 +61,9 @@ class RetentionDeleted(Message, tag="retention.deleted", frozen=True, kw_only=Tr
     """Hash of the event before ``from_id``."""
     to_hash: str = ""
     """Hash of event ``to_id``."""
+    held: list[str] = []
+    """Events of the range that were put aside because somebody asked for the evidence of their
+    call, as ``ID:HASH``."""
     call_id: str = ""
     """Always empty: it is no call's."""
 

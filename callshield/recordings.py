@@ -304,12 +304,18 @@ def recordings_purge(
 
     Those stay whose agent asked for the evidence, until a supervisor says that it is handed out.
     """
+    from notifier.database import place_of
+    from notifier.evidence_holds import held_calls
     from sipbridge.recording_store import RecordingStore
 
-    settings = _settings(config)
+    node = load_settings(config)
+    settings, place = node.recording, place_of(node)
+    # What the bridge was told may be behind: the store is asked wherever there is one.
+    stored = held_calls(place) if place.path is None or place.path.is_file() else frozenset()
     store = RecordingStore(settings.directory)
-    held = len(store.held())
-    count = store.purge(datetime.now(UTC).date(), settings.retention_days, dry_run=dry_run)
+    held = len(store.held() | stored)
+    today = datetime.now(UTC).date()
+    count = store.purge(today, settings.retention_days, dry_run=dry_run, also_held=stored)
     store.close()
     verb = "would be deleted" if dry_run else "deleted"
     print(f"{count} recordings older than {settings.retention_days} days {verb}")

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import shutil
 import signal
 import sys
 import time
@@ -28,6 +29,7 @@ from callshield import lifeline
 from callshield.bus import BusClient
 from callshield.errors import SetupError
 from callshield.messages import Hello, NodeDegraded, NodeMessage
+from callshield.purpose_check import check_uses
 from callshield.settings import Settings
 
 log = structlog.get_logger()
@@ -122,6 +124,8 @@ class Supervisor:
         ):
             if not found:
                 raise SetupError(f"no {key} in {self._config}: no call could come or go; add one")
+        # A use of calls that the notice does not name does not begin.
+        await asyncio.to_thread(check_uses, self._settings)
         for folder in (self._settings.node.runtime_dir, self._settings.node.state_dir):
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -131,6 +135,7 @@ class Supervisor:
                     "user, or choose another in [node]"
                 ) from None
         self._lock()
+        self._forget_prompts()
         self._bus.start()
         parts = parts_of(self._settings)
         keepers = [asyncio.create_task(self._keep(part), name=part.name) for part in parts]
@@ -143,10 +148,15 @@ class Supervisor:
         for part in reversed(parts):
             await self._end(part, keepers[parts.index(part)])
         await self._bus.close()
+        self._forget_prompts()
         for descriptor in self._lifeline:
             os.close(descriptor)
         if self._failure:
             raise SetupError(self._failure)
+
+    def _forget_prompts(self) -> None:
+        """The announcements that a run was begun with are those of this run alone."""
+        shutil.rmtree(self._settings.kept_prompts_path, ignore_errors=True)
 
     def _lock(self) -> None:
         """One node a runtime folder: a second one would take the first one's sockets."""

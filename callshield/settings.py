@@ -21,6 +21,7 @@ from callshield.outbound_settings import OutboundSettings, TrunkSettings
 from callshield.settings_base import SECTION, Port
 from callshield.settings_base import address as _address
 from callshield.settings_care import AftercareSettings, BreakSettings, CallbackSettings
+from callshield.settings_evidence import EvidenceSettings
 from callshield.settings_fairness import (
     QualitySettings,
     ReportSettings,
@@ -28,10 +29,12 @@ from callshield.settings_fairness import (
     ShadowSettings,
 )
 from callshield.settings_headsets import HeadsetSettings, turned_down
+from callshield.settings_hearing import HearingSettings
 from callshield.settings_law import BROKEN, LawDefaults, LawSettings, keep_to_the_law
 from callshield.settings_notice import CallerSettings, Language, NoticeSettings
 from callshield.settings_oidc import OidcSettings
 from callshield.settings_phones import PhonesSettings
+from callshield.settings_privacy import PrivacySettings
 from callshield.settings_sip import (
     AgentSettings,
     PeerSettings,
@@ -275,12 +278,14 @@ class Settings(BaseSettings):
     transcriber: TranscriberSettings = Field(default_factory=TranscriberSettings)  # type: ignore[arg-type]
     recording: RecordingSettings = Field(default_factory=RecordingSettings)  # type: ignore[arg-type]
     ear: EarSettings = Field(default_factory=EarSettings)  # type: ignore[arg-type]
+    hearing: HearingSettings = Field(default_factory=HearingSettings)  # type: ignore[arg-type]
     web: WebSettings = Field(default_factory=WebSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)  # type: ignore[arg-type]
     ami: AmiSettings = Field(default_factory=AmiSettings)  # type: ignore[arg-type]
     aftercare: AftercareSettings = Field(default_factory=AftercareSettings)  # type: ignore[arg-type]
     breaks: BreakSettings = Field(default_factory=BreakSettings)  # type: ignore[arg-type]
     callbacks: CallbackSettings = Field(default_factory=CallbackSettings)  # type: ignore[arg-type]
+    evidence: EvidenceSettings = Field(default_factory=EvidenceSettings)  # type: ignore[arg-type]
     crisis: CrisisSettings = Field(default_factory=CrisisSettings)  # type: ignore[arg-type]
     quality: QualitySettings = Field(default_factory=QualitySettings)  # type: ignore[arg-type]
     reports: ReportSettings = Field(default_factory=ReportSettings)
@@ -289,6 +294,7 @@ class Settings(BaseSettings):
     store: StoreSettings = Field(default_factory=StoreSettings)
     oidc: OidcSettings = Field(default_factory=OidcSettings)  # type: ignore[arg-type]
     retention: RetentionSettings = Field(default_factory=RetentionSettings)  # type: ignore[arg-type]
+    privacy: PrivacySettings = Field(default_factory=PrivacySettings)
 
     phones: PhonesSettings = Field(default_factory=PhonesSettings)  # type: ignore[arg-type]
     webhooks: dict[str, WebhookSettings] = {}
@@ -315,6 +321,9 @@ class Settings(BaseSettings):
     def _care_names_exist(self) -> Settings:
         if self.callbacks.owner and self.callbacks.owner not in self.supervisors:
             raise ValueError("callbacks.owner: an ID of [supervisors.ID]")
+        for one in self.evidence.approvers:
+            if one not in self.supervisors:
+                raise ValueError(f"evidence.approvers: IDs of [supervisors.ID], not {one!r}")
         for name, plan in self.breaks.plans.items():
             for agent_id in plan.agents:
                 if agent_id not in self.agents:
@@ -365,6 +374,15 @@ class Settings(BaseSettings):
             and ((pbx.bind, pbx.tls.port) == (phone.bind, phone.tls.port))
         ):
             raise ValueError("sip.pbx.tls and sip.phone.tls on different addresses or ports")
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_attests(self) -> Settings:
+        attests = any(peer.attests_notice for peer in self.peers)
+        if self.notice.place == "upstream" and self.peers and not attests:
+            raise ValueError(
+                'notice.place = "upstream": attests_notice = true at the [[peers]] that plays it'
+            )
         return self
 
     @model_validator(mode="after")
@@ -483,9 +501,19 @@ class Settings(BaseSettings):
         return self.node.runtime_dir / "media.sock"
 
     @property
+    def kept_prompts_path(self) -> Path:
+        """Folder of the announcements as they were checked at this run's start."""
+        return self.node.runtime_dir / "prompts"
+
+    @property
     def phones_key_path(self) -> Path:
         """Key of the agents' addresses at the listener for phones."""
         return self.phones.key_file or self.node.state_dir / "phones.key"
+
+    @property
+    def caller_keys_path(self) -> Path:
+        """Keys of the pseudonyms of callers' numbers."""
+        return self.privacy.key_file or self.node.state_dir / "caller.keys"
 
     @property
     def tap_path(self) -> Path:

@@ -124,6 +124,9 @@ class CallbackSettings(BaseModel):
     owner: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     """Who owes them: an ID of ``[supervisors.ID]``; empty: the manager who did not answer, or the
     responsible one."""
+    keep_number: bool = False
+    """Keep the caller's number, encrypted, until somebody called back, for those who call back;
+    off: the PBX tells it by its own id of the call."""
     again_s: float = Field(3600.0, ge=60, le=86400)
     """An overdue call-back whose alert somebody took, and that is still not done, raises the next
     one after this time."""

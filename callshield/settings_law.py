@@ -37,8 +37,9 @@ class LawSettings(BaseModel):
     """Version of the preset that was looked at when this file was written; with another one
     nothing starts. Empty: any."""
     grievance_contact: str = Field("", pattern=r'^[^"\\<>\x00-\x1f]{0,200}$')
-    """Who hears agents' grievances, and how to reach them (Korea: 고충처리위원): where a refusal
-    can be taken to; in the papers for the works council."""
+    """Who hears agents' grievances, and how to reach them (Korea: 고충처리위원): shown to an agent
+    whose request for evidence was refused, beside the reason; in the papers for the works council.
+    Set it: a refusal that nobody reviews is no procedure."""
     privacy_contact: str = Field("", pattern=r'^[^"\\<>\x00-\x1f]{0,200}$')
     """Who answers for personal data, and how to reach them."""
     risk_file: Path | None = None

@@ -68,6 +68,11 @@ class NoticeSettings(BaseModel):
     """Languages between which callers choose at the PBX, which says so in ``language_header``."""
     language_header: str = Field("X-Callshield-Language", pattern=_HEADER)
     """Header in which a PBX that attests notices names the language that the caller chose."""
+    place: Literal["answer", "before_ringing", "early_media", "upstream"] = "answer"
+    """When callers hear the notice: when the agent has answered; in a call that we answer for it,
+    before the agent's phone rings; as early media before it rings (a PBX without ``100rel``, and a
+    call without an offer: on answer); or the PBX plays it and says so (``upstream``; a call of
+    which it does not: on answer). Whom an agent calls hears it on answer."""
     prompts: list[str] = ["abuse_prevention", "recording"]
     """Ids of the prompts, in order; with a key, ``ID_objection`` or ``ID_consent`` instead of
     ``ID`` where that one names just this key."""

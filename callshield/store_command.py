@@ -63,6 +63,7 @@ def audit_verify(
                     "last_id": found.head.last_id,
                     "hash": found.head.hash,
                     "words_deleted": found.redacted,
+                    "erased": found.erased,
                     "head_noted": found.noted is not None,
                     "faults": [
                         {"kind": f.kind, "event_id": f.event_id, "sentence": f.sentence}
@@ -82,7 +83,8 @@ def audit_verify(
         state = "not as they were written" if found.faults else "as they were written"
         print(
             f"{found.events} events, {found.first_id} to {found.head.last_id}, {state}; "
-            f"words deleted in {found.redacted}; head {found.head.last_id}:{found.head.hash}"
+            f"words deleted in {found.redacted}, {found.erased} erased; "
+            f"head {found.head.last_id}:{found.head.hash}"
         )
     raise typer.Exit(1 if found.faults else 0)
 
@@ -97,9 +99,35 @@ def audit_reads(as_json: AsJson = False, config: Config = DEFAULT_CONFIG) -> Non
         if as_json:
             print(json.dumps(row, ensure_ascii=False))
         else:
-            at = datetime.fromtimestamp(row["ts"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+            at = _clock(row["ts"])
             why = " ".join(filter(None, (row["why"], row.get("ref"), row.get("reason"))))
             print(f"{at} {row['what']} {row['call_id']} {row['by_role']} {row['by']} {why}")
+
+
+@audit_app.command("joins")
+def audit_joins(as_json: AsJson = False, config: Config = DEFAULT_CONFIG) -> None:
+    """List who came into calls, when, and when the agent asked; exit status 1 when the log has no
+    request of the call's agent before somebody came."""
+    from notifier.audit import who_joined
+    from notifier.database import place_of
+
+    found, wrong = who_joined(place_of(load_settings(config)))
+    for one in found:
+        asked = one.event_id not in wrong
+        if as_json:
+            print(json.dumps({**one.as_json(), "asked": asked}))
+        else:
+            until = f" until {_clock(one.left_ts)}" if one.left_ts is not None else ""
+            on = f"asked {_clock(one.asked_ts)}" if one.asked_ts else "asked"
+            print(
+                f"{_clock(one.ts)}{until} {one.how} {one.call_id} agent {one.agent_id} "
+                f"{one.role} {one.helper_id} {one.by} {on if asked else 'NOBODY ASKED'}"
+            )
+    raise typer.Exit(1 if wrong else 0)
+
+
+def _clock(ts: float) -> str:
+    return datetime.fromtimestamp(ts, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 @retention_app.command("run")
@@ -143,7 +171,7 @@ def restore(
     from notifier.audit import verify
     from notifier.backup import read_backup
     from notifier.database import lock, migrate, place_of
-    from notifier.restored import record_restore
+    from notifier.restored import erase_again, record_restore
 
     place = place_of(load_settings(config))
     migrate(place)
@@ -151,6 +179,7 @@ def restore(
     try:
         done = read_backup(place, file, force=force)
         before, head = record_restore(place, done)
+        back = erase_again(place)
     finally:
         os.close(held)
     found = verify(place)
@@ -158,6 +187,8 @@ def restore(
     if before is not None:
         print(f"head before {before.last_id}:{before.hash}")
     print(f"head now {head.last_id}:{head.hash}")
+    if back:
+        print(f"{back} calls of it were erased since: the node erases them again when it starts")
     for fault in found.faults:
         print(fault.sentence)
     raise typer.Exit(1 if found.faults else 0)

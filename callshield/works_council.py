@@ -32,8 +32,8 @@ _SOURCE, _QUOTED = "  - ", "> "
 #: Tables of the configuration that say what is done with people's data; the fingerprint is theirs.
 _TABLES = (
     "law", "help", "notice", "callers", "detector", "transcriber", "recording", "alerts",
-    "aftercare", "breaks", "callbacks", "crisis", "ear", "quality", "reports", "ringback", "shadow",
-    "retention",
+    "aftercare", "breaks", "callbacks", "evidence", "crisis", "ear", "hearing", "quality",
+    "reports", "ringback", "shadow", "retention", "privacy",
 )  # fmt: skip
 
 
@@ -105,6 +105,14 @@ def _on(value: bool) -> str:
     return "켜짐" if value else "꺼짐"
 
 
+def _voice(settings: Settings) -> str:
+    """What else the bit of the agent's own voice is for."""
+    if not settings.hearing.times_speech:
+        return ""
+    after = _span(settings.hearing.voice_hint_after_s)
+    return f"와 {after} 넘게 쉬지 않고 말했을 때 본인에게 목을 쉬도록 안내하는 데"
+
+
 def _span(seconds: float) -> str:
     """A length of time as people say it."""
     if seconds >= 3600 and seconds % 3600 == 0:
@@ -144,10 +152,17 @@ def _what(settings: Settings) -> list[str]:
         f"| 고객의 말 | 글로 옮겨 폭언인지 판단({spoken}), 개인정보는 지우고 내보냄 | {_on(words)} "
         "|",
         "| 상담사의 음성 | **분석하지 않음.** 고객에게 전달하고, 녹취가 켜진 통화에서만 함께 저장. "
-        "말하고 있는지 여부(1비트)만 소리 되울림을 가리는 데 쓰고 저장하지 않음 | 항상 |",
+        f"말하고 있는지 여부(1비트)만 소리 되울림을 가리는 데{_voice(settings)} 쓰고 "
+        "저장하지 않음 | 항상 |",
         f"| 녹취 | {when} {kept} | {_on(recording.enabled)} |",
         "| 상담사 사이의 통화(내선) | **분석도 녹취도 하지 않음** | 항상 |",
-        "| 상담사의 청력 | 들리는 소리를 제한하고 소음 노출량을 잼. 본인에게만 보임 | 항상 |",
+        "| 상담사의 청력 | 들리는 소리를 제한하고 소음 노출량을 잼. 개인별 수치는 본인에게만 보임. "
+        "안전 담당을 위해 주별로 5명 이상 묶음의 추세만 감사 담당자·근로자 대표·시스템 "
+        "관리자가 봄 | 항상 |",
+        "| 고객의 전화번호 | 고객이 자기 자료를 요청할 때 찾을 수 있도록 키를 쓴 해시값만 저장 | "
+        f"{_on(settings.privacy.find_by_number)} |",
+        f"| 재연락을 약속한 고객의 전화번호 | 재연락할 때까지만 암호화하여 저장 | "
+        f"{_on(settings.callbacks.keep_number)} |",
         "| 고객의 전화번호 | 사람이 통화를 종료한 고객이 다시 걸면 상담사에게 표시(번호 대신 키를 "
         "쓴 "
         f"해시값, {settings.ringback.days}일). 통화는 그대로 연결 | "
@@ -191,6 +206,7 @@ def _notices(settings: Settings, prompts: Prompts) -> list[str]:
 
 
 def _who_sees(settings: Settings) -> list[str]:
+    given = "상담사의 음성 포함" if settings.privacy.agent_channel == "include" else "고객의 음성만"
     return [
         "| 누구 | 보는 것 | 보지 못하는 것 |",
         "|---|---|---|",
@@ -207,8 +223,8 @@ def _who_sees(settings: Settings) -> list[str]:
         "| 시스템 관리자 | 설정, 장애, 전송 상태, 모든 팀에 대하여 관리자와 같은 것 | 관리자와 "
         "같음 |",
         "",
-        "- 녹취는 추첨, 상담사 본인의 증거자료 요청, 이름이 붙은 민원 중 하나가 있어야 열 수 "
-        "있고, 열면 그 상담사에게 바로 알립니다.",
+        "- 녹취는 추첨, 상담사 본인의 증거자료 요청, 이름이 붙은 민원, 고객 본인의 개인정보 열람 "
+        f"요구({given}) 중 하나가 있어야 열 수 있고, 열면 그 상담사에게 바로 알립니다.",
         f"- 주간 보고는 5명 이상 묶음으로만 만듭니다({_on(settings.reports.weekly)}). 개인별 "
         "보고는 없습니다.",
     ]
@@ -285,9 +301,19 @@ def _aftercare(settings: Settings) -> list[str]:
         "알린 통화는 품질 평가·처리 시간·만족도 조사에서 뺌",
         f"- 계획된 휴게시간({len(settings.breaks.plans)}개 계획)을 폭언 통화가 침해하면 그만큼 "
         "돌려줌",
-        "- 증거자료 요청: 상담사가 통화 뒤 24시간 안에 요청하면 처리될 때까지 녹취를 지우지 않음",
+        "- 증거자료 요청: 상담사가 통화 뒤 24시간 안에 요청하면 처리될 때까지 그 통화의 녹취와 "
+        "기록을 모두 지우지 않음. 거절하려면 사유를 적어야 하고 상담사가 그 사유를 그대로 읽음. "
+        f"거절된 뒤에도 {settings.evidence.hold_after_refusal_days}일 동안 보존하며 고충 처리로 "
+        f"이의를 낼 수 있음. 결정하는 사람: {_approvers(settings)}",
         f"- 책임자 이관에 아무도 응답하지 않으면: {_callback(settings)}",
     ]
+
+
+def _approvers(settings: Settings) -> str:
+    """How many, not who: the paper names nobody."""
+    named = len(settings.evidence.approvers)
+    who = f"따로 정한 {named}명" if named else "담당 팀 관리자"
+    return f"{who}, 시스템 관리자(본인의 요청은 제외)"
 
 
 def _callback(settings: Settings) -> str:

@@ -24,7 +24,7 @@ from callshield import g711
 from callshield.tap import CallerFrame, TapCodec, TapKind
 from detectors.acoustic import AcousticModel
 from detectors.analyze_words import FileListener, FileWords, WordsReader, load_reader
-from detectors.engine import Detector, Verdict
+from detectors.engine import Detector, Listener, Verdict
 from detectors.fusion import Decision, Fusion
 from detectors.resample import RATE, BlockResampler, to_int16, to_mono
 from detectors.risk import SHOUTING
@@ -89,7 +89,7 @@ class LiveFile:
         self,
         model: AcousticModel,
         rate: int,
-        listener: FileListener | None = None,
+        listener: Listener | None = None,
         speech: SpeechJudge | None = None,
     ) -> None:
         self._listener = listener

@@ -36,7 +36,6 @@ from callshield.messages_care import (
     CallbackChanged,
     CallBackSpoken,
     CallMarked,
-    EvidenceChanged,
     EvidenceRequested,
     HandOverUnanswered,
     RecordingsHeld,
@@ -48,7 +47,8 @@ from notifier.break_ledger import BreakLedger, BreakPlan, Eaten
 from notifier.callbacks import Callback, Callbacks
 from notifier.care import Mark, Marks, Word
 from notifier.care_store import CareState
-from notifier.evidence import EvidenceRequests, Wanted
+from notifier.evidence import EvidenceRequests
+from notifier.evidence_desk import EvidenceDesk
 from notifier.pbx import Pbx
 from notifier.rest import Rest
 
@@ -60,6 +60,10 @@ _SET_S = 2.0
 _REMEMBERED = 2000
 
 Outcome = Literal["done", "already"]
+
+
+class BeingErased(Exception):
+    """Nothing can be kept of a call any more: it is being erased."""
 
 
 def team_of(settings: Settings, agent_id: str) -> str:
@@ -114,6 +118,11 @@ class Aftercare:
         self.ledger = BreakLedger(settings.breaks, BreakPlan(settings.breaks, teams))
         self.callbacks = Callbacks(settings.callbacks, _new_id)
         self.evidence = EvidenceRequests()
+        self.evidence_desk = EvidenceDesk(
+            settings, self.evidence, board, clock, record, stored, to_bridge
+        )
+        self.being_erased: Callable[[str], bool] = lambda _: False
+        """Set by the node: rows of this call go at this moment."""
         self._freed: OrderedDict[str, None] = OrderedDict()
         self._seen_at = (clock(), monotonic())
         self._ticking: asyncio.Task[None] | None = None
@@ -147,6 +156,7 @@ class Aftercare:
     def tick(self) -> None:
         """Once a second: was the clock set, is a call-back overdue?"""
         self.look_at_clock()
+        self.evidence_desk.tick()
         now = self._clock()
         overdue = self.callbacks.overdue(
             now,
@@ -200,7 +210,7 @@ class Aftercare:
     def bridge_came(self, send: Callable[[CallMarked | RecordingsHeld], None]) -> None:
         """Say again to a bridge which live calls are marked, and which recordings are held: it may
         be a new one, or have missed it."""
-        send(self._held())
+        send(self.evidence_desk.held())
         for call in self._board.calls.values():
             if call.call_id in self.marks:
                 send(
@@ -307,7 +317,12 @@ class Aftercare:
 
         Returns:
             ``done`` or ``already``, and the id under which it is kept.
+
+        Raises:
+            BeingErased: it is too late for anything but a rest, which is the agent's own.
         """
+        if kind != "rest" and self.being_erased(call.call_id):
+            raise BeingErased
         said = self.word.say(call, kind, self._clock(), choice)
         if said is None:
             if kind == "abusive" and call.call_id in self._board.calls:
@@ -325,7 +340,7 @@ class Aftercare:
                     pbx_call_id=call.pbx_call_id,
                 )
                 self.evidence.ask(said, call.pbx_call_id)
-                self._to_bridge(self._held())
+                self._to_bridge(self.evidence_desk.held())
                 self._record([Entry(event, call.agent_id, kept=(said,))])
             case "abusive" if live:
                 self._severe(call, said.ts)
@@ -350,29 +365,10 @@ class Aftercare:
         await self._pbx.rest_stored(call.agent_id)
         return "done", said.request_id
 
-    def _held(self) -> RecordingsHeld:
-        return RecordingsHeld(call_ids=self.evidence.call_ids)
-
-    async def evidence_done(self, request_id: str, by: str) -> Wanted | None:
-        """A request for evidence is settled; done when that is stored. ``None``: not open."""
-        now = self._clock()
-        done = self.evidence.done(request_id, by, now)
-        if done is not None:
-            event = EvidenceChanged(
-                ts=now,
-                call_id=done.said.call_id,
-                agent_id=done.said.agent_id,
-                request_id=request_id,
-                pbx_call_id=done.pbx_call_id,
-            )
-            await self._stored([Entry(event, done.said.agent_id, kept=(done.said,))])
-            self._to_bridge(self._held())
-        return done
-
     def calls_deleted(self, call_ids: Sequence[str]) -> None:
         """Retention deleted these calls: what was asked of them went with them."""
         if self.evidence.forget(call_ids):
-            self._to_bridge(self._held())
+            self._to_bridge(self.evidence_desk.held())
 
     def _severe(self, call: Call, ts: float) -> None:
         """The agent's word in a live call makes the level, as the machine's words do: there is one

@@ -19,10 +19,13 @@ from notifier.routes_delivery import deliveries
 from notifier.routes_escalation import escalation
 from notifier.routes_evidence import evidence_routes
 from notifier.routes_fairness import fairness
+from notifier.routes_hearing import hearing_routes
+from notifier.routes_joins import join_routes
 from notifier.routes_oidc import sign_in
 from notifier.routes_oversight import oversight
 from notifier.routes_own_calls import own_calls
 from notifier.routes_pbx import care
+from notifier.routes_privacy import privacy
 from notifier.routes_sign_in import ways
 from notifier.routes_verdicts import verdicts
 from notifier.routes_wallboard import wallboard
@@ -56,6 +59,9 @@ def build_app(node: Node) -> FastAPI:
     app.include_router(escalation)
     app.include_router(fairness)
     app.include_router(oversight)
+    app.include_router(join_routes)
+    app.include_router(hearing_routes)
+    app.include_router(privacy)
     app.include_router(sign_in)
     app.include_router(deliveries)
     app.include_router(own_calls)

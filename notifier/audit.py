@@ -1,4 +1,4 @@
-"""``callshield audit``: checks the hash chain, and lists who read what."""
+"""``callshield audit``: checks the hash chain, lists who read what and who came into calls."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from callshield.errors import SetupError
 from notifier.anchor import read_head
 from notifier.chain import Fault, Head, Verifier
 from notifier.database import Place, lock, reason_of, transact
+from notifier.evidence_holds import held_faults
+from notifier.joins import TYPES, Joined, joins, unasked
 from notifier.reading import READINGS
 from notifier.schema import events
 
@@ -32,6 +34,7 @@ class Verdict:
     first_id: int
     head: Head
     redacted: int
+    erased: int
     noted: Head | None
     """The head beside the database, if there is one."""
 
@@ -57,12 +60,17 @@ def verify(place: Place, heads: list[Head] | None = None) -> Verdict:
             verifier.expect(head)
         for row in pages(connection):
             verifier.feed(row)
+        faults = [
+            *verifier.finish(running=running),
+            *held_faults(connection, verifier.put_aside),
+        ]
         return Verdict(
-            verifier.finish(running=running),
+            sorted(faults, key=lambda fault: fault.event_id),
             verifier.events,
             verifier.first_id,
             verifier.head,
             verifier.redacted,
+            verifier.erased,
             noted,
         )
 
@@ -128,5 +136,20 @@ def reads(place: Place) -> list[dict[str, Any]]:
             {"id": row.id, **msgspec.json.decode(row.body)}
             for row in connection.execute(query.order_by(events.c.id))
         ]
+
+    return read(place, find)
+
+
+def who_joined(place: Place) -> tuple[list[Joined], list[int]]:
+    """Everybody who came into a call, oldest first, and the numbers of those events for which the
+    log has no request of the call's agent."""
+
+    def find(connection: Connection) -> tuple[list[Joined], list[int]]:
+        query = select(events.c.id, events.c.body).where(events.c.type.in_(TYPES))
+        found = [
+            (row.id, msgspec.json.decode(row.body))
+            for row in connection.execute(query.order_by(events.c.id))
+        ]
+        return joins(found), unasked(found)
 
     return read(place, find)

@@ -39,6 +39,7 @@ from callshield.messages import (
     Direction,
     EarChanged,
     EarDose,
+    EarWarning,
     Event,
     HelperChanged,
     HoldChanged,
@@ -63,12 +64,14 @@ from callshield.messages_care import (
     BreakChanged,
     CallbackChanged,
     CallMarked,
-    EvidenceChanged,
     EvidenceRequested,
 )
 from callshield.messages_escalation import AcceptedHow
+from callshield.messages_evidence import EvidenceChanged, EvidenceExported
 from callshield.messages_fairness import FAIRNESS_EVENTS, AlertWithheld, RingbackSeen
-from callshield.messages_notice import ProtectionChanged, Spared
+from callshield.messages_notice import PromptPlayed, ProtectionChanged, Spared
+from callshield.messages_privacy import PRIVACY_EVENTS
+from callshield.purposes import heard
 from notifier.rows import Row
 from notifier.shadow import HIDDEN, Shadow, rules_of, withheld_row
 
@@ -76,6 +79,7 @@ if TYPE_CHECKING:
     from notifier.break_ledger import Eaten
     from notifier.callbacks import Callback
     from notifier.care import Mark, Said
+    from notifier.erasure import Erasure
     from notifier.escalation import Request
     from notifier.rest import Rest
     from notifier.retention import Deletion
@@ -97,6 +101,7 @@ _FALLS = frozenset({"calmed_down", "nothing_said", "no_more_words"})
 #: Ended calls and taken alerts remembered, so that a late press gets a true answer.
 _REMEMBERED = 2000
 _ID = re.compile(r"[0-9a-f]{32}")
+_OF_CLOSED_PORTS = (EarDose, EarWarning, MediaQuality, PromptPlayed, RecordingChanged)
 
 
 @dataclass(slots=True)
@@ -132,8 +137,17 @@ class Call:
     """See :attr:`callshield.messages.RiskChanged.may_trigger`."""
     crisis_ts: float | None = None
     """When the caller was first heard to be in danger; nothing automatic acts from then on."""
+    purposes: list[str] = field(default_factory=list)
+    """What the caller was told that the call is used for (:mod:`callshield.purposes`)."""
+    caller_pseudonym: str = ""
+    """Keyed hash of the caller's number (:mod:`callshield.caller_pseudonym`); empty: none is
+    kept."""
+    caller_key_id: str = ""
+    """Which key made it."""
     direction: Direction = Direction.INBOUND
     """Not in the row, like what follows: every bridge says it again when it connects."""
+    sealed_number: str = ""
+    """The caller's number, encrypted, in case somebody is to call back."""
     shadow: bool = False
     """Its group is in shadow mode: the configuration says it."""
     paused: bool = False
@@ -204,12 +218,14 @@ class Entry:
 
     deletion: Deletion | None = None
     """Old data that goes in the same transaction."""
+    erasure: Erasure | None = None
+    """A call that is erased in the same transaction."""
 
     @property
     def is_alert(self) -> bool:
         """True for what may never be dropped: an alert and its steps, an agent's rest, what is
         owed, who read what, rows of other modules."""
-        if isinstance(self.event, RecordRead):
+        if isinstance(self.event, (RecordRead, EvidenceExported, *PRIVACY_EVENTS)):
             return True
         stands = (self.alert or self.rest or self.escalation) is not None
         return stands or bool(self.kept) or bool(self.rows)
@@ -309,6 +325,7 @@ class Board:
                 | CallbackChanged()
                 | CallMarked()
                 | EvidenceChanged()
+                | EvidenceExported()
                 | EvidenceRequested()
                 | RecordRead()
                 | RetentionDeleted()
@@ -322,14 +339,14 @@ class Board:
             case RingbackSeen():
                 call = self.calls.get(event.call_id)
                 return [] if call is None else [Entry(event, call.agent_id, call)]
-            case _ if isinstance(event, FAIRNESS_EVENTS):
+            case _ if isinstance(event, (*FAIRNESS_EVENTS, *PRIVACY_EVENTS)):
                 return []  # ours to say, too
             case CallAnalysed():
                 # Of a call that may have ended half a minute ago, or before we were started.
                 return [Entry(event, "", analysed=event)]
             case _:
                 call = self.calls.get(event.call_id)
-                if call is None and isinstance(event, EarDose | MediaQuality | RecordingChanged):
+                if call is None and isinstance(event, _OF_CLOSED_PORTS):
                     # Said when the ports close, after the end of the call.
                     call = self.ended.get(event.call_id)
                 if call is None and isinstance(event, RiskChanged | CrisisHint):
@@ -369,8 +386,11 @@ class Board:
                 call.notice = event.source
                 call.tapped = event.tapped
                 call.waits = event.waits
+                call.purposes = heard(event.prompts, call.purposes)
                 if event.source == "failed":
                     entries += self._raise("notice_failed", call, event.ts, "notice_failed")
+            case PromptPlayed():
+                call.purposes = heard([event.stamp], call.purposes)
             case ProtectionChanged():
                 call.tapped = event.protected
                 call.waits = False
@@ -685,6 +705,22 @@ class Board:
                 self._helped.move_to_end(oldest)
             else:
                 del self._helped[oldest]
+
+    def caller_is(self, call_id: str, pseudonym: str, key_id: str, sealed_number: str) -> None:
+        """The bridge says by which pseudonym a live call's caller is found again. No event: it
+        must be deletable. The call's row has it with the call's next event."""
+        call = self.calls.get(call_id)
+        if call is not None:
+            call.caller_pseudonym, call.caller_key_id = pseudonym, key_id
+            call.sealed_number = sealed_number
+
+    def forget_call(self, call_id: str) -> None:
+        """It was erased: nothing of it is known any more, and no late event brings it back."""
+        self.ended.pop(call_id, None)
+        self._helped.pop(call_id, None)
+        for alerts in (self.alerts, self.taken):
+            for alert in [alert for alert in alerts.values() if alert.call_id == call_id]:
+                del alerts[alert.alert_id]
 
     def forget_alerts(self, alert_ids: Iterable[str]) -> None:
         """Retention deleted their rows: nobody can take them any more."""

@@ -1,6 +1,7 @@
 """Call-backs: promised when nobody came, owed by a person, due at a time. Pure.
 
-No number is kept: the PBX knows it under its own id of the call. One call has at most one open
+No number is kept, for the PBX knows it under its own id of the call; or, where that does not do
+(``callbacks.keep_number``), encrypted and until somebody called back. One call has at most one open
 call-back. A deadline is a time of day that somebody was promised, so a clock that is set does not
 move it.
 """
@@ -34,6 +35,8 @@ class Callback:
     done_ts: float | None = None
     done_by: str = ""
     """Token id, or ``handed_over``: somebody took the call after all. Never a name."""
+    sealed_number: str = ""
+    """Whom to call (:meth:`callshield.caller_pseudonym.CallerKeys.seal`); empty: none is kept."""
 
     @property
     def state(self) -> CallbackState:
@@ -86,6 +89,7 @@ class Callbacks:
             owner,
             now,
             now + self._settings.within_s,
+            sealed_number=call.sealed_number if self._settings.keep_number else "",
         )
         self._open[made.callback_id] = made
         return made
@@ -103,7 +107,13 @@ class Callbacks:
         found = self._open.pop(callback_id, None)
         if found is not None:
             found.done_ts, found.done_by = now, by
+            found.sealed_number = ""  # nobody is to be called any more
         return found
+
+    def forget(self, call_ids: Iterable[str]) -> None:
+        """These calls were deleted."""
+        gone = set(call_ids)
+        self._open = {id_: one for id_, one in self._open.items() if one.call_id not in gone}
 
     def overdue(
         self, now: float, alerted: Callable[[str], bool], manager: Callable[[str], str]

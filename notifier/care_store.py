@@ -12,6 +12,7 @@ from notifier.break_ledger import Eaten
 from notifier.callbacks import Callback
 from notifier.care import SAID_WITHIN_S, Mark, Said
 from notifier.evidence import Wanted
+from notifier.evidence_store import decisions
 from notifier.schema import calls
 from notifier.schema_care import callbacks, eaten_breaks, marks, said
 
@@ -69,13 +70,15 @@ async def load_care(store: Store, now: float) -> CareState:
         .join(calls, calls.c.call_id == said.c.call_id, isouter=True)
         .where(said.c.kind == "evidence", said.c.done_ts.is_(None))
     )
+    decided = await decisions(store, [row["request_id"] for row in asked])
     words = {row["request_id"]: Said(**row) for row in told}
     wanted = []
     for found in asked:
         row = dict(found)
         pbx_call_id = row.pop("pbx_call_id") or ""
         # The same object as the agent's word: what settles one settles both.
-        wanted.append(Wanted(words.get(row["request_id"]) or Said(**row), pbx_call_id))
+        kept = words.get(row["request_id"]) or Said(**row)
+        wanted.append(Wanted(kept, pbx_call_id, decided.get(kept.request_id)))
     return CareState(
         [row["call_id"] for row in marked],
         list(words.values()),
@@ -101,10 +104,3 @@ async def known_callback(store: Store, callback_id: str) -> Callback | None:
     """A call-back, open or done."""
     rows = await store.rows(select(callbacks).where(callbacks.c.callback_id == callback_id))
     return Callback(**rows[0]) if rows else None
-
-
-async def known_request(store: Store, request_id: str) -> Said | None:
-    """A request for evidence, open or settled."""
-    query = select(said).where(said.c.request_id == request_id, said.c.kind == "evidence")
-    rows = await store.rows(query)
-    return Said(**rows[0]) if rows else None

@@ -16,6 +16,11 @@ deleted sooner than the event (:mod:`notifier.sealed`) and cannot be guessed fro
 
 **Deleted events**: an event ``retention.deleted`` says which range went, and the hash at both its
 ends; the first event that is left must follow on the last one that is not.
+
+**Erased events**: of a call that was erased on request the rows stay, empty (:data:`ERASED`), each
+with its number, its time and its hash. What joined the hash before to them is gone with their
+bodies, so an event ``call.erased`` holds it: the ranges, and the hash before each and at its end.
+An empty row that no such event names, and one that is not empty although one does, are faults.
 """
 
 from __future__ import annotations
@@ -31,13 +36,17 @@ from notifier.sealed import COMMITMENT, commits_to
 
 #: The hash before the first event.
 GENESIS = "0" * 64
+#: Type and body of an event that was erased; all other columns but number, time and hash are empty.
+ERASED = "erased"
+ERASED_BODY = '{"type":"erased"}'
 #: Findings told one by one; more are only counted.
 MOST_FINDINGS = 200
 _ENCODER = msgspec.json.Encoder()
 
 FaultKind = Literal[
-    "changed", "exchanged", "missing", "inserted", "cut_off", "unanchored", "words", "head"
-]
+    "changed", "exchanged", "missing", "inserted", "cut_off", "unanchored", "words", "head",
+    "erased",
+]  # fmt: skip
 
 
 def link(previous: str, row: Mapping[str, Any]) -> str:
@@ -93,12 +102,22 @@ class Verifier:
         self.first_id = 0
         self.redacted = 0
         """Events whose words were taken out, as recorded."""
+        self.erased = 0
+        """Events that were erased."""
         self._first: dict[str, Any] | None = None
         self._broken: list[_Broken] = []
         self._faults: list[Fault] = []
         self._last_redacted = 0
         self._redacted_up_to = 0
         self._deleted: dict[str, Any] | None = None
+        self.put_aside: dict[int, str] = {}
+        """Hashes of deleted events that stay elsewhere (:mod:`notifier.evidence_holds`), as
+        recorded."""
+        self._empty: dict[int, tuple[str, str]] = {}
+        """Hash before, and hash, of each erased event."""
+        self._erasures: list[dict[str, Any]] = []
+        """Ranges that ``call.erased`` names."""
+        self._erased_ids: set[int] = set()
         self._anchors: dict[int, str] = {}
         self._expected: list[Head] = []
 
@@ -115,13 +134,48 @@ class Verifier:
         else:
             if event_id != self.head.last_id + 1:
                 self._missing(self.head.last_id + 1, event_id - 1)
-            self._check(row)
+            if row["type"] != ERASED:
+                self._check(row)
+        if row["type"] == ERASED:
+            self._take_erased(row)
         self.events += 1
         self.head = Head(event_id, row["hash"])
         for expected in self._expected:
             if expected.last_id == event_id:
                 self._anchors[event_id] = row["hash"]
         self._look_into(row)
+
+    def _take_erased(self, row: Mapping[str, Any]) -> None:
+        event_id = row["id"]
+        self.erased += 1
+        self._empty[event_id] = (self.head.hash, row["hash"])
+        if row["body"] != ERASED_BODY or row["call_id"] or row["agent_id"] or row["words"]:
+            self._add("erased", event_id, f"event {event_id} was erased, and holds something")
+
+    def _check_erased(self) -> None:
+        """Every empty row was erased by an event that says so, and what stands on both sides of it
+        is what stood there."""
+        named: set[int] = set()
+        for item in self._erasures:
+            first, last = int(item["from_id"]), int(item["to_id"])
+            named.update(range(first, last + 1))
+            # A range whose beginning retention has deleted since is checked at its end.
+            begin, end = self._empty.get(first), self._empty.get(last)
+            if begin is not None and begin[0] != item["from_hash"]:
+                self._add(
+                    "changed",
+                    first - 1,
+                    f"event {first - 1} is not the one after which events were erased",
+                )
+            if end is not None and end[1] != item["to_hash"]:
+                self._add("changed", last, f"the hash of event {last}, which was erased, is not it")
+        for event_id in self._empty.keys() - named:
+            self._add(
+                "erased", event_id, f"event {event_id} is empty, and no erasure of it is recorded"
+            )
+        for event_id in named - self._empty.keys():
+            if self.first_id <= event_id <= self.head.last_id:
+                self._add("erased", event_id, f"event {event_id} was erased, and is there again")
 
     def _add(self, kind: FaultKind, event_id: int, sentence: str) -> None:
         if len(self._faults) < MOST_FINDINGS:
@@ -151,6 +205,10 @@ class Verifier:
                 self._redacted_up_to = max(self._redacted_up_to, event["to_id"])
             elif event["kind"] == "events":
                 self._deleted = event
+                held = (one.partition(":") for one in event.get("held", ()))
+                self.put_aside.update({int(number): noted for number, _, noted in held})
+        if row["type"] == "call.erased":
+            self._erasures += msgspec.json.decode(body)["events"]
         if COMMITMENT not in body:
             if row["words"] is not None:
                 self._add("words", row["id"], f"event {row['id']} was given words later")
@@ -170,6 +228,7 @@ class Verifier:
             running: the node writes on, so that the chain may go beyond the head that was noted.
         """
         self._check_first()
+        self._check_erased()
         self._name_broken()
         if self._last_redacted > self._redacted_up_to:
             self._add(
@@ -198,7 +257,9 @@ class Verifier:
                 )
                 return
             previous = deleted["to_hash"]
-        if link(previous, first) != first["hash"]:
+        if first["type"] == ERASED:
+            self._empty[first["id"]] = (previous, first["hash"])
+        elif link(previous, first) != first["hash"]:
             self._broken.insert(0, _Broken(previous, first))
 
     def _name_broken(self) -> None:

@@ -138,6 +138,8 @@ def _prepare(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
+    # What is deleted or emptied is overwritten, not left in the file until its room is needed.
+    cursor.execute("PRAGMA secure_delete=ON")
     cursor.close()
 
 

@@ -10,9 +10,9 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import structlog
@@ -33,7 +33,7 @@ from callshield.messages_fairness import (
     WeekReported,
 )
 from callshield.settings import Settings
-from notifier import weekly
+from notifier import hearing_trend, weekly
 from notifier.board import Board, Entry, JudgeRole
 from notifier.fairness_store import FairnessStore
 from notifier.quality_desk import QualityDesk
@@ -202,7 +202,22 @@ class Fairness:
             self._append([self._gone(mark, "expired") for mark in gone])
             self.bridge_came()
 
-    def _gone(self, mark: Mark, why: Literal["expired", "review"]) -> Entry:
+    async def erase_marks(self, hashes: Sequence[str]) -> int:
+        """Take the marks of a number away, for its caller asked for it; how many there were."""
+        gone = self.marks.remove("", hashes)
+        if gone:
+            self.bridge_came()
+            await self._stored([self._gone(mark, "erasure") for mark in gone])
+        return len(gone)
+
+    def forget_marks(self, mark_ids: Sequence[str]) -> None:
+        """A call that made these marks is erased, and they go with it."""
+        gone = [mark for mark_id in mark_ids for mark in self.marks.remove(mark_id)]
+        if gone:
+            self.bridge_came()
+            self._append([self._gone(mark, "erasure") for mark in gone])
+
+    def _gone(self, mark: Mark, why: Literal["expired", "review", "erasure"]) -> Entry:
         event = RingbackRemoved(ts=self._clock(), mark_id=mark.mark_id, why=why)
         return Entry(event, "", rows=[Row("ringback_marks", {"mark": mark.mark}, delete=True)])
 
@@ -270,8 +285,11 @@ class Fairness:
                 if draw["void_ts"] is not None:
                     return "this draw is void: the recording stays closed"
             case "request":
-                if not await self.store.asked(message.call_id, message.ref):
+                asked = await self.store.asked(message.call_id, message.ref)
+                if asked == "no":
                     return "this call's agent made no request under that id"
+                if asked == "waits":
+                    return "the agent's request was not approved"
             case "complaint":
                 if not _COMPLAINT.fullmatch(message.ref):
                     return "name the complaint by 3 to 64 letters, digits and .:/#-"
@@ -314,7 +332,16 @@ class Fairness:
                 continue
             groups = {id_: agent.group for id_, agent in self._settings.agents.items()}
             body = weekly.report(week, facts, rests, groups, self._settings.shadow.groups)
+            # Beside it, for others to read: what was made once must not be made again either.
+            body[weekly.HEARING] = await self._hearing(begin_ts, end_ts, groups)
             await self._keep_week(week, body, now)
+
+    async def _hearing(
+        self, begin_ts: float, end_ts: float, groups: Mapping[str, str]
+    ) -> dict[str, Any]:
+        found = hearing_trend.shifts(await self.store.doses(begin_ts, end_ts), begin_ts, end_ts)
+        thresholds = self._settings.hearing.dose_warnings_pct
+        return hearing_trend.report(found, groups, min(thresholds, default=100.0))
 
     async def _keep_week(self, week: str, body: object, now: float) -> None:
         event = WeekReported(ts=now, week=week)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import Select, select
 
+from callshield.messages_hearing import SHIFT_GAP_S
 from callshield.messages_store import RetentionKind
+from notifier.hearing_trend import Dose
 from notifier.quality import Finished, Pick
 from notifier.ringback import Mark
 from notifier.schema import alerts, calls, events, tokens
+from notifier.schema_care import evidence_decisions, said
 from notifier.schema_fairness import (
     call_verdicts,
     openings,
@@ -159,6 +162,7 @@ class FairnessStore:
                 ended_by_person=row["ending_ts"] is not None,
                 recorded=row["call_id"] in recorded,
                 marked=row["call_id"] in marked,
+                purposes=frozenset(msgspec.json.decode(row["purposes"], type=list[str])),
             )
             for row in await self._fetch(select(calls).where(*within))
         ]
@@ -189,12 +193,18 @@ class FairnessStore:
 
     # ---------------------------------------------------------------------------- openings
 
-    async def asked(self, call_id: str, request_id: str) -> bool:
-        """True when this call's agent asked for it under this id."""
-        query = select(events.c.body).where(
-            events.c.type == "evidence.requested", events.c.call_id == call_id
+    async def asked(self, call_id: str, request_id: str) -> Literal["no", "waits", "approved"]:
+        """Whether this call's agent asked for it under this id, and somebody approved that."""
+        query = select(said.c.request_id).where(
+            said.c.request_id == request_id, said.c.call_id == call_id, said.c.kind == "evidence"
         )
-        return any(_body(row).get("request_id") == request_id for row in await self._fetch(query))
+        if not await self._fetch(query):
+            return "no"
+        query = select(evidence_decisions.c.state).where(
+            evidence_decisions.c.request_id == request_id
+        )
+        states = [row["state"] for row in await self._fetch(query)]
+        return "approved" if states == ["approved"] else "waits"
 
     async def openings(self, agent_id: str | None, limit: int) -> Rows:
         """Openings of recordings, newest first, with the name that the opener's token has.
@@ -317,6 +327,22 @@ class FairnessStore:
             for row in await self._fetch(select(calls).where(*within))
         ]
         return facts, await self._rests(begin_ts, end_ts)
+
+    async def doses(self, begin_ts: float, end_ts: float) -> list[Dose]:
+        """What ears' meters said in a span, and until a shift later."""
+        query = select(events.c.body).where(
+            events.c.type == "ear.dose",
+            events.c.ts >= begin_ts,
+            events.c.ts < end_ts + SHIFT_GAP_S,
+        )
+        fields = ("agent_id", "ts", "heard_s", "lex_8h_dba", "dose_pct", "estimate")
+        bodies = [_body(row) for row in await self._fetch(query)]
+        return [Dose(**{name: body[name] for name in fields}) for body in bodies]
+
+    async def reports(self, newest: int) -> Rows:
+        """The newest weeks' reports, newest first."""
+        query = select(weekly_reports).order_by(weekly_reports.c.week.desc()).limit(newest)
+        return await self._fetch(query)
 
     async def _rests(self, begin_ts: float, end_ts: float) -> dict[str, float]:
         # One that ended in the week may have begun before it; none lasts two hours.

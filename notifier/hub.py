@@ -174,6 +174,11 @@ class Hub:
             self.last_id = entry.event_id
         batch.send()
 
+    def tell(self, agent_id: str, body: dict[str, Any]) -> None:
+        """Put something that no store keeps, and that has no number, on one agent's screens."""
+        for subscriber in self._agents.get(agent_id, ()):
+            subscriber.push(text_frame(message(None, body)))
+
     def announce(self, event: Event) -> None:
         """Tell everybody at once, without a number: the store itself is what failed."""
         batch = _Batch(self._watching, self._agents, self._on_words)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Select, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from callshield.errors import SetupError
+from callshield.purposes import CALIBRATION
 from notifier.board import AGENT_PRESS
 from notifier.calibration import JudgedCall, Key, Label
 from notifier.database import Place, as_place, reason_of, transact
@@ -30,6 +32,8 @@ class Judged:
     without_figures: int
     """Calls with an alert of which no figures are left: the detector died in them, or they are
     older than this version."""
+    unnamed: int = 0
+    """Calls whose caller was not told of this use, and which are left out."""
 
 
 def label_of(verdicts: Iterable[tuple[str, str]]) -> Label:
@@ -47,7 +51,8 @@ def label_of(verdicts: Iterable[tuple[str, str]]) -> Label:
 def read_judged(
     where: Place | Path, level: int, groups: Mapping[str, str], since_ts: float = 0.0
 ) -> Judged:
-    """Every analysed call with what was said of its alert.
+    """Every analysed call with what was said of its alert; of those alone whose caller was told
+    that calls serve to find thresholds.
 
     Args:
         where: the notifier's database; it may be in use.
@@ -63,7 +68,9 @@ def read_judged(
         raise SetupError(
             f"there is no database {place.path}: start the node once, or give its --config"
         )
-    found = select(analyses, calls.c.agent_id).join(calls, calls.c.call_id == analyses.c.call_id)
+    found = select(analyses, calls.c.agent_id, calls.c.purposes).join(
+        calls, calls.c.call_id == analyses.c.call_id
+    )
     raised = select(alerts).where(
         alerts.c.kind == "risk", alerts.c.reason != AGENT_PRESS, alerts.c.raised_ts >= since_ts
     )
@@ -89,6 +96,11 @@ def read_judged(
     of_call: dict[str, list[Mapping[str, Any]]] = {}
     for row in told:
         of_call.setdefault(row["call_id"], []).append(row)
+    unnamed = {
+        row["call_id"]
+        for row in analysed
+        if CALIBRATION not in msgspec.json.decode(row["purposes"], type=list[str])
+    }
     judged = [
         _judged(
             row,
@@ -99,10 +111,10 @@ def read_judged(
             withheld=row["call_id"] in withheld,
         )
         for row in analysed
-        if row["analysed_s"] > 0
+        if row["analysed_s"] > 0 and row["call_id"] not in unnamed
     ]
     known = {row["call_id"] for row in analysed}
-    return Judged(judged, len(of_call.keys() - known))
+    return Judged(judged, len(of_call.keys() - known), len(unnamed))
 
 
 def _rows(query: Select[Any]) -> Callable[[Connection], list[dict[str, Any]]]:

@@ -6,9 +6,10 @@ import asyncio
 import dataclasses
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,14 +24,17 @@ from callshield.messages import (
     Command,
     CommandResult,
     CrisisHint,
+    EarDose,
     Hello,
     NodeDegraded,
     NodeMessage,
     RiskChanged,
+    VoiceTalk,
     WarningPlayed,
 )
 from callshield.messages_care import CallMarked, RecordingsHeld
 from callshield.messages_escalation import AcceptedHow
+from callshield.messages_evidence import EvidenceAnswer, EvidenceMade, OpenEvidence
 from callshield.messages_fairness import (
     CallerEnded,
     OpenRecording,
@@ -47,6 +51,14 @@ from callshield.messages_phones import (
     SendNotify,
     ShowTest,
 )
+from callshield.messages_privacy import (
+    CallerNumber,
+    EraseRecordings,
+    FileGiven,
+    PrivacyAnswer,
+    PrivacyRequest,
+    RecordingsErased,
+)
 from callshield.settings import Settings
 from notifier.aftercare import Aftercare
 from notifier.anchor import Anchor, read_head
@@ -57,6 +69,8 @@ from notifier.database import place_of
 from notifier.detector_levels import DetectorLevels, said_abusive
 from notifier.escalating import TICK_S, Escalating
 from notifier.fairness import Fairness
+from notifier.hearing import Hearing
+from notifier.holds import hold_on
 from notifier.hub import Hub
 from notifier.journal import Journal
 from notifier.metrics import Metrics
@@ -68,6 +82,7 @@ from notifier.phone_relay import ROLE as PHONES
 from notifier.phone_relay import PhoneRelay
 from notifier.phone_screens import PhoneScreens
 from notifier.post import Post, is_channel
+from notifier.privacy import Privacy
 from notifier.pulse import beat
 from notifier.reading import Readings
 from notifier.retaining import Retaining
@@ -121,6 +136,7 @@ class Node:
         self.anchor = Anchor(self.store.place.head_path)
         self.commands = Commands(self._to_bridge)
         self.hub = Hub(0, self.words_shown)
+        self.hearing = Hearing(self.hub.tell)
         self._readings = Readings()
         self.sign_in: SignIn | None = None
         if settings.oidc.enabled:
@@ -160,6 +176,8 @@ class Node:
             self.commands.ask,
             self.say_abusive,
         )
+        self.aftercare.evidence_desk.store = self.store
+        self.aftercare.evidence_desk.identify = self.identity
         self.escalating = Escalating(
             settings,
             self.board,
@@ -193,6 +211,19 @@ class Node:
             clock,
             self._to_bridge,
         )
+        self.privacy = Privacy(
+            self.board,
+            self.store,
+            lambda entries: self.journal.stored(entries),
+            self._to_bridge,
+            lambda call_id: hold_on(self.aftercare.evidence, call_id),
+            self._forget_call,
+            self.fairness.forget_marks,
+            self.fairness.erase_marks,
+            settings,
+            clock,
+        )
+        self.aftercare.being_erased = self.privacy.erasing.going
         self.retaining: Retaining | None = None
         self.outbox = OutboxStore(self.store.engine)
         self.post = Post(
@@ -232,6 +263,8 @@ class Node:
         self.board.degraded.pop("store", None)
         if not self.settings.ringback.enabled:
             self.board.degraded.pop("ringback", None)
+        if not self.settings.privacy.find_by_number:
+            self.board.degraded.pop("caller_keys", None)
         # What earlier pushes came to is over; whether that process is there is seen anew.
         self.board.degraded.pop("phone_screens", None)
         if not self.phone_screens.expected:
@@ -261,6 +294,7 @@ class Node:
         self.journal.append(self.escalating.restore(requests, asked, lengths))
         self._tick()
         await self.fairness.start()
+        await self.privacy.start()
         await self._bus.start()
         self.metrics.watch(self)
         self._absent_check = asyncio.get_running_loop().call_later(
@@ -285,6 +319,7 @@ class Node:
         self._levels.close()
         await self._bus.close()
         await self.fairness.close()
+        await self.privacy.close()
         await self.aftercare.close()
         if self.sign_in is not None:
             await self.sign_in.provider.close()
@@ -319,6 +354,7 @@ class Node:
                     self._levels.detector_came(peer.send)
                 if message.role == "bridge":
                     self.commands.bridge_came()
+                    self.hearing.bridge_came(self.clock())
                     self.fairness.bridge_came()
                     self._repeat_levels(peer)
                     self.aftercare.bridge_came(peer.send)
@@ -331,9 +367,7 @@ class Node:
                 self.commands.answered(message)
             case Command():
                 # Not awaited: a disk that is slow now must not keep the rest of the bus waiting.
-                task = asyncio.create_task(self._on_command(peer, message))
-                self._answers.add(task)
-                task.add_done_callback(self._answers.discard)
+                self._apart(self._on_command(peer, message))
             case ScreenPushed():
                 if peer.role == PHONES:
                     self.phone_screens.pushed(message)
@@ -342,8 +376,14 @@ class Node:
             case PhoneKey():
                 if peer.role == PHONES:
                     self.phone_keys.take(message, peer.send)
-            case RecordingsHeld():
+            case RecordingsHeld() | EvidenceAnswer():
                 pass  # ours to say
+            case VoiceTalk():
+                if peer.role == "bridge":
+                    self.hearing.talk(message)
+            case EarDose(last_of_call=False):
+                if peer.role == "bridge":
+                    self.hearing.dose(message)
             case SendNotify():
                 self.phone_relay.wanted(peer, message)
             case NotifySent() if peer.role == "bridge":
@@ -354,10 +394,20 @@ class Node:
                 pass  # nobody else's to say
             case CallerEnded() | RingbackMarks() | OpenRecording() | RemoveMark():
                 await self.fairness.on_message(message, peer.send)
+            case OpenEvidence() | EvidenceMade():
+                await self.aftercare.evidence_desk.on_message(message, peer.send)
+            case CallerNumber() | RecordingsErased():
+                if peer.role == "bridge":
+                    self.privacy.from_bridge(message)
+            case PrivacyRequest() | FileGiven() | PrivacyAnswer() | EraseRecordings():
+                # Not awaited: an erasure waits for the bridge, which speaks on this very bus.
+                self._apart(self.privacy.on_message(message, peer.send))
             case _ if peer.role == PHONES:
                 # It is called from the phones' network: no word of it makes a level or ends a call.
                 log.warning("phones_said_more_than_it_may", message=type(message).__name__)
             case _:
+                if isinstance(message, EarDose):
+                    self.hearing.dose(message)
                 if isinstance(message, RiskChanged):
                     self._levels.heard(message.call_id)
                 if isinstance(message, RiskChanged | CrisisHint) and peer.role != "bridge":
@@ -369,6 +419,11 @@ class Node:
                     self._tell_spared(message)
                     self.pbx.snapshot(message)
                     self._check_lost()
+
+    def _apart(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
 
     def _tick(self) -> None:
         self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
@@ -534,10 +589,20 @@ class Node:
 
     def _to_bridge(
         self,
-        message: Command | RiskChanged | CrisisHint | CallMarked | RingbackMarks | RecordingsHeld,
+        message: Command
+        | RiskChanged
+        | CrisisHint
+        | CallMarked
+        | RingbackMarks
+        | RecordingsHeld
+        | EraseRecordings,
     ) -> bool:
+        # A level softens the ear and keeps automatic steps back; what was said is nothing to it.
         if isinstance(message, RiskChanged):
-            message = self._for_bridge(message)
+            level = self._for_bridge(message)
+            message = msgspec.structs.replace(level, reasons=[], score=0.0)
+        elif isinstance(message, CrisisHint):
+            message = msgspec.structs.replace(message, words=[], detail="")
         for peer in self._bus.peers:
             if peer.role == "bridge":
                 peer.send(message)
@@ -573,6 +638,14 @@ class Node:
         if gone is not None and gone.kind == "alerts":
             self.board.forget_alerts(gone.keys)
             self.escalating.forget(gone.keys)
+
+    async def _forget_call(self, call_id: str) -> None:
+        """It is being erased: no memory of this process may bring it back."""
+        for alert in [one for one in self.board.alerts.values() if one.call_id == call_id]:
+            # Screens take it away; what is written of that goes with the rest.
+            await self.acknowledge(alert.alert_id, "erasure")
+        self.board.forget_call(call_id)
+        self.aftercare.callbacks.forget([call_id])
 
     def _compare_heads(self) -> None:
         """Events that were noted and are gone: said before the note is overwritten."""

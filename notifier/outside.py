@@ -24,6 +24,8 @@ MACHINE_TYPES: dict[str, tuple[str, ...]] = {
     "call.marked": (*_CALL, "exclude"),
     # To plan the call-back.
     "callback.changed": (*_CALL, "callback_id", "state", "owner", "due_ts"),
+    # To erase what was told of the call before.
+    "call.erased": ("call_id",),
 }
 #: About alerts, and for supervisors, whatever their screens make of them.
 _ALERTS = frozenset(
@@ -61,6 +63,9 @@ def told(event: Mapping[str, Any]) -> dict[str, Any] | None:
             seen = {key: value for key, value in event.items() if key != "reason"}
     else:
         seen = for_supervisor(dict(event))
+    if seen is not None and kind == "evidence.changed":
+        # What was decided, not who wrote what about whom.
+        seen = {key: value for key, value in seen.items() if key not in ("reason", "by")}
     if seen is None:
         return None
     return {key: value for key, value in seen.items() if key not in _HIDDEN}

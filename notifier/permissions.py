@@ -50,8 +50,12 @@ TABLE: Mapping[str, frozenset[str]] = {
     "GET /api/v1/me/requests": _OWN,
     "GET /api/v1/me/quality": _OWN,
     "GET /api/v1/me/opened": _OWN,
+    "GET /api/v1/me/joined": _OWN,
+    "GET /api/v1/me/hearing": _OWN,
     # Requests for evidence; nothing else that the agent said.
     "GET /api/v1/requests": _WATCH,
+    "POST /api/v1/requests/{request_id}/approve": _WATCH,
+    "POST /api/v1/requests/{request_id}/refuse": _WATCH,
     "POST /api/v1/requests/{request_id}/done": _WATCH,
     "GET /api/v1/callbacks": _WATCH,
     "POST /api/v1/callbacks/{callback_id}/done": _WATCH,
@@ -61,12 +65,21 @@ TABLE: Mapping[str, frozenset[str]] = {
     "POST /api/v1/quality/scores/{draw_id}/contest": _OWN,
     "GET /api/v1/quality/opened": _OVERSIGHT,
     "GET /api/v1/reports/weekly": _EVERYBODY,
+    # Not for supervisors: who knows five people best must not be shown figures of five.
+    "GET /api/v1/reports/hearing": _OVERSIGHT,
     "GET /api/v1/pbx": frozenset({ADMIN}),
     "GET /api/v1/deliveries": frozenset({ADMIN}),
     "POST /api/v1/deliveries/{letter_id}/retry": frozenset({ADMIN}),
     "POST /api/v1/deliveries/{letter_id}/drop": frozenset({ADMIN}),
+    # What a caller may ask for; who does it is in the log.
+    "POST /api/v1/privacy/access": frozenset({ADMIN}),
+    "POST /api/v1/privacy/erase": frozenset({ADMIN}),
+    "GET /api/v1/privacy/erasures": frozenset({ADMIN}),
+    "GET /api/v1/privacy/retention": _OVERSIGHT,
+    "POST /api/v1/callbacks/{callback_id}/number": _WATCH,
     "GET /api/v1/oversight/policies": _OVERSIGHT,
     "GET /api/v1/oversight/reads": _OVERSIGHT,
+    "GET /api/v1/oversight/joins": _OVERSIGHT,
     "GET /api/v1/oversight/figures": _OVERSIGHT,
     "GET /api/v1/oversight/chain": _OVERSIGHT,
 }
@@ -96,6 +109,8 @@ REFUSALS: Mapping[str, str] = {
     "GET /api/v1/agents/{agent_id}/rest": "An agent's rest is the agent's own.",
     "POST /api/v1/agents/{agent_id}/ready": "An agent's rest is the agent's own.",
     "GET /api/v1/pbx": "This is for administrators.",
+    "POST /api/v1/privacy/access": "A caller's request is answered by administrators.",
+    "POST /api/v1/privacy/erase": "A caller's request is answered by administrators.",
 }
 
 

@@ -19,7 +19,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -65,6 +65,8 @@ class Rules:
     min_call_s: float
     recorded_only: bool
     """Only calls of which there is a recording."""
+    purpose: str = ""
+    """Only calls whose caller was told of this one; ``""``: of draws before it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Finished:
     recorded: bool
     marked: bool
     """As abusive, by level, end or agent: excluded from quality scoring."""
+    purposes: frozenset[str] = frozenset()
+    """What its caller was told that the call is used for."""
 
 
 def left_out(call: Finished, rules: Rules) -> str:
@@ -99,6 +103,8 @@ def left_out(call: Finished, rules: Rules) -> str:
         return "no whole call"
     if call.notice not in ("played", "upstream"):
         return "no notice"
+    if rules.purpose and rules.purpose not in call.purposes:
+        return "the notice did not name this use"
     if call.duration_s < rules.min_call_s:
         return "too short"
     if call.marked or call.peak_level >= 3 or call.ended_by_person:
@@ -205,7 +211,7 @@ def check(
     seeded, closed = told.seeded[0], told.closed[0]
     wrong: list[str] = []
     secret = bytes.fromhex(str(closed["secret"]))
-    rules = rules_of(seeded)
+    rules = replace(rules_of(seeded), purpose=str(closed.get("purpose", "")))
     if commitment(month, secret) != seeded["commitment"]:
         wrong.append("the secret is not the one whose hash was told beforehand")
     if float(str(seeded["ts"])) > rules.begin_ts:

@@ -4,6 +4,7 @@ nobody can choose, is :mod:`notifier.quality`."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from callshield.messages_fairness import (
     ScoreGiven,
     ScoreVoid,
 )
+from callshield.purposes import QUALITY
 from callshield.settings import Settings
 from notifier import quality
 from notifier.board import Entry
@@ -130,7 +132,8 @@ class QualityDesk:
 
     async def _draw(self, row: Mapping[str, Any], now: float) -> None:
         month, secret = row["month"], bytes.fromhex(row["secret"])
-        rules = quality.rules_of(row)
+        # Whatever was fixed with the seed: no call is used for what its caller was not told.
+        rules = dataclasses.replace(quality.rules_of(row), purpose=QUALITY)
         calls = await self._store.finished(rules.begin_ts, rules.end_ts)
         pool = [(c.call_id, c.agent_id) for c in calls if not quality.left_out(c, rules)]
         picks = quality.draw(pool, month, secret, rules.per_agent)
@@ -141,6 +144,7 @@ class QualityDesk:
             pool_sha256=quality.pool_digest(pool),
             calls=len(pool),
             drawn=len(picks),
+            purpose=rules.purpose,
         )
         drawn = [_draw_row(pick, month) for pick in picks]
         rows = [

@@ -7,10 +7,13 @@ nothing that was not said to him.
 
 from __future__ import annotations
 
+import uuid
 from collections import OrderedDict
 
+from callshield.messages_fairness import ShownReason
 from callshield.messages_store import ReadWhat, RecordRead
 from notifier.board import Entry
+from notifier.rows import Row
 from notifier.tokens import Identity
 
 #: Types of the events that say that somebody read words or opened a recording.
@@ -60,3 +63,29 @@ def reading(
         agent_id=agent_id,
     )
     return Entry(event, agent_id)
+
+
+def shown_to_agent(entry: Entry, why: ShownReason, ref: str) -> Entry:
+    """A reading that stands in the agent's own list for as long as the call is kept, not only in
+    the events of that moment: stored with it, or neither is.
+
+    Args:
+        entry: of :func:`reading`.
+        why: through what.
+        ref: id of that.
+    """
+    event = entry.event
+    assert isinstance(event, RecordRead)
+    row = {
+        "opening_id": uuid.uuid4().hex,
+        "ts": event.ts,
+        "call_id": event.call_id,
+        "agent_id": event.agent_id,
+        "by_role": event.by_role,
+        "by": event.by,
+        "why": why,
+        "ref": ref,
+        "reason": "",
+    }
+    entry.rows = [*entry.rows, Row("openings", row)]
+    return entry

@@ -22,9 +22,14 @@ KINDS: tuple[RetentionKind, ...] = (
     "draws",
     "reports",
     "events",
+    "held_events",
 )
 #: Kinds that go by another kind's rule: what was drawn of calls is kept no longer than the calls.
-_RULES: Mapping[RetentionKind, RetentionKind] = {"draws": "calls", "reports": "calls"}
+_RULES: Mapping[RetentionKind, RetentionKind] = {
+    "draws": "calls",
+    "reports": "calls",
+    "held_events": "events",
+}
 #: Days for which a kind stays whatever the rule: a month is drawn a day after its end, and a week
 #: whose report is gone would be reported anew while the node still looks back at it.
 _AT_LEAST: Mapping[RetentionKind, int] = {"draws": 7, "reports": 42}
@@ -58,6 +63,8 @@ class Deletion:
     """Primary keys; none for *events* and *words*, which are ranges of numbers."""
     from_id: int = 0
     to_id: int = 0
+    from_hash: str = ""
+    """Of *events*: what the first one follows on."""
 
 
 def due(settings: RetentionSettings, now: float) -> list[Due]:

@@ -9,10 +9,14 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from callshield.messages_care import CallbackState, SaidKind
+from callshield.messages_evidence import RequestState
+from notifier.aftercare import BeingErased
 from notifier.board import Call
 from notifier.callbacks import Callback
-from notifier.care import NoteChoice, may_still_be_said
+from notifier.care import NoteChoice, Said, may_still_be_said
 from notifier.care_store import known_callback, said_by
+from notifier.evidence import Decision, state_of
+from notifier.evidence_store import decisions
 from notifier.node import Node
 from notifier.problems import Problem
 from notifier.routes import (
@@ -135,12 +139,21 @@ class SaidState(BaseModel):
     ts: float
     done_ts: float | None
     """Of ``evidence``: when it was settled; null: not yet."""
+    state: RequestState | None = None
+    """Of ``evidence``."""
+    decided_ts: float | None = None
+    reason: str = ""
+    """Of a refusal: why."""
+    held_until_ts: float | None = None
+    """Of a refusal: until when the call stays as it is."""
 
 
 class MyRequests(BaseModel):
     """What the agent said of own calls, newest first."""
 
     requests: list[SaidState]
+    grievance_contact: str
+    """Whom to turn to when a request for evidence was refused; empty where nobody is configured."""
 
 
 class CallbackView(BaseModel):
@@ -215,6 +228,12 @@ async def say_after(
     try:
         async with asyncio.timeout(STORED_WITHIN_S):
             status, request_id = await node.aftercare.say(call, body.action, note)
+    except BeingErased:
+        raise Problem(
+            409,
+            "being_erased",
+            "This call is being erased on its caller's request: nothing more can be kept.",
+        ) from None
     except TimeoutError:
         raise _waits("Your word") from None
     rest = node.pbx.rests.resting(agent_id)
@@ -312,19 +331,31 @@ async def take_my_break(node: NodeDependency, identity: IdentityDependency) -> T
 async def my_requests(node: NodeDependency, identity: IdentityDependency) -> MyRequests:
     """What the agent said of own calls."""
     found = await said_by(node.store, _agent(identity), _SHOWN)
+    asked = [item.request_id for item in found if item.kind == "evidence"]
+    decided = await decisions(node.store, asked)
     return MyRequests(
-        requests=[
-            SaidState(
-                request_id=item.request_id,
-                call_id=item.call_id,
-                action=item.kind,
-                note=item.choice,
-                ts=item.ts,
-                done_ts=item.done_ts,
-            )
-            for item in found
-        ]
+        requests=[_said_state(item, decided.get(item.request_id)) for item in found],
+        grievance_contact=node.settings.law.grievance_contact,
     )
+
+
+def _said_state(item: Said, decision: Decision | None) -> SaidState:
+    state = SaidState(
+        request_id=item.request_id,
+        call_id=item.call_id,
+        action=item.kind,
+        note=item.choice,
+        ts=item.ts,
+        done_ts=item.done_ts,
+    )
+    if item.kind != "evidence":
+        return state
+    state.state = state_of(item, decision)
+    if decision is not None:
+        state.decided_ts = decision.ts
+        state.reason = decision.reason
+        state.held_until_ts = decision.held_until_ts
+    return state
 
 
 def _sees(item: Callback, identity: Identity) -> bool:

@@ -7,13 +7,12 @@ gets the calls to score, without what others gave.
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from callshield.messages_fairness import CallVerdict, OpeningReason
+from callshield.messages_fairness import CallVerdict, ShownReason
 from notifier import quality
 from notifier.board import JudgeRole
 from notifier.problems import Problem
@@ -27,7 +26,7 @@ from notifier.routes import (
     problems,
 )
 from notifier.tokens import Identity
-from notifier.weekly import WEEK
+from notifier.weekly import WEEK, parts
 
 fairness = APIRouter(prefix="/api/v1", responses=problems(400, 401, 413, 422, 429))
 
@@ -140,18 +139,20 @@ class OwnDraws(BaseModel):
 
 
 class Opening(BaseModel):
-    """Somebody opened a recording."""
+    """Somebody opened a recording, or gave what is held to the caller, or read his number."""
 
     ts: float
     by_role: str
     by: str
     """Token id."""
-    why: OpeningReason
+    why: ShownReason
+    """``access``: its caller asked what is held on him, and was given it; ``number``: somebody was
+    shown the number of the promised call-back."""
     ref: str
 
 
 class OwnOpening(Opening):
-    """Somebody opened a recording of yours."""
+    """The same of a call of yours."""
 
     call_id: str
     by_name: str
@@ -361,5 +362,4 @@ async def weekly_report(
     row = await node.fairness.store.report(week)
     if row is None:
         raise Problem(404, "no_report", "There is no report of such a week (yet).")
-    body: dict[str, Any] = json.loads(row["body"])
-    return body
+    return parts(row["body"])[0]

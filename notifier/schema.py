@@ -1,4 +1,5 @@
-"""Tables of the notifier's database. No column can hold a caller's number, a name or audio.
+"""Tables of the notifier's database. No column holds a caller's number in the clear, a caller's
+name, or audio.
 
 ``events`` is append-only and chained by hashes: what happened, numbered without reuse, as consoles
 saw it. ``calls``,
@@ -83,7 +84,13 @@ calls = Table(
     Column("ended_ts", Float, nullable=True),
     Column("end_reason", String(64), nullable=False),
     Column("duration_s", Float, nullable=False),
+    # What the caller was told that the call is used for.
+    Column("purposes", Text, nullable=False, server_default="[]"),
+    # HMAC-SHA256 of the caller's number under a key beside the database, and which key; "": none.
+    Column("caller_pseudonym", String(64), nullable=False, server_default=""),
+    Column("caller_key_id", String(8), nullable=False, server_default=""),
     Index("ix_calls_ended_ts", "ended_ts"),
+    Index("ix_calls_caller_pseudonym", "caller_pseudonym"),
 )
 
 alerts = Table(
@@ -212,3 +219,4 @@ outbox_cursors = Table(
 # deletes from it must have them all, whatever else the program has loaded.
 from notifier import schema_care as schema_care  # noqa: E402
 from notifier import schema_fairness as schema_fairness  # noqa: E402
+from notifier import schema_privacy as schema_privacy  # noqa: E402

@@ -6,16 +6,16 @@ retries, a request answers 503.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 from sqlalchemy import Select, case, delete, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql import text
 
@@ -23,8 +23,9 @@ from callshield.errors import SetupError
 from callshield.messages import CallAnalysed, CallLength, NodeDegraded, Reason, RetentionDeleted
 from notifier.board import Alert, Call, Entry
 from notifier.care_store import care_rows
-from notifier.chain import GENESIS, Head, link
-from notifier.database import Place, as_place, open_async
+from notifier.chain import ERASED, GENESIS, Head, link
+from notifier.database import BUSY_TIMEOUT_S, Place, as_place, open_async
+from notifier.erasure import erase, keep_held
 from notifier.escalation import Request
 from notifier.reading import READINGS
 from notifier.rest import Rest
@@ -41,6 +42,8 @@ _REASONS = msgspec.json.Decoder(list[Reason])
 _STRINGS = msgspec.json.Decoder(list[str])
 _NODE = msgspec.json.Decoder(NodeDegraded)
 _LENGTH = msgspec.json.Decoder(CallLength)
+T = TypeVar("T")
+P = ParamSpec("P")
 #: How many of the past are read to go on with a fair rotation.
 _ROTATION = 500
 
@@ -115,6 +118,7 @@ class Store:
         async with self._engine.begin() as connection:
             if self.head is None:
                 self.head = await _read_head(connection)
+            await keep_held(connection, entries)
             rows = self._seal(entries)
             if rows and not (unsure and await _is_there(connection, rows)):
                 await connection.execute(insert(events), rows)
@@ -124,8 +128,12 @@ class Store:
                 for entry in entries:
                     if entry.deletion is not None:
                         await delete_due(connection, entry.deletion)
+                    if entry.erasure is not None:
+                        await erase(connection, entry.erasure)
+            erased = {e.erasure.call_id for e in entries if e.erasure is not None}
             changed = {call.call_id: call for call in more_calls}
             changed.update({e.call.call_id: e.call for e in entries if e.call is not None})
+            changed = {name: call for name, call in changed.items() if name not in erased}
             raised = {e.alert.alert_id: e.alert for e in entries if e.alert is not None}
             await _upsert(connection, calls, [_call_row(call) for call in changed.values()])
             await _upsert(connection, alerts, [_alert_row(alert) for alert in raised.values()])
@@ -165,6 +173,36 @@ class Store:
         async with self._engine.connect() as connection:
             return await count(connection, item)
 
+    async def asking(
+        self,
+        ask: Callable[Concatenate[AsyncConnection, P], Awaitable[T]],
+        *more: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        """What a question of another module finds."""
+        async with self._engine.connect() as connection:
+            return await ask(connection, *more, **named)
+
+    async def tidy(self) -> bool:
+        """After erasures: nothing of them is left in SQLite's log either. PostgreSQL overwrites
+        when its vacuum comes by.
+
+        Returns:
+            False where somebody reads at this moment: nothing is waited for, since all that is to
+            be stored would wait too.
+        """
+        async with self._engine.connect() as connection:
+            if connection.dialect.name != "sqlite":
+                return True
+            await connection.execute(text("PRAGMA busy_timeout=0"))
+            try:
+                done = (await connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))).one()
+            except SQLAlchemyError:
+                return False
+            finally:
+                await connection.execute(text(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}"))
+            return not done[0]
+
     async def check_writable(self) -> bool:
         """True when a transaction can begin; nothing is changed."""
         async with self._engine.connect() as connection:
@@ -186,7 +224,8 @@ class Store:
             (:func:`notifier.views.for_supervisor`).
         """
         query = select(events.c.id, events.c.body, events.c.words).where(events.c.id > last_id)
-        query = query.where(events.c.id <= up_to).order_by(events.c.id).limit(limit)
+        query = query.where(events.c.id <= up_to, events.c.type != ERASED)
+        query = query.order_by(events.c.id).limit(limit)
         if not identity.watches_all:
             query = query.where(
                 or_(events.c.agent_id == identity.agent_id, events.c.agent_id.is_(None))
@@ -429,7 +468,7 @@ def _event_row(entry: Entry) -> dict[str, Any]:
 #: Of a live call alone; the configuration and the bridge say most of it again.
 _NOT_STORED = (
     "direction", "shadow", "paused", "held", "softening", "left",
-    "recording", "choice", "spared", "waits",
+    "recording", "choice", "spared", "waits", "sealed_number",
 )  # fmt: skip
 
 
@@ -439,6 +478,7 @@ def _call_row(call: Call) -> dict[str, Any]:
         del row[name]
     row["categories"] = msgspec.json.encode(call.categories).decode()
     row["reasons"] = msgspec.json.encode(call.reasons).decode()
+    row["purposes"] = msgspec.json.encode(call.purposes).decode()
     return row
 
 
@@ -448,6 +488,7 @@ def _call(row: Mapping[str, Any]) -> Call:
             **row,
             "categories": _STRINGS.decode(row["categories"]),
             "reasons": _REASONS.decode(row["reasons"]),
+            "purposes": _STRINGS.decode(row["purposes"]),
         }
     )
 

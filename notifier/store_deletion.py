@@ -1,4 +1,7 @@
-"""Finding and deleting what is due, a batch at a time."""
+"""Finding and deleting what is due, a batch at a time.
+
+What an agent asked to be kept as evidence stays: :mod:`notifier.evidence_holds`.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from callshield.messages_store import RetentionDeleted
 from notifier.chain import GENESIS
+from notifier.evidence_holds import HELD, held_in_range, put_aside
 from notifier.retention import Deletion, Due
 from notifier.schema import alerts, calls, events, metadata, tokens
+from notifier.schema_care import held_events
 from notifier.schema_fairness import (
     openings,
     quality_draws,
@@ -30,6 +35,7 @@ OF_CALLS = (
     "call_verdicts",
     "callbacks",
     "eaten_breaks",
+    "evidence_decisions",
     "marks",
     "openings",
     "quality_pool",
@@ -44,6 +50,7 @@ OF_MONTHS = ("quality_draws", "quality_scores")
 KEPT = {
     "rests": "one row an agent, replaced by the next",
     "outbox_cursors": "one row a channel",
+    "erasures": "goes when the call is erased",
     "ringback_marks": "expires by itself, within thirty days",
 }
 #: Rows of one batch: a few milliseconds of the writer's time.
@@ -75,7 +82,11 @@ async def count(connection: AsyncConnection, due: Due) -> int:
             query = select(func.count()).select_from(events).where(events.c.ts < due.before_ts)
         case "words":
             query = select(func.count()).select_from(events)
-            query = query.where(events.c.words.is_not(None), events.c.ts < due.before_ts)
+            query = query.where(
+                events.c.words.is_not(None),
+                events.c.ts < due.before_ts,
+                events.c.call_id.not_in(HELD),
+            )
         case _:
             found = _expired(due.kind, due.before_ts)
             if found is None:
@@ -96,7 +107,7 @@ async def _old_events(
     if not gone:
         return None
     before = await _hash_before(connection, gone[0].id)
-    deletion = Deletion("events", due.before_ts, (), gone[0].id, gone[-1].id)
+    deletion = Deletion("events", due.before_ts, (), gone[0].id, gone[-1].id, before)
     event = RetentionDeleted(
         ts=now,
         kind="events",
@@ -107,6 +118,7 @@ async def _old_events(
         to_id=gone[-1].id,
         from_hash=before,
         to_hash=gone[-1].hash,
+        held=await held_in_range(connection, gone[0].id, gone[-1].id),
     )
     return deletion, event
 
@@ -145,7 +157,7 @@ async def _old_words(
 ) -> tuple[Deletion, RetentionDeleted] | None:
     query = (
         select(events.c.id, events.c.ts)
-        .where(events.c.words.is_not(None))
+        .where(events.c.words.is_not(None), events.c.call_id.not_in(HELD))
         .order_by(events.c.id)
         .limit(limit)
     )
@@ -171,7 +183,11 @@ async def _old_words(
 
 def _quoting(before_ts: float) -> Any:
     """A call's row repeats the newest reasons, quotations among them."""
-    return and_(calls.c.ended_ts < before_ts, calls.c.reasons.like('%"words":["%'))
+    return and_(
+        calls.c.ended_ts < before_ts,
+        calls.c.reasons.like('%"words":["%'),
+        calls.c.call_id.not_in(HELD),
+    )
 
 
 def _expired(kind: str, before_ts: float) -> tuple[Any, Any] | None:
@@ -179,9 +195,14 @@ def _expired(kind: str, before_ts: float) -> tuple[Any, Any] | None:
     match kind:
         case "alerts":
             # An alert that nobody took stays open for ever otherwise; its call is long over.
-            return alerts.c.alert_id, alerts.c.raised_ts < before_ts
+            return alerts.c.alert_id, and_(
+                alerts.c.raised_ts < before_ts, alerts.c.call_id.not_in(HELD)
+            )
         case "calls":
-            return calls.c.call_id, calls.c.ended_ts < before_ts
+            return calls.c.call_id, and_(calls.c.ended_ts < before_ts, calls.c.call_id.not_in(HELD))
+        case "held_events":
+            # Put aside when their time was over: they go with the hold.
+            return held_events.c.id, held_events.c.call_id.not_in(HELD)
         case "draws":
             # Whole months: a month of which a part is missing would look like a fraud.
             return quality_months.c.month, quality_months.c.end_ts < before_ts
@@ -219,27 +240,35 @@ async def delete(connection: AsyncConnection, deletion: Deletion) -> None:
     """Delete one batch; what it says is gone or comes back with the whole transaction."""
     match deletion.kind:
         case "events":
+            await put_aside(connection, deletion.from_id, deletion.to_id, deletion.from_hash)
             between = events.c.id.between(deletion.from_id, deletion.to_id)
             await connection.execute(delete_from(events).where(between))
         case "words":
             numbers = [int(key) for key in deletion.keys]
             await connection.execute(
-                update(events).where(events.c.id.in_(numbers)).values(words=None)
+                update(events)
+                .where(events.c.id.in_(numbers), events.c.call_id.not_in(HELD))
+                .values(words=None)
             )
             await _forget_quotes_of_calls(connection, deletion.before_ts)
         case _:
             found = _expired(deletion.kind, deletion.before_ts)
             assert found is not None
-            key, _ = found
+            key, condition = found
             if deletion.kind == "draws":
                 await _delete_months(connection, deletion.keys)
-            await connection.execute(delete_from(key.table).where(key.in_(deletion.keys)))
+            wanted = [key.type.python_type(one) for one in deletion.keys]
+            if deletion.kind in ("calls", "alerts"):
+                # Asked for in the moment since they were found: they stay.
+                query = select(key).where(key.in_(wanted), condition)
+                wanted = list((await connection.execute(query)).scalars())
+            await connection.execute(delete_from(key.table).where(key.in_(wanted)))
             with_it = {"calls": OF_CALLS, "alerts": OF_ALERTS}.get(deletion.kind, ())
             for name in with_it:
                 table = metadata.tables.get(name)
                 if table is not None:
                     await connection.execute(
-                        delete_from(table).where(table.c[key.name].in_(deletion.keys))
+                        delete_from(table).where(table.c[key.name].in_(wanted))
                     )
 
 

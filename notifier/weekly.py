@@ -19,14 +19,27 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 #: Agents of a row: figures of fewer would be figures about a person.
 FEWEST = 5
 #: The name of the row of all groups that are too small.
 REST = "*"
+#: The part of a kept report that is about hearing, for those who answer for safety at work; the
+#: rest is for everybody.
+HEARING = "hearing"
 #: ISO 8601 week: ``2026-W47``.
 WEEK = re.compile(r"(?P<year>2[0-9]{3})-W(?P<week>0[1-9]|[1-4][0-9]|5[0-3])")
 #: A week is counted when an agent's word about its last call has had its 24 hours.
 GRACE_S = 26 * 3600.0
+
+
+def parts(body: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """A kept report for everybody, and its part about hearing (:mod:`notifier.hearing_trend`) with
+    the week; ``None`` where the node did not make one yet."""
+    report: dict[str, Any] = msgspec.json.decode(body)
+    hearing = report.pop(HEARING, None)
+    return report, None if hearing is None else {"week": report["week"], **hearing}
 
 
 def week_of(ts: float, time_zone: str) -> str:

@@ -14,7 +14,7 @@ from callshield.messages_notice import Spared
 from callshield.settings import Settings
 from callshield.settings_notice import Language, in_list
 from callshield.settings_sip import PeerSettings, uri_transport
-from sipbridge.call_plan import CallPlan
+from sipbridge.call_plan import CallPlan, Place
 from sipbridge.caller_choice import NoticeKeys
 from sipbridge.help_plan import help_plan
 from sipbridge.leg_policy import LegPolicy, caller_policy, phone_policy
@@ -238,10 +238,14 @@ class Admission:
         )
         if route.direction is Direction.INTERNAL:
             return plan
+        notice = tuple(p for p in prompts.notice if not _heard(p, attested))
         return replace(
             plan,
-            notice=tuple(p for p in prompts.notice if not _heard(p, attested)),
+            notice=notice,
+            place=self._place(headers, peer, route, offered=offer is not None and bool(notice)),
+            ringing=self._prompts.ringing,
             attested=attested,
+            attested_purposes=prompts.attested_purposes(attested),
             tap_allowed=settings.detector.enabled,
             record_allowed=settings.recording.enabled,
             help=self._help_plans[language],
@@ -268,6 +272,32 @@ class Admission:
             caller_policy(settings, over_tls=called_over_tls),
             phone_policy(settings, agent, over_tls=tls),
         )
+
+    def _place(
+        self, headers: SipHeaders, peer: PeerSettings, route: Route, *, offered: bool
+    ) -> Place:
+        """Where this caller can hear the notice, as near to the configuration as may be.
+
+        Args:
+            headers: of the INVITE.
+            peer: who sent it.
+            route: where to.
+            offered: there is a notice to be heard, and an offer to answer.
+        """
+        wanted = self._settings.notice.place
+        if route.incoming is LegName.AGENT or not offered:
+            return "answer"
+        if wanted == "upstream":
+            log.warning("notice_not_attested", peer=peer.name)
+            return "answer"
+        if wanted == "early_media":
+            tags = ",".join([*headers.all("Supported"), *headers.all("Require")])
+            # Without it nobody knows when the caller's side has our description: the first words
+            # would be lost.
+            if "100rel" not in (tag.strip().lower() for tag in tags.split(",")):
+                log.info("notice_on_answer", peer=peer.name, reason="no_100rel")
+                return "answer"
+        return wanted
 
     def _language(self, headers: SipHeaders, peer: PeerSettings, route: Route) -> Language:
         """Of the announcements: the caller's choice as a trusted PBX tells it, or by the number

@@ -32,6 +32,7 @@ from callshield.messages import (
     TapStarted,
 )
 from callshield.messages_media import (
+    AgentsSpoke,
     CallerPressed,
     CloseSession,
     CodePressed,
@@ -49,6 +50,7 @@ from callshield.settings_sip import SideSettings, uri_transport
 from sipbridge.admission import CALL_ID_HEADER, Admission
 from sipbridge.bridged import Bridged
 from sipbridge.call import CallState
+from sipbridge.caller_number import CallerNumbers
 from sipbridge.dialogs import leg_of_replaces, leg_of_request
 from sipbridge.digest_accounts import (
     Credentials,
@@ -57,9 +59,8 @@ from sipbridge.digest_accounts import (
     phone_credentials,
     trunk_credentials,
 )
-from sipbridge.dose_meter import DoseMeter
 from sipbridge.feature_codes import feature_codes
-from sipbridge.held import HeldRecordings
+from sipbridge.hearing_desk import HearingDesk
 from sipbridge.legs import Leg, Refusal
 from sipbridge.media_link import MediaLink
 from sipbridge.media_news import note, tell_call
@@ -71,6 +72,7 @@ from sipbridge.phone_notify import PhoneNotify, RequestSender
 from sipbridge.phone_seen import PhonesSeen
 from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.prompt_catalogue import Prompts
+from sipbridge.recordings_desk import RecordingsDesk
 from sipbridge.refer import DialogRequest, replaces_of
 from sipbridge.ringback import Ringback
 from sipbridge.routing import Refused, Running
@@ -87,12 +89,12 @@ log = structlog.get_logger()
 
 #: A leg that is not over this long after its BYE or CANCEL is given up: its place is needed.
 LAST_LEG_S = 40.0
+#: How long a call that is over waits for the media worker's word on what its caller heard.
+PLAYS_TOLD_S = 2.0
 #: Helpers' phones called or in a call at once (:data:`sipbridge.pjsip_stack.SPARE_LEGS`).
 MAX_HELPERS = 64
 #: Seconds between two lines of SIP counters in the log.
 COUNTERS_EVERY_S = 60.0
-#: Sums of hearing doses are kept so often: what a crash may forget of a shift.
-DOSES_SAVED_EVERY_S = 60.0
 #: How long the last BYEs may take when the node stops.
 LAST_BYES_S = 2.0
 
@@ -103,10 +105,12 @@ class Bridge:
     Args:
         settings: the node's configuration.
         prompts: checked announcements.
+        refused: why these are not what the configured folder holds now; empty: they are.
     """
 
-    def __init__(self, settings: Settings, prompts: Prompts) -> None:
+    def __init__(self, settings: Settings, prompts: Prompts, refused: str = "") -> None:
         self.settings = settings
+        self._refused_prompts = refused
         self._admission = Admission(settings, prompts)
         self.calls: dict[str, Bridged] = {}
         self._refused: set[Refusal] = set()
@@ -123,17 +127,12 @@ class Bridge:
                 settings.sip.pbx_channel_header,
             )
         }
-        self._doses = DoseMeter(
-            settings.node.state_dir / "hearing_dose.json",
-            settings.ear.calibration_db_spl_at_0dbfs,
-            settings.calibrations,
-        )
-        self._doses_saved_ts = 0.0
         self.stack = PjsipStack(settings, asyncio.get_running_loop(), self._on_request)
         self.media = MediaLink(
             settings.media_path, self._on_media, self._on_media_found, self._on_media_lost
         )
-        self.ringback = Ringback(settings.ringback, time.time, self._ringback_trouble)
+        self.ringback = Ringback(settings.ringback, time.time, self._key_trouble("ringback"))
+        self.caller_numbers = CallerNumbers(settings, self._key_trouble("caller_keys"))
         self.phones_seen = PhonesSeen(settings.agents, self._about_phones)
         self._phone_credentials: dict[str, Credentials] = {}
         """By the URI of the phone that they are for."""
@@ -151,9 +150,12 @@ class Bridge:
             settings.node.name,
             self.calls,
             self.ringback.take,
-            HeldRecordings(settings.recording.directory).take,
+            RecordingsDesk(settings.recording.directory, lambda gone: self._notifier.send(gone)),
             self.notify.send,
             self.phones_seen.known,
+        )
+        self._hearing = HearingDesk(
+            settings, self._notifier.agent_of, self._notifier.send, self._spawn
         )
         self.pbx_accounts: dict[str, Any] = {}
         self.phone_accounts: dict[str, Any] = {}
@@ -181,7 +183,9 @@ class Bridge:
         self.media.start()
         await self.media.connected.wait()
         self._notifier.start()
+        self._tell_of_prompts(self._refused_prompts)
         self.ringback.look_at_keys()
+        self.caller_numbers.look_at_keys()
         self._spawn(self._report_counters())
         log.info("bridge_ready", **{k: v for k, v in pjsip_guard.info().items() if k != "srtp"})
 
@@ -282,6 +286,9 @@ class Bridge:
         request_id = self.media.next_request_id()
         self._spawn(self._open_media(bridged, request_id))
         bridged.run(bridged.call.begin(request_id))
+        bridged.caller_number = self.caller_numbers.of(plan, headers)
+        if bridged.caller_number is not None:
+            self._notifier.send(bridged.caller_number)
 
     def _running(self) -> Iterator[Running]:
         """The calls, as what a new one is held against."""
@@ -439,10 +446,17 @@ class Bridge:
     def _about_phones(self, message: PhoneSeen | NotifySent) -> None:
         self._notifier.send(message)
 
-    def _ringback_trouble(self, reason: str) -> None:
-        """The key file cannot be used: nobody is marked or found, and calls go on."""
+    def _tell_of_prompts(self, refused: str) -> None:
+        """Whether what is played is what the configured folder holds."""
+        reason = f"{refused}; the announcements stay as the node began with them" if refused else ""
         self._notifier.send(
-            NodeDegraded(ts=time.time(), component="ringback", degraded=bool(reason), reason=reason)
+            NodeDegraded(ts=time.time(), component="prompts", degraded=bool(reason), reason=reason)
+        )
+
+    def _key_trouble(self, component: str) -> Callable[[str], None]:
+        """A file of keys cannot be used: nobody is marked or found by them, and calls go on."""
+        return lambda reason: self._notifier.send(
+            NodeDegraded(ts=time.time(), component=component, degraded=bool(reason), reason=reason)
         )
 
     def forget(self, call_id: str) -> None:
@@ -462,6 +476,9 @@ class Bridge:
         if bridged is None or bridged.call.state is not CallState.ENDED:
             return
         bridged.transfers.close()
+        if bridged.call.plays_untold and waited_s < PLAYS_TOLD_S:
+            asyncio.get_running_loop().call_later(0.1, self._forget, call_id, waited_s + 0.1)
+            return
         if any(not leg.gone for leg in bridged.legs()):
             # BYE or CANCEL is still under way; PJSIP's own timers (64 T1, 32 s) bound the wait.
             if waited_s < LAST_LEG_S:
@@ -487,7 +504,9 @@ class Bridge:
                 elif isinstance(message, MediaTimeout):
                     self.media.send(CloseSession(call_id=message.call_id))
             case HearingDose():
-                self._on_dose(message)
+                self._hearing.on_dose(message)
+            case AgentsSpoke():
+                self._hearing.on_voices(message)
             case (
                 TapStarted() | RecordingChanged() | MediaQuality() | MediaSilent() | NodeDegraded()
             ):
@@ -498,18 +517,6 @@ class Bridge:
                 log.warning("orphaned_media", call_id=message.call_id)
             case _:
                 note(message)
-
-    def _on_dose(self, heard: HearingDose) -> None:
-        agent_id = self._notifier.agent_of(heard.call_id)
-        if agent_id is None:
-            return
-        now = time.time()
-        self._notifier.send(
-            self._doses.add(agent_id, heard.call_id, heard.a_weighted_sum_sq, heard.samples, now)
-        )
-        if now - self._doses_saved_ts > DOSES_SAVED_EVERY_S:
-            self._doses_saved_ts = now
-            self._spawn(asyncio.to_thread(self._doses.save, now))
 
     def _on_media_found(self) -> None:
         """The media worker is there (again): calls can be taken, the alarm about it is over."""
@@ -553,7 +560,7 @@ class Bridge:
         self._log_counters({})
         self.notify.close()
         await self._notifier.flush(1.0)
-        await asyncio.to_thread(self._doses.save, time.time())
+        await self._hearing.save()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

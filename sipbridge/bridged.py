@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
+import msgspec
 import pjsua2 as pj
 import structlog
 
 from callshield.errors import SdpError
 from callshield.messages import Action, Event, LegName
 from callshield.messages_care import EXCLUSIONS
-from callshield.messages_media import DigitReceived, DigitUndelivered
+from callshield.messages_media import DigitReceived, DigitUndelivered, Told
+from callshield.messages_privacy import CallerNumber
 from callshield.settings import Settings
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
@@ -58,6 +60,8 @@ log = structlog.get_logger()
 #: In the BYE of a call that counts for nobody's figures.
 EXCLUDE_HEADER = "X-Callshield-Exclude"
 
+#: Our session description is on its way to the caller: an acknowledgement says that it arrived.
+_DESCRIBED = (CallState.TELLING, CallState.ANSWERING)
 _OTHER = {
     LegName.CALLER: LegName.AGENT,
     LegName.AGENT: LegName.CALLER,
@@ -151,6 +155,8 @@ class Bridged:
         """By which whoever is not the agent was named, until the answer."""
         if plan.incoming is LegName.AGENT:
             self._callers_numbers = frozenset({plan.dialled, plan.dialled.replace("#", "%23")})
+        self.caller_number: CallerNumber | None = None
+        """What the notifier was told of the caller's number; told again when it comes back."""
         self.caller: Leg | None = None
         self.phone: Leg | None = None
         self.helper: Leg | None = None
@@ -256,9 +262,14 @@ class Bridged:
         self.run(self.call.on_helper_answered(description, source))
 
     def leg_confirmed(self, leg: LegName) -> None:
-        if leg is self.call.plan.incoming and self.call.state is CallState.ANSWERING:
+        if leg is self.call.plan.incoming and self.call.state in _DESCRIBED:
             self.run(self.call.on_incoming_confirmed(self.source))
             self._held.setdefault(LegName.CALLER, not self.call.caller_listens)
+
+    def leg_acknowledged(self, leg: LegName) -> None:
+        early = self.call.plan.place == "early_media" and self.call.state is CallState.TELLING
+        if leg is self.call.plan.incoming and early:
+            self.leg_confirmed(leg)
 
     def leg_gone(self, leg: LegName, status: int, contact: str) -> None:
         if leg is LegName.HELPER:
@@ -457,6 +468,9 @@ class Bridged:
             case ToMedia(message):
                 self._bridge.media.send(message)
             case Emit(event):
+                if isinstance(event, Told) and self.call.plan.record_allowed:
+                    nobody = msgspec.structs.replace(event, agent_id="", pbx_call_id="")
+                    self._bridge.media.send(nobody)
                 self._bridge.emit(event)
             case CallSupervisor(by):
                 self.call.help.known_as(self._bridge.call_supervisor(self.call_id, by))
@@ -473,6 +487,9 @@ class Bridged:
             case HangUp((LegName.CALLER | LegName.AGENT) as leg, status):
                 if (own := self._leg(leg)) is not None:
                     extra = self._retry_after() if status == 503 else self._excluded(leg)
+                    if status and self.call.plan.tells_first and own.accepted:
+                        # RFC 3326: so the PBX learns why nobody came, and may try elsewhere.
+                        extra = (*extra, ("Reason", f"SIP;cause={status}"))
                     own.hang_up(status, self._bridge.headers_for(self, extra))
             case HangUp(LegName.HELPER, status):
                 if self.helper is not None:

@@ -7,10 +7,12 @@
                  └────────────┴── refused, cancelled, no answer ─────┴── end ────┘
                                                                      └──► TRANSFERRED ──► ENDED
 
-Everything up to ANSWERING is in :mod:`sipbridge.call_setup`, what comes after it is here; the
-helper's leg is :mod:`sipbridge.help_request`'s, what plays is :mod:`sipbridge.announcer`'s, and
-what may pass is :mod:`sipbridge.media_gate`'s, and the notice and the caller's word on it are
-:mod:`sipbridge.notice_talk`'s.
+Where the notice comes before ringing: OPENING, TELLING, RINGING, ANSWERING, CONNECTED.
+
+Everything up to ANSWERING is in :mod:`sipbridge.call_setup`, who takes whose place is in
+:mod:`sipbridge.call_moves`, and the rest here; the helper's leg is :mod:`sipbridge.help_request`'s,
+what plays is :mod:`sipbridge.announcer`'s, what may pass is :mod:`sipbridge.media_gate`'s, and the
+notice and the caller's word on it are :mod:`sipbridge.notice_talk`'s.
 
 The machine knows no socket, no clock and no pjsua2: its methods take what happened and return
 steps (:mod:`sipbridge.call_steps`) that the shell (:mod:`sipbridge.bridged`) carries out in order.
@@ -32,11 +34,12 @@ from typing import Literal
 
 from callshield.messages import Action, LegName
 from callshield.messages_media import CloseSession, LegOpened, PlayFinished
-from callshield.messages_notice import ProtectionReason
-from sipbridge.announcer import Announcer
+from callshield.messages_notice import PromptStamp, ProtectionReason
+from sipbridge.announcer import Announcement, Announcer
 from sipbridge.call_back import CallBackTalk
+from sipbridge.call_moves import CallMoves
 from sipbridge.call_plan import CallPlan
-from sipbridge.call_setup import CallSetup, CallState
+from sipbridge.call_setup import CallState
 from sipbridge.call_steps import (
     CallSupervisor,
     Emit,
@@ -53,7 +56,7 @@ from sipbridge.help_request import HelpRequest, Stage
 from sipbridge.notice_talk import NoticeTalk
 from sipbridge.phone_status import refusal_for_pbx
 from sipbridge.prompt_catalogue import Prompt
-from sipbridge.sdp import Negotiated, SessionDescription
+from sipbridge.sdp import SessionDescription
 
 __all__ = ["Call", "CallState"]
 
@@ -61,8 +64,6 @@ __all__ = ["Call", "CallState"]
 CLOSING_TAIL_S = 0.2
 #: The closing prompt never keeps a call longer than this beyond its own length.
 CLOSING_GRACE_S = 5.0
-#: Who asked for a transfer that came about should hang up within this time (RFC 5589).
-TRANSFER_BYE_S = 5.0
 #: What makes no sense where nothing is analysed, recorded or announced.
 _NOT_BETWEEN_COLLEAGUES = frozenset(
     {
@@ -76,12 +77,14 @@ _NOT_BETWEEN_COLLEAGUES = frozenset(
         Action.PROMISE_CALL_BACK,
     }
 )
+_UNANSWERED = (CallState.OPENING, CallState.TELLING, CallState.RINGING, CallState.ANSWERING)
+_MET = (CallState.NOTICE, CallState.CONNECTED, CallState.TRANSFERRED)
 _BETWEEN_COLLEAGUES = (
     "This is a call between colleagues: it is not analysed or recorded, and nothing is announced."
 )
 
 
-class Call(CallSetup):
+class Call(CallMoves):
     """The state of one call, from its first INVITE to its last BYE.
 
     Args:
@@ -114,6 +117,8 @@ class Call(CallSetup):
         """A transfer that the agent asked for is under way: the phone may hang up meanwhile."""
         self._may_trigger = False
         self._in_crisis = False
+        self._telling = False
+        """The notice began before the phone rang."""
         self._transferred = False
         """It came about: the caller's leg is the PBX's to end."""
 
@@ -125,8 +130,13 @@ class Call(CallSetup):
         It does not begin earlier: what is sent before the PBX has our answer may be lost, and
         a caller who missed the first words has not heard the notice.
         """
+        if self.state is CallState.TELLING:
+            return self._tell(signalling_address)
         if self.state is not CallState.ANSWERING:
             return []
+        if self.plan.tells_first:
+            self.state = CallState.CONNECTED
+            return [self.ear.update(), self._plays.hush(LegName.CALLER), *self._notice.met()]
         incoming, plan = self.plan.incoming, self.plan
         if self.incoming_negotiated is None or self.incoming_sdp is None:
             return self.on_error("caller_answer_missing", 488)
@@ -153,6 +163,34 @@ class Call(CallSetup):
             steps.append(self._plays.to_caller("notice", self.plan.notice))
         return [*steps, self.events.notice_started()]
 
+    def _tell(self, signalling_address: str) -> list[Step]:
+        """The caller has our session description, and no phone rings yet: the notice begins."""
+        incoming = self.plan.incoming
+        if self._telling or self.incoming_sdp is None or self.incoming_negotiated is None:
+            return []
+        self._telling = True
+        audio = self.incoming_sdp.audio
+        self._caller_held = self._caller_held or (audio is not None and audio.held)
+        self.on_hold = self._caller_held
+        self._notice.begin()
+        return [
+            ToMedia(
+                self.leg_update(
+                    incoming, self.incoming_sdp, self.incoming_negotiated, signalling_address
+                )
+            ),
+            self.flow(),
+            *([] if self._caller_held else [self._plays.to_caller("notice", self.plan.notice)]),
+            self.events.notice_started(),
+        ]
+
+    def _told(self, played: PlayFinished | None, stamps: list[PromptStamp]) -> list[Step]:
+        """The notice before ringing is over: the agent's phone rings, and the caller hears so."""
+        assert self.plan.ringing is not None
+        self._notice.over_before_ringing(played, stamps)
+        steps = self.ring()
+        return [*steps, self.flow(), self._plays.to_caller("ringing", [self.plan.ringing])]
+
     @property
     def notice_waits(self) -> bool:
         """The notice is over, and a key of the caller's may still decide."""
@@ -165,19 +203,29 @@ class Call(CallSetup):
 
     def on_caller_key(self, digit: str) -> list[Step]:
         """The caller pressed a digit while a key of the notice's may be."""
-        if self.state not in (CallState.NOTICE, CallState.CONNECTED):
+        told_first = self.plan.tells_first and self.state is CallState.RINGING
+        listening = (CallState.TELLING, CallState.NOTICE, CallState.CONNECTED)
+        if not (told_first or self.state in listening):
             return []
-        steps = self._notice.pressed(digit, during_notice=self.state is CallState.NOTICE)
+        during_notice = self.state is not CallState.CONNECTED
+        steps = self._notice.pressed(digit, during_notice=during_notice)
         unheard = self._notice.objected and self._plays.announcing != "notice"
         if self.state is CallState.NOTICE and unheard:
             self.state = CallState.CONNECTED
             return [*steps, *self._notice.objected_on_hold()]
+        if self.state is CallState.TELLING and unheard:
+            return [*steps, *self._told(None, [])]
         return steps
 
     def flow(self) -> ToMedia:
         """What may pass now; the tap is open only where the notice opened it."""
-        if self.state in (CallState.OPENING, CallState.RINGING, CallState.ANSWERING):
-            return super().flow()
+        if self.state in _UNANSWERED:
+            if not self.plan.tells_first:
+                return super().flow()
+            keys = self._notice.keys_wanted
+            return self.gate.flow(
+                hears=False, talks=False, on_hold=True, paused=False, conference=False, keys=keys
+            )
         if self.state is CallState.TRANSFERRED:
             return self.gate.transferred(on_hold=self.on_hold)
         talks = self.state is CallState.CONNECTED and not self._phone_gone
@@ -194,7 +242,20 @@ class Call(CallSetup):
         """A prompt ended, was stopped, or could not be played."""
         if played.leg is LegName.AGENT:
             return self._after_help(self.help.on_played(played))
+        # Before it is asked what ended, and also when nothing hangs on that any more: the call's
+        # record names everything that the caller heard, or a part of it.
+        if self.state is CallState.ENDED:
+            self._plays.unheard("hangup")
+        stamps = self._plays.stamps(played)
         what = self._plays.ended(played)
+        if what == "notice" and self.state is CallState.NOTICE:
+            self.state = CallState.CONNECTED
+            return self._notice.played(played, stamps)
+        if what == "notice" and self.state is CallState.TELLING:
+            return self._told(played, stamps)
+        return [*self.events.prompts_played(stamps), *self._after_play(what, played)]
+
+    def _after_play(self, what: Announcement | Literal[""], played: PlayFinished) -> list[Step]:
         if what in ("help", "hold_on") and self.state is CallState.CONNECTED:
             return self._after_help(self.help.on_played(played))
         if what == "call_back" and self.state is CallState.CONNECTED:
@@ -202,9 +263,6 @@ class Call(CallSetup):
             if self._phone_gone and self.help.stage is Stage.NONE:
                 return [*spoken, *self._finish("agent_hangup")]
             return [*spoken, *self._notice.tell(), *self.help.tell()]
-        if what == "notice" and self.state is CallState.NOTICE:
-            self.state = CallState.CONNECTED
-            return self._notice.played(played)
         if what == "warning" and self.state is CallState.CONNECTED:
             return self._after_warning(played)
         if what in ("objection", "recording", "resumed") and self.state is CallState.CONNECTED:
@@ -218,6 +276,16 @@ class Call(CallSetup):
                 )
             return steps
         return []
+
+    def _warning_unheard(self) -> list[Step]:
+        """The caller was put on hold: the warning was not heard; the agent may press again."""
+        if self._plays.announcing != "warning":
+            return []
+        return [
+            self._plays.hush(LegName.CALLER, "hold"),
+            self._plays.stop(LegName.AGENT),
+            self.events.warning_played(grade=self.warnings_played, complete=False),
+        ]
 
     def _after_warning(self, played: PlayFinished) -> list[Step]:
         steps: list[Step] = [
@@ -264,7 +332,17 @@ class Call(CallSetup):
             # The notifier, where it was pressed, has raised the alert: here it is remembered.
             self.help.ask(request_id)
             return "done", "A supervisor is called.", []
-        if self.state in (CallState.OPENING, CallState.RINGING, CallState.ANSWERING):
+        if self.state is CallState.TELLING and action is Action.SKIP_NOTICE and self._telling:
+            hush = self._plays.hush(LegName.CALLER, "skipped")
+            return (
+                "done",
+                "Your phone rings; this call is not analysed.",
+                [
+                    hush,
+                    *self._told(None, []),
+                ],
+            )
+        if self.state in _UNANSWERED:
             return "not_now", "The call has not been answered yet.", []
         if self.plan.internal and action is Action.END:
             return "done", "The call is ended.", self._finish("agent_hangup")
@@ -335,7 +413,7 @@ class Call(CallSetup):
     def _skip_notice(self) -> list[Step]:
         self.state = CallState.CONNECTED
         return [
-            self._plays.hush(LegName.CALLER),
+            self._plays.hush(LegName.CALLER, "skipped"),
             self._plays.stop(LegName.AGENT),
             *self._notice.skipped(),
         ]
@@ -434,6 +512,11 @@ class Call(CallSetup):
         return not self._agent_held and not self._phone_gone
 
     @property
+    def plays_untold(self) -> bool:
+        """The media worker has yet to say how much the caller heard of an announcement."""
+        return self._plays.untold
+
+    @property
     def agent_left(self) -> bool:
         return self._phone_gone
 
@@ -450,7 +533,7 @@ class Call(CallSetup):
         return self._plays.play_on(leg)
 
     def hush(self, leg: LegName) -> ToMedia:
-        return self._plays.hush(leg)
+        return self._plays.hush(leg, "superseded" if self.caller_listens else "hold")
 
     def alarm(self, reason: str) -> Emit:
         return self.events.prompts_degraded(reason)
@@ -474,25 +557,29 @@ class Call(CallSetup):
         steps: list[Step] = []
         before, self._caller_held = self._caller_held, caller_held
         self._agent_held = agent_held
+        if caller_held and not before:
+            self._plays.unheard("hold")
         held = caller_held or agent_held
         if held != self.on_hold:
             self.on_hold = held
-            if self.state in (CallState.NOTICE, CallState.CONNECTED, CallState.TRANSFERRED):
+            if self.state in _MET or self._telling:
                 steps += [self.flow(), self.events.held(held)]
         elif caller_held != before and self.state in (CallState.NOTICE, CallState.CONNECTED):
             steps.append(self.flow())  # whether what the caller presses is heard
         # Whoever objected need not hear the rest: its end, which was ordered, is waited for.
-        telling = self.state is CallState.NOTICE and not self._notice.objected
+        notice = self.state is CallState.NOTICE
+        telling = notice or (self.state is CallState.TELLING and self._telling)
+        telling = telling and not self._notice.objected
         if telling and caller_held != before:
             if caller_held:
-                steps.append(self._plays.hush(LegName.CALLER))
+                steps.append(self._plays.hush(LegName.CALLER, "hold"))
             else:
-                if self.plan.agent_hears == "prompt":
+                if notice and self.plan.agent_hears == "prompt":
                     steps += self.murmur(self.plan.notice)
                 steps.append(self._plays.to_caller("notice", self.plan.notice))
         if self.state is CallState.CONNECTED:
             if caller_held and not before:
-                steps += self._notice.unheard()
+                steps += [*self._notice.unheard(), *self._warning_unheard()]
             steps += self._notice.attention_changed()
             steps += self._notice.tell()
             steps += self.help.on_hold_changed()
@@ -539,112 +626,14 @@ class Call(CallSetup):
     def _refused(self, status: int, contact: str, rest_s: int = 0) -> list[Step]:
         """The side that we called does not take the call: the PBX is told as it is."""
         answer, reason = refusal_for_pbx(status, contact, rest_s, over_trunk=bool(self.plan.trunk))
+        if self.plan.place == "before_ringing":  # the caller's INVITE was answered long ago
+            self._phone_gone = True
+            return self._finish(reason, status=answer.status, sip_status=status)
         if self.plan.incoming is LegName.CALLER:
             self._caller_gone = True
         else:
             self._phone_gone = True
         return [answer, *self._finish(reason, sip_status=status)]
-
-    # ------------------------------------------------------------------------------- transfers
-
-    @property
-    def same_caller(self) -> bool:
-        """Whoever the INVITE named is still at the caller's end."""
-        return not (self._somebody_else or self._caller_replaced)
-
-    @property
-    def transferable(self) -> bool:
-        """Both sides speak with each other, and no other transfer is under way."""
-        talking = self.state is CallState.CONNECTED and self.help.stage is Stage.NONE
-        return talking and not (self._transferring or self._transferred)
-
-    def on_transfer_begun(self) -> list[Step]:
-        """The agent's phone asked to move the caller, and may hang up from now on."""
-        self._transferring = True
-        return []
-
-    def _agent_left(self) -> list[Step]:
-        """The phone hung up before the transfer came about, as many do: the caller must wait."""
-        self.gate.close()
-        return [self._plays.stop(LegName.CALLER), self.flow()]
-
-    def on_transfer_failed(self) -> list[Step]:
-        """The target could not be had: agent and caller go on, if the agent is still there."""
-        if self.state in (CallState.ENDING, CallState.ENDED):
-            return []
-        self._transferring = False
-        return self._finish("transfer_failed") if self._phone_gone else []
-
-    def on_transferred(self) -> list[Step]:
-        """The PBX has moved the caller; it should hang up now, as should the phone."""
-        if self.state in (CallState.ENDING, CallState.ENDED):
-            return []
-        self._transferred = True
-        if self._phone_gone:
-            return self._finish("transferred")
-        return [StartTimer("transfer", TRANSFER_BYE_S)]
-
-    def on_target_joined(
-        self, sdp: SessionDescription, negotiated: Negotiated, signalling_address: str
-    ) -> list[Step]:
-        """The target, called by ourselves, takes the agent's place: this agent's call is over.
-
-        The caller and the target go on through us, and nothing is analysed any more: the notice
-        was about this conversation, not about that one.
-        """
-        if self.state is not CallState.CONNECTED:
-            return []
-        self.state = CallState.TRANSFERRED
-        self._transferring = self._transferred = False
-        self._phone_gone = False  # the target's leg stands where the phone's was
-        self.gate.unwatch()
-        return [
-            self._plays.stop(LegName.CALLER),
-            self._plays.stop(LegName.AGENT),
-            ToMedia(self.leg_update(LegName.AGENT, sdp, negotiated, signalling_address)),
-            self.flow(),
-            self._ended("transferred", 0),
-        ]
-
-    def on_caller_replaced(
-        self, sdp: SessionDescription, negotiated: Negotiated, signalling_address: str
-    ) -> list[Step]:
-        """Somebody else takes the caller's place: tap and recording close for good.
-
-        The new far end has not heard the notice, and none is repeated within a call (principle 3).
-        """
-        if self.state is not CallState.CONNECTED:
-            return []
-        before = self.gate.tapped and self.same_caller
-        self._caller_replaced = True
-        self.gate.unwatch()
-        return [
-            self._plays.hush(LegName.CALLER),
-            self._plays.stop(LegName.AGENT),
-            self.flow(),  # first: not one frame of the new far end is tapped
-            ToMedia(self.leg_update(LegName.CALLER, sdp, negotiated, signalling_address)),
-            *self._notice.replaced(),
-            *self._notice.caller_changed(before=before),
-        ]
-
-    def on_caller_named(self, *, somebody_else: bool) -> list[Step]:
-        """The PBX says who is at the caller's end: while it is somebody else, who has heard no
-        notice, nothing is tapped or recorded; the caller may come back."""
-        if somebody_else == self._somebody_else:
-            return []
-        before = self.gate.tapped and self.same_caller
-        self._somebody_else = somebody_else
-        self.gate.somebody_else(there=somebody_else)
-        if self.state is CallState.NOTICE:
-            return [self.flow()]  # what is pressed now is not the caller's word
-        if self.state is not CallState.CONNECTED:
-            return []
-        steps: list[Step] = [self.flow()]  # first: not one frame of somebody else is tapped
-        if somebody_else:
-            steps += self._notice.unheard()
-        steps += self._notice.attention_changed()
-        steps += self._notice.caller_changed(before=before)
-        return [*steps, *self._notice.tell(), *self.help.tell(), *self._call_back.tell()]
 
     # ------------------------------------------------------------------------------------ ends
 
@@ -660,6 +649,7 @@ class Call(CallSetup):
 
     def on_media_lost(self) -> list[Step]:
         """The media worker died: its ports, and so the audio of this call, are gone."""
+        self._plays.never_told()
         if self.state is CallState.ENDED:
             return []
         return self._finish("media_lost", status=503)
@@ -709,6 +699,7 @@ class Call(CallSetup):
         steps += [StopTimer("ring"), StopTimer("closing"), StopTimer("tail"), StopTimer("transfer")]
         steps += [StopTimer("call_back"), StopTimer("keys")]
         steps.append(ToMedia(CloseSession(call_id=self.plan.call_id)))
+        steps += self._notice.never_met()
         steps.append(Forget() if announced else self._ended(reason, sip_status))
         return steps
 

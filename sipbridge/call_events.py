@@ -114,7 +114,10 @@ class CallEvents:
                 call_id=plan.call_id,
                 agent_id=plan.agent_id,
                 source=source,
-                prompts=[*attested_stamps(plan.attested, started_ts), *stamps],
+                prompts=[
+                    *attested_stamps(plan.attested, started_ts, plan.attested_purposes),
+                    *stamps,
+                ],
                 tapped=tapped,
                 attested_by=plan.pbx if plan.attested else "",
                 key=key,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from callshield.messages import Direction, LegName
 from callshield.messages_notice import Spared
@@ -14,6 +14,11 @@ from sipbridge.leg_policy import PLAIN, LegPolicy
 from sipbridge.prompt_catalogue import Prompt
 from sipbridge.ringback import SeenEnd
 from sipbridge.sdp import SessionDescription
+
+#: Where the caller hears the notice: when both sides answered; of a call that we have answered, or
+#: as early media, before the agent's phone rings.
+Place = Literal["answer", "before_ringing", "early_media"]
+PLACES: tuple[Place, ...] = get_args(Place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +47,14 @@ class CallPlan:
     closing: Prompt
     warnings: tuple[Prompt, ...]
     notice_tone: Prompt
+    place: Place = "answer"
+    ringing: Prompt | None = None
+    """What the caller hears while the phone rings after a notice that came before."""
     attested: Mapping[str, str] = field(default_factory=dict)
     """Ids of configured prompts that a trusted PBX has already played (not in ``notice``), each
     with the version that it names."""
+    attested_purposes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of those, what they tell the caller that the call is used for."""
     keys: NoticeKeys = NO_KEYS
     """What the caller may press; nothing unless the notice names a key."""
     objection_accepted: Prompt | None = None
@@ -91,6 +101,15 @@ class CallPlan:
         watched = self.tap_allowed or self.record_allowed
         if self.internal and (watched or self.notice or self.help is not None):
             raise ValueError("a call between colleagues has no notice, tap, recording or helper")
+        if self.place != "answer":
+            told = bool(self.notice) and self.incoming is LegName.CALLER and self.offer is not None
+            if not told or self.ringing is None:
+                raise ValueError("only a caller who made an offer can hear a notice before ringing")
+
+    @property
+    def tells_first(self) -> bool:
+        """The caller hears the notice before the agent's phone rings."""
+        return self.place != "answer"
 
     @property
     def outgoing(self) -> LegName:

@@ -31,6 +31,8 @@ class CallState(StrEnum):
     """Where a call stands."""
 
     OPENING = "opening"
+    TELLING = "telling"
+    """The caller hears the notice; the agent's phone does not ring yet."""
     RINGING = "ringing"
     ANSWERING = "answering"
     NOTICE = "notice"
@@ -70,6 +72,8 @@ class CallSetup:
         self.called_sdp: SessionDescription | None = None
         """What the called side answered."""
         self._ringing_sent = False
+        self._first_answer = ""
+        """Our answer to a caller who hears the notice before the phone rings."""
         self._early: SessionDescription | None = None
         """What the called side says in its provisional responses: its early media is relayed."""
 
@@ -90,15 +94,38 @@ class CallSetup:
         """Ports are reserved: call the other side with the incoming leg's voice codecs."""
         if self.state is not CallState.OPENING:
             return []
-        self.state = CallState.RINGING
         for leg, port in ((LegName.CALLER, caller_port), (LegName.AGENT, agent_port)):
             self.media[leg].port, self.media[leg].session_id = port, session_id
-        audio = self.plan.offer.audio if self.plan.offer else None
+        if self.plan.tells_first:
+            return self._describe_first()
+        return self.ring()
+
+    def _describe_first(self) -> list[Step]:
+        """The caller is answered, or promised early media, with the codec that the phone will be
+        offered first; the notice begins when the caller is known to have that."""
         plan = self.plan
+        assert plan.offer is not None
+        self.state = CallState.TELLING
+        onward = offered_onward(plan.offer, plan.policy(plan.outgoing), plan.policy(plan.incoming))
+        answered = self.media[plan.incoming].answer(plan.offer, onward[0])
+        self._first_answer, self.incoming_sdp, self.incoming_negotiated = answered
+        return [AnswerIncoming(183 if plan.place == "early_media" else 200, self._first_answer)]
+
+    def ring(self) -> list[Step]:
+        """Call the other side."""
+        self.state = CallState.RINGING
+        plan = self.plan
+        audio = plan.offer.audio if plan.offer else None
+        told = self.incoming_negotiated
+        voices = (
+            offered_to_late_caller(told.voice, plan.policy(plan.outgoing))
+            if told is not None
+            else offered_onward(plan.offer, plan.policy(plan.outgoing), plan.policy(plan.incoming))
+        )
         # Events always: the agent's feature codes need them, whatever the caller has.
         offer = self.media[plan.outgoing].offer(
-            offered_onward(plan.offer, plan.policy(plan.outgoing), plan.policy(plan.incoming)),
-            comfort_noise=audio is not None and audio.comfort_noise is not None,
+            voices,
+            comfort_noise=told is None and audio is not None and audio.comfort_noise is not None,
             ptime_ms=audio.ptime_ms if audio else USUAL_PTIME_MS,
         )
         return [CallOut(offer), StartTimer("ring", self.plan.ring_timeout_s)]
@@ -106,8 +133,8 @@ class CallSetup:
     def first_answer(self) -> str:
         """What PJSIP has to be given before anybody chose: the answer to the offer by itself,
         replaced in the 200; ``""`` for a late offer. Call it after :meth:`on_media_open`."""
-        if self.plan.offer is None:
-            return ""
+        if self.plan.offer is None or self._first_answer:
+            return self._first_answer
         return self.media[self.plan.incoming].answer(self.plan.offer, None)[0]
 
     def on_ringing(self, status: int) -> list[Step]:
@@ -118,6 +145,8 @@ class CallSetup:
         """
         if self.state is not CallState.RINGING or self._ringing_sent or status < 180:
             return []
+        if self.plan.tells_first:
+            return []  # the caller hears our own tone
         self._ringing_sent = True
         return [AnswerIncoming(180)]
 
@@ -139,7 +168,7 @@ class CallSetup:
         if self.plan.offer is None:
             # Our offer goes in the 200 only: until it is answered nothing can be heard.
             return self.on_ringing(183)
-        if self.state is not CallState.RINGING or sdp == self._early:
+        if self.state is not CallState.RINGING or sdp == self._early or self.plan.tells_first:
             return []
         first, self._early = self._early is None, sdp
         steps: list[Step] = [
@@ -198,9 +227,9 @@ class CallSetup:
         """
         if self.state is not CallState.RINGING:
             return []
-        if self._early:
+        if self._early or self.plan.tells_first:
             assert self.incoming_negotiated is not None
-            answer = ""  # it went out in the 183, and stays
+            answer = ""  # it went out in the 183 (or an earlier 200), and stays
             require_same_or_g711(negotiated.voice, self.incoming_negotiated.voice)
         else:
             answer = self._describe_back(sdp, negotiated, session_id)
@@ -208,15 +237,22 @@ class CallSetup:
         self.called_sdp = sdp
         self.state = CallState.ANSWERING
         self.answered_ts = self.now()
+        said_before = self.plan.place == "before_ringing"
         return [
             StopTimer("ring"),
             ToMedia(self.leg_update(self.plan.outgoing, sdp, negotiated, signalling_address)),
             *([self.flow()] if self._early else []),  # the early audio ends here
-            AnswerIncoming(200, answer),
+            *([] if said_before else [AnswerIncoming(200, answer)]),
             self.events.answered(
                 self.answered_ts, user_agent=user_agent, codec=incoming.voice.name
             ),
+            # The caller's ACK to our 200 came long ago.
+            *(self.on_incoming_confirmed("") if said_before else []),
         ]
+
+    def on_incoming_confirmed(self, signalling_address: str) -> list[Step]:
+        """The incoming leg has our session description; see :mod:`sipbridge.call`."""
+        raise NotImplementedError
 
     def on_incoming_answer(self, sdp: SessionDescription) -> None:
         """The answer to our offer came with the ACK of the incoming leg.

@@ -1,7 +1,7 @@
 """What each agent's headset gave in this shift: the dose that the law limits.
 
 Kept by agent, over calls and restarts, until the agent has heard nothing for eight hours: then a
-new shift begins. Shown to the agent alone; nothing else is kept of it.
+new shift begins. Shown to the agent alone, who is warned once a shift at each threshold.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from callshield.messages import EarDose
+from callshield.messages import EarDose, EarWarning
+from callshield.messages_hearing import SHIFT_GAP_S as SHIFT_GAP_S
 from sipbridge.dose import Exposure, dose
-
-#: Silence that ends a shift.
-SHIFT_GAP_S = 8 * 3600.0
 
 
 class _Shift(msgspec.Struct):
     a_weighted_sum_sq: float
     samples: int
     last_ts: float
+    warned_pct: float = 0.0
+    """The highest threshold at which the agent was warned."""
 
 
 class DoseMeter:
@@ -34,6 +34,7 @@ class DoseMeter:
         path: where they are kept over a restart.
         calibration_db_spl_at_0dbfs: see :class:`callshield.settings.EarSettings`.
         own_calibrations: by agent id, of those whose headset was measured (``[headsets.NAME]``).
+        thresholds_pct: ``hearing.dose_warnings_pct``.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class DoseMeter:
         path: Path,
         calibration_db_spl_at_0dbfs: float | None,
         own_calibrations: Mapping[str, float] | None = None,
+        thresholds_pct: Sequence[float] = (),
     ) -> None:
+        self._thresholds = tuple(thresholds_pct)
         self._path = path
         self._calibration = calibration_db_spl_at_0dbfs
         self._own = dict(own_calibrations or {})
@@ -51,7 +54,14 @@ class DoseMeter:
             self._shifts = msgspec.json.decode(path.read_bytes(), type=dict[str, _Shift])
 
     def add(
-        self, agent_id: str, call_id: str, a_weighted_sum_sq: float, samples: int, now: float
+        self,
+        agent_id: str,
+        call_id: str,
+        a_weighted_sum_sq: float,
+        samples: int,
+        now: float,
+        *,
+        last_of_call: bool = False,
     ) -> EarDose:
         """Add what a call gave, and say where the shift stands.
 
@@ -61,6 +71,7 @@ class DoseMeter:
             a_weighted_sum_sq: sum of squares of A-weighted samples, full scale 1.
             samples: their number, at 8 kHz.
             now: seconds since the epoch.
+            last_of_call: the agent hears no more of it.
         """
         shift = self._shifts.get(agent_id)
         if shift is None or now - shift.last_ts > SHIFT_GAP_S:
@@ -82,6 +93,24 @@ class DoseMeter:
             dose_pct=round(so_far.niosh_pct, 1),
             action_value=so_far.action,
             estimate=so_far.estimate,
+            last_of_call=last_of_call,
+        )
+
+    def warning(self, said: EarDose) -> EarWarning | None:
+        """What the agent is to be warned of after that dose; each threshold once a shift."""
+        shift = self._shifts.get(said.agent_id)
+        reached = [pct for pct in self._thresholds if pct <= said.dose_pct]
+        if shift is None or not reached or max(reached) <= shift.warned_pct:
+            return None
+        shift.warned_pct = max(reached)
+        return EarWarning(
+            ts=said.ts,
+            call_id=said.call_id,
+            agent_id=said.agent_id,
+            dose_pct=said.dose_pct,
+            threshold_pct=shift.warned_pct,
+            lex_8h_dba=said.lex_8h_dba,
+            estimate=said.estimate,
         )
 
     def save(self, now: float) -> None:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
 
 from callshield.errors import RecordingError
-from callshield.messages_care import RecordingsHeld
 
 log = structlog.get_logger()
 
@@ -47,27 +45,6 @@ def held_calls(folder: int) -> frozenset[str]:
     if len(data) > _MAX_BYTES or not all(_CALL_ID.fullmatch(line) for line in lines):
         raise _unreadable("it holds something else than call ids")
     return frozenset(lines)
-
-
-class HeldRecordings:
-    """Takes what the notifier says and writes it down, in order, off the event loop: a disk that
-    is slow now keeps no call waiting.
-
-    Args:
-        directory: of all recordings.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="held")
-
-    def take(self, message: RecordingsHeld) -> None:
-        """All calls whose recordings stay from now on."""
-        self._writer.submit(hold_recordings, self._directory, message.call_ids)
-
-    def close(self) -> None:
-        """Wait until the last is written."""
-        self._writer.shutdown()
 
 
 def hold_recordings(directory: Path, call_ids: Iterable[str]) -> None:

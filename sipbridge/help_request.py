@@ -143,6 +143,9 @@ class HelpRequest:
         self._kind: Literal["join", "hand_over"] = "join"
         self._helper: Helper | None = None
         self._by = ""
+        self._wanted_ts = 0.0
+        self._asked_ts = 0.0
+        """When the agent asked for what goes on now."""
         self._attempt = 0
         self._in_call = False
         self._saying: Literal["", "handing_over", "hold_on", "last"] = ""
@@ -180,7 +183,7 @@ class HelpRequest:
             if request_id in self._known:
                 return
             self._known.add(request_id)
-        self.wanted = True
+        self.wanted, self._wanted_ts = True, self._call.now()
 
     def known_as(self, request_id: str) -> None:
         """The request just made has this id elsewhere; hearing it again is no new request."""
@@ -218,6 +221,7 @@ class HelpRequest:
             if target not in ("", self._helper.helper_id):
                 return "not_now", "Somebody else is in the call already.", []
             self._kind, self._by, self.stage = "hand_over", by, Stage.WAITING
+            self._asked_ts = self._call.now()
             return "done", "The caller is told; then you are free.", self.tell()
         if self.stage is not Stage.NONE:
             if self._kind == "hand_over":
@@ -239,6 +243,7 @@ class HelpRequest:
 
     def _begin(self, kind: Literal["join", "hand_over"], helper: Helper, by: str) -> list[Step]:
         self._kind, self._helper, self._by = kind, helper, by
+        self._asked_ts = self._wanted_ts if kind == "join" else self._call.now()
         self.stage = Stage.OPENING
         self.held = False
         self._attempt += 1
@@ -497,6 +502,7 @@ class HelpRequest:
                 helper_id=helper.helper_id,
                 by=self._by,
                 pbx_call_id=plan.pbx_call_id,
+                asked_ts=self._asked_ts,
             )
         )
 

@@ -47,6 +47,9 @@ class LegOwner(Protocol):
     def leg_confirmed(self, leg: LegName) -> None:
         """The ACK passed: media may flow."""
 
+    def leg_acknowledged(self, leg: LegName) -> None:
+        """The PRACK to a provisional response of ours passed (RFC 3262)."""
+
     def leg_gone(self, leg: LegName, status: int, contact: str) -> None:
         """The leg is over; ``contact`` is where a 3xx points."""
 
@@ -162,6 +165,8 @@ class Leg(pj.Call):
         if transaction.role != pj.PJSIP_ROLE_UAC:
             if transaction.method in ("INVITE", "UPDATE") and (message := _received(prm.e)):
                 self.owner.leg_named(self.name, SipHeaders(message))
+            if transaction.method == "PRACK":
+                self.owner.leg_acknowledged(self.name)
             return
         if transaction.method in _OURS:
             self._own_request_moved(prm.e, transaction)
@@ -386,6 +391,9 @@ class Refusal:
         return
 
     def leg_confirmed(self, leg: LegName) -> None:
+        return
+
+    def leg_acknowledged(self, leg: LegName) -> None:
         return
 
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:

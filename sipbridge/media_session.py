@@ -106,6 +106,7 @@ class MediaSession:
         self._waiting_since: float | None = None
         self._timed_out = False
         self._handed_over = False
+        self._heard = False
         self._silent: dict[LegName, bool] = {}
         self._expected_since: dict[LegName, float] = {}
 
@@ -195,13 +196,26 @@ class MediaSession:
         """Softening and levelling, on or off."""
         self._core.ear(self.handle, update.soften, update.levelling)
 
-    def take_dose(self) -> tuple[float, int] | None:
+    def take_dose(self, *, last: bool = False) -> tuple[float, int] | None:
         """What the agent was given to hear since the last call; None when nothing, or when a
-        helper has taken the agent's place: that is another headset."""
+        helper has taken the agent's place: that is another headset.
+
+        Args:
+            last: the agent hears no more of this call; who heard anything of it is told so, also
+                where nothing was added.
+        """
         if self._handed_over or LegName.AGENT not in self.ports:
             return None
         heard = self._core.take_dose(self.handle, LEG_NUMBER[LegName.AGENT])
-        return heard if heard[1] else None
+        self._heard = self._heard or heard[1] > 0
+        return heard if heard[1] or (last and self._heard) else None
+
+    def take_voice(self) -> float:
+        """Seconds that the agent spoke since the last call; 0 when a helper has taken the agent's
+        place: that is another voice."""
+        if self._handed_over:
+            return 0.0
+        return self._core.take_voice(self.handle) / 1000
 
     def add_helper(self, ports: PortPair, now: float) -> None:
         """One more leg.

@@ -23,6 +23,7 @@ import ipaddress
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +34,16 @@ from callshield import lifeline
 from callshield.bus import BusServer, Peer
 from callshield.errors import CallshieldError
 from callshield.logs import configure_logs
-from callshield.messages import LegName, MediaSilent, NodeDegraded, RecordingChanged, TapStarted
+from callshield.messages import (
+    LegName,
+    MediaSilent,
+    NodeDegraded,
+    NoticeFinished,
+    RecordingChanged,
+    TapStarted,
+)
 from callshield.messages_media import (
+    AgentsSpoke,
     CallerPressed,
     CloseLeg,
     CloseSession,
@@ -57,6 +66,7 @@ from callshield.messages_media import (
     SessionOpened,
     StopPlay,
 )
+from callshield.messages_notice import PromptPlayed, ProtectionChanged
 from callshield.settings import Settings, load_settings
 from callshield.settings_sip import SideSettings
 from sipbridge.descriptors import allow_many_files
@@ -75,6 +85,7 @@ REALTIME_PRIORITY = 10
 _LOOK_S = 0.5
 _LOOKS_A_SECOND = 2
 _LOOKS_BETWEEN_DOSES = 60
+_LOOKS_BETWEEN_VOICES = 10
 
 
 class MediaWorker:
@@ -210,12 +221,24 @@ class MediaWorker:
             )
         )
 
-    def _report_dose(self, session: MediaSession) -> None:
-        heard = session.take_dose()
+    def _report_dose(self, session: MediaSession, *, last: bool = False) -> None:
+        heard = session.take_dose(last=last)
         if heard is not None:
             self._outbox.append(
-                HearingDose(call_id=session.call_id, a_weighted_sum_sq=heard[0], samples=heard[1])
+                HearingDose(
+                    call_id=session.call_id,
+                    a_weighted_sum_sq=heard[0],
+                    samples=heard[1],
+                    last=last,
+                )
             )
+
+    def _report_voices(self, sessions: Iterable[MediaSession]) -> None:
+        """How long the agents of these calls spoke; nothing where nobody is to be told."""
+        if not self._settings.hearing.times_speech:
+            return
+        spoken = {session.call_id: session.take_voice() for session in sessions}
+        self._outbox.append(AgentsSpoke(spoken_s={one: s for one, s in spoken.items() if s}))
 
     def _look(self) -> None:
         """Twice a second: silence, timeouts, orphans; once a second the totals."""
@@ -241,6 +264,8 @@ class MediaWorker:
         if self._looks % _LOOKS_BETWEEN_DOSES == 0:
             for session in self._sessions.values():
                 self._report_dose(session)
+        if self._looks % _LOOKS_BETWEEN_VOICES == 0:
+            self._report_voices(self._sessions.values())
         if self._looks % _LOOKS_A_SECOND == 0:
             totals = self._core.totals()
             self._outbox.append(
@@ -317,6 +342,9 @@ class MediaWorker:
                 session.allow(message, time.monotonic())
                 if self._recording is not None:
                     self._recording.after(message)
+            case NoticeFinished() | PromptPlayed() | ProtectionChanged():
+                if self._recording is not None and message.call_id in self._sessions:
+                    self._recording.told(message)
             case EarUpdate():
                 self._session(peer, message.call_id).protect(message)
             case PlayPrompts():
@@ -424,7 +452,8 @@ class MediaWorker:
         if LegName.HELPER not in session.ports:
             raise CallshieldError("there is no helper who could take the agent's place")
         self._player.stop(session, LegName.AGENT)
-        self._report_dose(session)
+        self._report_dose(session, last=True)
+        self._report_voices([session])
         self._phone_ports.give_back(session.promote_helper())
 
     def _close(self, call_id: str) -> None:
@@ -436,7 +465,8 @@ class MediaWorker:
         for event in self._core.events():
             self._on_event(event)
         closed, quality = session.closed()
-        self._report_dose(session)
+        self._report_dose(session, last=True)
+        self._report_voices([session])
         self._core.close_call(session.handle)
         if self._recording is not None:
             self._recording.stop(call_id)

@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 
 from callshield.messages import LegName, NoticeSource
 from callshield.messages_media import PlayFinished
-from callshield.messages_notice import PromptStamp, ProtectionReason
+from callshield.messages_notice import PromptStamp, ProtectionReason, StoppedBy
 from sipbridge.announcer import Announcer
 from sipbridge.call_events import CallEvents
 from sipbridge.call_plan import CallPlan
@@ -27,7 +27,6 @@ from sipbridge.call_steps import Emit, Outcome, StartTimer, Step, StopTimer, ToM
 from sipbridge.caller_choice import CallerChoice
 from sipbridge.help_request import HelpRequest
 from sipbridge.media_gate import MediaGate
-from sipbridge.notice_stamps import played_stamps
 from sipbridge.prompt_catalogue import Prompt
 
 #: Announcements of ours after the notice.
@@ -81,6 +80,8 @@ class NoticeTalk:
         """What was last said of the caller's choice."""
         self._owes_acceptance = False
         """The caller objected, and has not heard yet that it counts."""
+        self._before: tuple[PlayFinished | None, list[PromptStamp]] | None = None
+        """What became of a notice before the phone rang; no report: the agent skipped it."""
 
     @property
     def keys_wanted(self) -> bool:
@@ -120,21 +121,50 @@ class NoticeTalk:
         source: NoticeSource = "internal" if self._call.plan.internal else "upstream"
         return self._opened(source, [], heard=True)
 
-    def played(self, played: PlayFinished) -> list[Step]:
-        """The notice ended, was stopped by an objection, or could not be played."""
-        stamps = played_stamps(self._call.plan.notice, played)
-        steps: list[Step] = [self._plays.stop(LegName.AGENT)]
+    def played(self, played: PlayFinished, stamps: list[PromptStamp]) -> list[Step]:
+        """The notice ended, was stopped by an objection, or could not be played.
+
+        Args:
+            played: what the media worker says.
+            stamps: of what the caller heard of it.
+        """
+        return [self._plays.stop(LegName.AGENT), *self._over(played, stamps)]
+
+    def _over(self, played: PlayFinished, stamps: list[PromptStamp]) -> list[Step]:
         if self._choice.objected:
-            opened = self._opened("objected", stamps, heard=False)
-            return [*steps, *opened, *self._accept_objection()]
+            return [*self._opened("objected", stamps, heard=False), *self._accept_objection()]
         if played.complete:
-            return [*steps, *self._opened("played", stamps, heard=True)]
+            return self._opened("played", stamps, heard=True)
         # Principle 3: the call goes on, untapped, and an alarm is raised.
         return [
-            *steps,
             *self._opened("failed", stamps, heard=False),
             self._call.events.prompts_degraded(played.error or "the notice stopped before its end"),
         ]
+
+    def over_before_ringing(self, played: PlayFinished | None, stamps: list[PromptStamp]) -> None:
+        """The notice is over, and the agent's phone is only now called.
+
+        Args:
+            played: what the media worker says; ``None``: the agent skipped it, or the caller
+                objected while nothing played.
+            stamps: of what the caller heard of it.
+        """
+        self._before = (played, stamps)
+
+    def met(self) -> list[Step]:
+        """The agent answered, and the caller had heard the notice before: both hear each other."""
+        assert self._before is not None
+        (played, stamps), self._before = self._before, None
+        if played is not None:
+            return self._over(played, stamps)
+        return self.objected_on_hold() if self._choice.objected else self.skipped()
+
+    def never_met(self) -> list[Step]:
+        """The call ends, and no agent answered: what the caller heard is on record all the same."""
+        if self._before is None:
+            return []
+        (_, stamps), self._before = self._before, None
+        return self._call.events.prompts_played(stamps)
 
     def skipped(self) -> list[Step]:
         """The agent's emergency key."""
@@ -168,7 +198,8 @@ class NoticeTalk:
             key=choice.key,
             waits=choice.waits,
         )
-        return [call.flow(), finished, *waiting]
+        # The proof first: a recording begins with it.
+        return [finished, call.flow(), *waiting]
 
     def _watch(self) -> None:
         """Analyse and record, as far as the configuration and the caller let us."""
@@ -189,7 +220,8 @@ class NoticeTalk:
             return []
         if during_notice:
             # Whoever objects need not hear the rest: what was played is told when it has stopped.
-            return [self._plays.stop(LegName.CALLER)] if pressed == "objection" else []
+            objected = pressed == "objection" and self._plays.announcing == "notice"
+            return [self._plays.stop(LegName.CALLER, "objection")] if objected else []
         return [StopTimer("keys"), *self._chosen()]
 
     def window_over(self) -> list[Step]:
@@ -230,7 +262,7 @@ class NoticeTalk:
             call.gate.unwatch()
             reason = "objection" if choice.objected else "no_consent"
         told = self._protection(reason, protected=call.gate.tapped)
-        return [call.flow(), told, *self._accept_objection()]
+        return [told, call.flow(), *self._accept_objection()]
 
     def _accept_objection(self) -> list[Step]:
         self._owes_acceptance = self._choice.objected
@@ -315,19 +347,13 @@ class NoticeTalk:
         if self._plays.announcing not in ("objection", "recording", "resumed"):
             return []
         self._owes_acceptance = self._plays.announcing == "objection"
-        return [self._plays.hush(LegName.CALLER), self._plays.stop(LegName.AGENT)]
+        why: StoppedBy = "caller_changed" if self._call.caller_listens else "hold"
+        return [self._plays.hush(LegName.CALLER, why), self._plays.stop(LegName.AGENT)]
 
     def said(self, what: Word, played: PlayFinished) -> list[Step]:
         """One of these ended; what it announces begins only when it was heard to its end."""
         call = self._call
-        prompt = {
-            "objection": call.plan.objection_accepted,
-            "recording": call.plan.record_on_request,
-            "resumed": call.plan.resumed,
-        }[what]
-        assert prompt is not None
         steps: list[Step] = [self._plays.stop(LegName.AGENT)]
-        steps += call.events.prompts_played(played_stamps([prompt], played))
         if played.complete:
             return [*steps, *self._announced(what)]
         alarm: list[Emit] = [call.events.prompts_degraded(played.error)] if played.error else []

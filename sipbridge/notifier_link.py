@@ -21,12 +21,15 @@ from callshield.messages import (
     Hello,
     NodeMessage,
     RiskChanged,
+    VoiceTalk,
 )
 from callshield.messages_care import CallMarked, RecordingsHeld
 from callshield.messages_fairness import CallerEnded, RingbackMarks
 from callshield.messages_phones import NotifySent, PhoneSeen, SendNotify
+from callshield.messages_privacy import CallerNumber, EraseRecordings, RecordingsErased
 from sipbridge.bridged import Bridged
 from sipbridge.call import CallState
+from sipbridge.recordings_desk import RecordingsDesk
 
 #: Ended calls remembered so that a late second press is "already", not "unknown".
 REMEMBERED_ENDED = 1024
@@ -40,7 +43,7 @@ class NotifierLink:
         node: this node's name.
         calls: the running calls by id; read only.
         on_marks: told which callers were ended lately.
-        on_held: told of which calls the recordings must stay.
+        recordings: told of which calls the recordings must stay, and which must go.
         on_notify: told what a phone's screen is to show.
         phones_seen: which phones answered so far.
     """
@@ -51,13 +54,13 @@ class NotifierLink:
         node: str,
         calls: Mapping[str, Bridged],
         on_marks: Callable[[RingbackMarks], None],
-        on_held: Callable[[RecordingsHeld], None],
+        recordings: RecordingsDesk,
         on_notify: Callable[[SendNotify], None] = lambda _wanted: None,
         phones_seen: Callable[[], list[PhoneSeen]] = list,
     ) -> None:
         self._on_notify = on_notify
         self._phones_seen = phones_seen
-        self._on_held = on_held
+        self._recordings = recordings
         self._on_marks = on_marks
         self._node = node
         self._calls = calls
@@ -71,7 +74,16 @@ class NotifierLink:
     def start(self) -> None:
         self._bus.start()
 
-    def send(self, event: Event | CallerEnded | PhoneSeen | NotifySent) -> None:
+    def send(
+        self,
+        event: Event
+        | CallerEnded
+        | CallerNumber
+        | RecordingsErased
+        | PhoneSeen
+        | NotifySent
+        | VoiceTalk,
+    ) -> None:
         """Queue an event; a call that ended with it is remembered for a while."""
         self._bus.send(event)
         if isinstance(event, CallEnded):
@@ -119,7 +131,10 @@ class NotifierLink:
             self._on_marks(message)
             return
         if isinstance(message, RecordingsHeld):
-            self._on_held(message)
+            self._recordings.hold(message)
+            return
+        if isinstance(message, EraseRecordings):
+            self._recordings.erase(message)
             return
         if isinstance(message, SendNotify):
             self._on_notify(message)
@@ -165,6 +180,7 @@ class NotifierLink:
                 waits=[b.call_id for b in live if b.call.notice_waits],
                 choices={b.call_id: one for b in live if (one := b.call.notice_choice)},
             ),
+            *(b.caller_number for b in live if b.caller_number is not None),
             *self._help_wanted.values(),
             *self._phones_seen(),
         ]

@@ -32,7 +32,7 @@ from sipbridge.tls_files import check_tls_files
 
 log = structlog.get_logger()
 
-SERVER = re.compile(r"^\d{1,3}(\.\d{1,3}){3}$")
+SERVER = re.compile(r"^\d{1,3}(\.\d{1,3}){3}\Z")
 #: Packets handled in one go before other tasks of the loop get their turn.
 MAX_EVENTS_A_TURN = 64
 #: Legs besides two a call: helpers' phones, and refusals under way.

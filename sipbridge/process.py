@@ -16,8 +16,7 @@ from callshield.logs import configure_logs
 from callshield.settings import Settings, load_settings
 from sipbridge.bridge import Bridge
 from sipbridge.descriptors import allow_many_files
-from sipbridge.prompt_catalogue import Prompts
-from sipbridge.prompt_check import check_own
+from sipbridge.kept_prompts import in_force
 
 log = structlog.get_logger()
 
@@ -32,9 +31,10 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    prompts = Prompts(settings)
-    check_own(prompts)
-    bridge = Bridge(settings, prompts)
+    announcements = in_force(settings)
+    if announcements.refused:
+        log.error("announcements_refused", error=announcements.refused)
+    bridge = Bridge(settings, announcements.prompts, announcements.refused)
     starting = asyncio.create_task(bridge.start())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -8,10 +8,10 @@ its hash and length are read from it, and must agree with the manifest's.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypedDict
 
 from callshield.errors import SetupError
 from callshield.settings import Settings
@@ -69,9 +69,24 @@ class Prompt:
         return tuple(sorted(self.says.purposes))
 
 
-def wide_files(prompts: Sequence[Prompt]) -> list[str]:
-    """For :attr:`callshield.messages_media.PlayPrompts.wide_files`."""
-    return [str(prompt.wide.path) if prompt.wide else "" for prompt in prompts]
+class PlayedFiles(TypedDict):
+    """For :class:`callshield.messages_media.PlayPrompts`."""
+
+    files: list[str]
+    sha256: list[str]
+    wide_files: list[str]
+    wide_sha256: list[str]
+
+
+def files_of(prompts: Sequence[Prompt]) -> PlayedFiles:
+    """The files of announcements that are played one after the other, and what they must hold."""
+    wide = [prompt.wide or WideFile(Path(), "") for prompt in prompts]
+    return {
+        "files": [str(prompt.path) for prompt in prompts],
+        "sha256": [prompt.sha256 for prompt in prompts],
+        "wide_files": [str(one.path) if one.sha256 else "" for one in wide],
+        "wide_sha256": [one.sha256 for one in wide],
+    }
 
 
 class PromptFolder:
@@ -79,19 +94,23 @@ class PromptFolder:
 
     Args:
         path: of the folder.
+        shipped: these are ours, though the folder is a copy.
 
     Raises:
         SetupError: its manifest cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, shipped: bool = False) -> None:
         self.path = path
+        self._shipped = shipped
+        self.loaded: dict[tuple[str, str], Prompt] = {}
+        """What :meth:`load` gave, by language and id."""
         self.manifest: Manifest = read_manifest(path)
 
     @property
     def shipped(self) -> bool:
         """These are ours, wherever the path leads round."""
-        return self.path.resolve() == SHIPPED.resolve()
+        return self._shipped or self.path.resolve() == SHIPPED.resolve()
 
     def file(self, language: str, prompt_id: str) -> Path:
         """Where a prompt is, or would be."""
@@ -131,7 +150,7 @@ class PromptFolder:
             wide_wav, wide_digest = _checked(wide_path, entry.sha256_16k)
             _check_pair(path, wav, wide_path, wide_wav)
             wide = WideFile(wide_path, wide_digest)
-        return Prompt(
+        found = Prompt(
             prompt_id,
             language,
             path,
@@ -144,20 +163,18 @@ class PromptFolder:
             own=not self.shipped,
             rate_hz=wav.rate_hz,
         )
+        self.loaded[language, prompt_id] = found
+        return found
 
 
 def _checked(path: Path, expected: str) -> tuple[Wav, str]:
     wav = read_wav(path)
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise SetupError(f"the prompt {path} cannot be read ({error.strerror})") from None
-    if expected and expected != digest:
+    if expected and expected != wav.sha256:
         raise SetupError(
             f"the prompt {path} is not the file that manifest.toml names (sha256 differs): "
             "restore it, or correct the manifest"
         )
-    return wav, digest
+    return wav, wav.sha256
 
 
 def _check_pair(path: Path, wav: Wav, wide_path: Path, wide: Wav) -> None:
@@ -243,6 +260,21 @@ class PromptSet:
         said = {(prompt.says.key_for, prompt.says.key) for prompt in self.notice}
         return [name for name, key in self._keys.items() if (KEYS[name], key) not in said]
 
+    def attested_purposes(self, attested: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+        """What the PBX's own announcements told of purposes: what the manifest says of these ids.
+
+        Of another version than the manifest's nothing is known.
+
+        Args:
+            attested: versions by id; empty where the PBX names none.
+        """
+        entries = {one: self._folder.entry(self._language, one) for one in attested}
+        return {
+            one: tuple(sorted(entry.says.purposes))
+            for one, entry in entries.items()
+            if attested[one] in ("", entry.version)
+        }
+
     def _the_notice(self, prompt_ids: list[str]) -> tuple[Prompt, ...]:
         """What is played for these; none beside another one that says the same."""
         kept = {prompt_id: self._naming_the_key(prompt_id) for prompt_id in prompt_ids}
@@ -282,15 +314,28 @@ class PromptSet:
 class Prompts:
     """The configured announcements in every language that a caller may hear, checked at start.
 
+    Args:
+        settings: the node's configuration.
+        own: a copy of the folder that it names.
+        shipped: a copy of ours.
+
     Raises:
         SetupError: one is missing or has the wrong format, or the notice does not tell what the
             preset of ``[law]`` wants told.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        own: PromptFolder | None = None,
+        shipped: PromptFolder | None = None,
+    ) -> None:
         notice = settings.notice
-        shipped = PromptFolder(SHIPPED)
-        own = PromptFolder(notice.prompt_dir) if notice.prompt_dir else shipped
+        shipped = shipped or PromptFolder(SHIPPED)
+        own = own or (PromptFolder(notice.prompt_dir) if notice.prompt_dir else shipped)
+        self.folders = (own,) if own is shipped else (own, shipped)
+        """What they were loaded from."""
         self._sets: dict[str, PromptSet] = {
             language: PromptSet(settings, own, shipped, language) for language in notice.spoken
         }
@@ -299,6 +344,13 @@ class Prompts:
         self.usual = self._sets[notice.language]
         tone = own if own.has("common", "notice_tone") else shipped
         self.notice_tone = tone.load("common", "notice_tone")
+        rings = own if own.has("common", "ringing") else shipped
+        self.ringing = (
+            rings.load("common", "ringing")
+            if notice.place in ("before_ringing", "early_media")
+            else None
+        )
+        """What callers hear while a phone rings; ``None`` where they hear the PBX's own."""
         self.keys_unsaid = self._unsaid(settings, own)
         """Why callers cannot know of the keys that decide for them; empty where they can, or where
         no key is configured."""
@@ -311,7 +363,8 @@ class Prompts:
     def all(self) -> tuple[Prompt, ...]:
         """Every announcement that a call may play."""
         every = (prompt for one in self._sets.values() for prompt in one.all)
-        return tuple(dict.fromkeys((*every, self.notice_tone)))
+        tones = (self.notice_tone, *([self.ringing] if self.ringing else []))
+        return tuple(dict.fromkeys((*every, *tones)))
 
     def _unsaid(self, settings: Settings, own: PromptFolder) -> str:
         if any(peer.attests_notice for peer in settings.peers):

@@ -31,7 +31,9 @@ class ClipCache:
         self._clips: OrderedDict[tuple[Path, _Form], tuple[Prompt, Clip]] = OrderedDict()
         self._lock = Lock()
 
-    def cached(self, path: Path, codec: TapCodec, ptime_ms: int, gain_db: float) -> Clip | None:
+    def cached(
+        self, path: Path, codec: TapCodec, ptime_ms: int, gain_db: float, sha256: str = ""
+    ) -> Clip | None:
         """The clip, when its file is the one that was loaded.
 
         Args:
@@ -39,27 +41,29 @@ class ClipCache:
             codec: of the leg.
             ptime_ms: of the leg; G.711 clips fit any.
             gain_db: at most 0.
+            sha256: what the file has to hold; empty: whatever it holds.
         """
-        prompt = self._files.cached(path, gain_db)
+        prompt = self._files.cached(path, gain_db, sha256=sha256)
         with self._lock:
             entry = self._clips.get((path, _form(codec, ptime_ms, gain_db)))
         return entry[1] if entry is not None and entry[0] is prompt else None
 
-    def load(self, path: Path, codec: TapCodec, ptime_ms: int, gain_db: float) -> Clip:
+    def load(
+        self, path: Path, codec: TapCodec, ptime_ms: int, gain_db: float, sha256: str = ""
+    ) -> Clip:
         """The clip, from disk when need be.
 
         Raises:
-            SetupError: see :func:`sipbridge.prompt_file.load_prompt`, or the codec's library is
-                missing.
+            SetupError: see :meth:`sipbridge.prompt_file.PromptCache.load`.
         """
-        known = self.cached(path, codec, ptime_ms, gain_db)
+        known = self.cached(path, codec, ptime_ms, gain_db, sha256)
         if known is not None:
             return known
         if codec in (TapCodec.PCMU, TapCodec.PCMA):
-            prompt = self._files.load(path, gain_db)
+            prompt = self._files.load(path, gain_db, sha256=sha256)
             clip = Clip(prompt.encoded[PCMU], prompt.encoded[PCMA])
         else:
-            prompt = self._files.load(path, gain_db, [(codec, ptime_ms)])
+            prompt = self._files.load(path, gain_db, [(codec, ptime_ms)], sha256=sha256)
             clip = Clip(
                 codec=int(codec),
                 packets=prompt.frames(codec, ptime_ms),

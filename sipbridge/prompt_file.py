@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from callshield import g711
 from callshield.audio_codecs import DECODED_RATES_HZ, STATELESS, encoder, packet_ms
+from callshield.errors import SetupError
 from callshield.tap import TapCodec
 from sipbridge.wav_file import read_wav
 
@@ -34,6 +35,8 @@ class Prompt:
     pcm: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16), repr=False)
     """The file's samples after the gain, at :attr:`rate_hz`."""
     rate_hz: int = g711.SAMPLE_RATE_HZ
+    sha256: str = ""
+    """Of the file."""
     _packets: dict[Wanted, list[bytes]] = field(default_factory=dict, repr=False)
 
     @property
@@ -102,12 +105,13 @@ def load_prompt(path: Path, gain_db: float = 0.0) -> Prompt:
         SetupError: see :func:`sipbridge.wav_file.read_wav`.
     """
     wav = read_wav(path)
+    sha256 = wav.sha256
     samples, rate_hz = wav.samples, wav.rate_hz
     if gain_db < 0.0:
         samples = _int16(samples.astype(np.float32) * np.float32(10 ** (gain_db / 20.0)))
     narrow = _resampled(samples, rate_hz, g711.SAMPLE_RATE_HZ)
     encoded = {law: g711.encode(narrow, law) for law in g711.VOICE_PAYLOAD_TYPES}
-    return Prompt(encoded, samples, rate_hz)
+    return Prompt(encoded, samples, rate_hz, sha256)
 
 
 def _fingerprint(path: Path) -> tuple[int, int]:
@@ -130,7 +134,12 @@ class PromptCache:
         self._prompts: dict[tuple[Path, float], tuple[tuple[int, int], Prompt]] = {}
 
     def cached(
-        self, path: Path, gain_db: float = 0.0, wanted: Iterable[Wanted] = ()
+        self,
+        path: Path,
+        gain_db: float = 0.0,
+        wanted: Iterable[Wanted] = (),
+        *,
+        sha256: str = "",
     ) -> Prompt | None:
         """The prompt, when the file is the one that was loaded and all that is wanted is encoded.
 
@@ -138,29 +147,45 @@ class PromptCache:
             path: of the file.
             gain_db: see :func:`load_prompt`.
             wanted: codecs and packet lengths that it will be played in; G.711 is always there.
+            sha256: what the file has to hold; empty: whatever it holds.
         """
         entry = self._prompts.get((path, gain_db))
         if entry is None or entry[0] != _fingerprint(path):
             return None
         prompt = entry[1]
+        if sha256 and prompt.sha256 != sha256:
+            return None
         return prompt if all(prompt.has_frames(*want) for want in wanted) else None
 
-    def load(self, path: Path, gain_db: float = 0.0, wanted: Iterable[Wanted] = ()) -> Prompt:
+    def load(
+        self,
+        path: Path,
+        gain_db: float = 0.0,
+        wanted: Iterable[Wanted] = (),
+        *,
+        sha256: str = "",
+    ) -> Prompt:
         """The prompt, from disk when need be, with all that is wanted encoded.
 
         Args:
             path: of the file.
             gain_db: see :func:`load_prompt`.
             wanted: see :meth:`cached`.
+            sha256: see :meth:`cached`.
 
         Raises:
-            SetupError: see :func:`load_prompt` and :meth:`Prompt.frames`.
+            SetupError: see :func:`load_prompt` and :meth:`Prompt.frames`; or it is another file.
         """
-        prompt = self.cached(path, gain_db)
+        prompt = self.cached(path, gain_db, sha256=sha256)
         if prompt is None:
             # Before reading: a file replaced in between is loaded anew the next time.
             fingerprint = _fingerprint(path)
             prompt = load_prompt(path, gain_db)
+            if sha256 and prompt.sha256 != sha256:
+                raise SetupError(
+                    f"the prompt {path} is not the one that was checked when the node started "
+                    "(sha256 differs), and is not played: restart the node"
+                )
             self._prompts[path, gain_db] = (fingerprint, prompt)
         for codec, ptime_ms in wanted:
             prompt.frames(codec, ptime_ms)

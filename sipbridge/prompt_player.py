@@ -35,11 +35,17 @@ _DONE, _STOPPED, _UNHEARD, _NO_ADDRESS, _WRONG_CODEC = range(5)
 _WIDE_BAND = frozenset({TapCodec.G722, TapCodec.OPUS})
 
 
-def _chosen(message: PlayPrompts, codec: TapCodec) -> list[Path]:
-    """Of each prompt the file for this codec: the 16 kHz one where it serves and exists."""
-    wide_files = message.wide_files if codec in _WIDE_BAND else []
+def _chosen(message: PlayPrompts, codec: TapCodec) -> list[tuple[Path, str]]:
+    """Of each prompt the file for this codec, and its hash: the 16 kHz one where it serves and
+    exists."""
+    wide = codec in _WIDE_BAND
+    narrow_files = zip_longest(message.files, message.sha256, fillvalue="")
+    wide_files = zip_longest(message.wide_files, message.wide_sha256, fillvalue="") if wide else ()
     return [
-        Path(wide or file) for file, wide in zip_longest(message.files, wide_files, fillvalue="")
+        (Path(wide_file), wide_sha256) if wide_file else (Path(file), sha256)
+        for (file, sha256), (wide_file, wide_sha256) in zip_longest(
+            narrow_files, wide_files, fillvalue=("", "")
+        )
     ]
 
 
@@ -77,13 +83,13 @@ class PromptPlayer:
             self._refuse(message, "no prompt was named")
             return
         form = self._form(session, message)
-        paths = _chosen(message, form[0])
-        clips = [self._clips.cached(path, *form) for path in paths]
+        chosen = _chosen(message, form[0])
+        clips = [self._clips.cached(path, *form, sha256) for path, sha256 in chosen]
         if all(clip is not None for clip in clips):
             self._begin(session, message)
             return
         self._loading[message.call_id, message.leg] = message
-        task = asyncio.create_task(self._load_and_begin(session, message, paths))
+        task = asyncio.create_task(self._load_and_begin(session, message, chosen))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -96,14 +102,15 @@ class PromptPlayer:
         )
 
     async def _load_and_begin(
-        self, session: MediaSession, message: PlayPrompts, paths: list[Path]
+        self, session: MediaSession, message: PlayPrompts, chosen: list[tuple[Path, str]]
     ) -> None:
         """A slow disk, or an encoder, makes its own call wait, no other one."""
         key = (message.call_id, message.leg)
         refusal = ""
         try:
-            for path in paths:
-                await asyncio.to_thread(self._clips.load, path, *self._form(session, message))
+            for path, sha256 in chosen:
+                form = self._form(session, message)
+                await asyncio.to_thread(self._clips.load, path, *form, sha256)
         except CallshieldError as error:
             refusal = str(error)
         if self._loading.get(key) is not message:
@@ -119,7 +126,9 @@ class PromptPlayer:
     def _begin(self, session: MediaSession, message: PlayPrompts) -> None:
         form = self._form(session, message)
         try:
-            clips = [self._clips.load(path, *form) for path in _chosen(message, form[0])]
+            clips = [
+                self._clips.load(path, *form, sha256) for path, sha256 in _chosen(message, form[0])
+            ]
             self._next_id += 1
             begun = self._core.play(
                 session.handle,

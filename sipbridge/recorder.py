@@ -73,10 +73,11 @@ class _Start:
 class _Word:
     """A command for a running recording."""
 
-    word: Literal["pause", "resume", "stop", "not_kept"]
+    word: Literal["pause", "resume", "note", "stop", "not_kept"]
     call_id: str
     at_ns: int
     detail: str = ""
+    note: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,10 @@ class Recorder:
     def resume(self, call_id: str) -> None:
         """Go on after a pause. Frames that arrived before this moment stay out."""
         self._queue.put(_Word("resume", call_id, time.time_ns()))
+
+    def note(self, call_id: str, told: bytes) -> None:
+        """Keep with the recording what the caller was told or pressed (JSON), paused or not."""
+        self._queue.put(_Word("note", call_id, time.time_ns(), note=told))
 
     def stop(self, call_id: str) -> None:
         """End a recording; later frames of the call are refused."""
@@ -305,6 +310,8 @@ class Recorder:
             writer.resume(word.at_ns)
             self._guard(key, word.at_ns)
             self._tell(word.call_id, "recording", "")
+        elif word.word == "note":
+            writer.note(word.at_ns, word.note)
         elif word.word == "stop":
             self._end(word.call_id, "stopped", word.at_ns)
         elif word.word == "not_kept":

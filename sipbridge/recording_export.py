@@ -1,4 +1,4 @@
-"""Makes a stereo WAV file of a call's recordings: left the caller, right the agent.
+"""Decodes a call's recordings; makes a WAV file: left the caller, right the agent; or one side.
 
 Two passes over the files: the first one checks every chunk and places every frame
 (:mod:`sipbridge.recording_timeline`), the second one decodes frame after frame to its place. What
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from sipbridge.recording_reader import OpenedRecording
 from sipbridge.recording_store import RecordingStore, StoredRecording, is_being_written
 from sipbridge.recording_timeline import CLOCK_HZ, G722, OPUS, Placement, first_due_ns, frame_units
 from sipbridge.recording_timeline import place as place_frames
+from sipbridge.recording_told import announced
 from sipbridge.recording_wav import MAX_WAV_BYTES, nameless_file, write_private, write_wav
 
 _NARROW_HZ = 8000
@@ -52,6 +53,8 @@ class Decoder(Protocol):
         """Linear samples, int16 of shape (n,), at :attr:`rate_hz`."""
 
 
+#: The sides of a stereo file, left and right.
+BOTH = (CALLER_CHANNEL, AGENT_CHANNEL)
 #: Makes a new decoder for a codec number of the ring (0, 8, 9, 111).
 DecoderMaker = Callable[[int], Decoder]
 #: Told how much is done, 0..1.
@@ -109,6 +112,24 @@ class Export:
     sidecar: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A call's audio, at the level at which it was said."""
+
+    sides: list[IO[bytes]]
+    """Those asked for, caller first: 16-bit little-endian samples, all from the same moment on."""
+    rates: list[int]
+    """Of each, in Hz."""
+    rate: int
+    """The higher of both."""
+    length: int
+    """Samples at :attr:`rate`."""
+    started_ns: int
+    """When the first sample was due, since the Unix epoch."""
+    sidecar: dict[str, Any]
+    """What is said about it beside it."""
+
+
 def export_call(
     store: RecordingStore,
     recordings: Sequence[StoredRecording],
@@ -118,6 +139,7 @@ def export_call(
     make_decoder: DecoderMaker = usual_decoder,
     progress: Progress = lambda _: None,
     overwrite: bool = False,
+    sides: Sequence[int] = BOTH,
 ) -> Export:
     """Write ``out`` and, beside it, ``out`` with ``.json`` added.
 
@@ -129,12 +151,55 @@ def export_call(
         make_decoder: for each codec that is met.
         progress: of both passes.
         overwrite: replace ``out``.
+        sides: :data:`BOTH`, or the one that a mono file is made of; no frame of the other is
+            decoded then.
 
     Raises:
         RecordingKeyError: the node key is not here.
         RecordingDamaged: a recording was changed: nothing is exported.
         SetupError: the library of a codec is missing.
         RecordingError: the call still runs, or ``out`` exists or cannot be written.
+    """
+
+    def scratch() -> IO[bytes]:
+        return nameless_file(out.parent)
+
+    with decoded_call(store, recordings, keys, scratch, make_decoder, progress, sides) as audio:
+        write_wav(out, audio.sides, audio.rates, audio.rate, audio.length, overwrite)
+        write_private(
+            out.with_name(out.name + ".json"),
+            [json.dumps(audio.sidecar, indent=2).encode() + b"\n"],
+            overwrite=True,
+        )
+    return Export(out, audio.sidecar)
+
+
+@contextmanager
+def decoded_call(
+    store: RecordingStore,
+    recordings: Sequence[StoredRecording],
+    keys: KeyRing,
+    scratch: Callable[[], IO[bytes]],
+    make_decoder: DecoderMaker = usual_decoder,
+    progress: Progress = lambda _: None,
+    sides: Sequence[int] = BOTH,
+) -> Iterator[Decoded]:
+    """A call's audio for as long as the block lasts.
+
+    Args:
+        store: where the recordings lie.
+        recordings: of one call, oldest first.
+        keys: of the node.
+        scratch: makes the files that hold the decoded sides; they are closed afterwards.
+        make_decoder: for each codec that is met.
+        progress: of both passes.
+        sides: :data:`BOTH`, or the one that is wanted alone.
+
+    Raises:
+        RecordingKeyError: the node key is not here.
+        RecordingDamaged: a recording was changed: nothing is exported.
+        SetupError: the library of a codec is missing.
+        RecordingError: the call still runs, or a file cannot be made.
     """
     with ExitStack() as stack:
         opened = []
@@ -148,8 +213,8 @@ def export_call(
             opened.append(OpenedRecording(file, keys))
         total = 2 * sum(len(recording.chunks) for recording in opened) or 1
         step = _Steps(progress, total)
-        channels = {CALLER_CHANNEL: _Channel(), AGENT_CHANNEL: _Channel()}
-        marks = _first_pass(opened, channels, step)
+        channels = {number: _Channel() for number in sides}
+        marks, told = _first_pass(opened, channels, step)
         for codec in {codec for channel in channels.values() for codec in channel.codec}:
             # A library that is missing is missed now, not after half of the work.
             make_decoder(codec)
@@ -158,35 +223,32 @@ def export_call(
         placed = {number: channel.place(zero_ns) for number, channel in channels.items()}
         rate = max(channel.rate_hz for channel in channels.values())
         length = max(
-            *(
-                -(-placed[number].end * rate // channel.rate_hz)
-                for number, channel in channels.items()
-            ),
-            *(
-                min(recording.summary.stopped_at_ns - zero_ns, _FAR_NS) * rate // 10**9
-                for recording in opened
-                if recording.summary
-            ),
+            [
+                *(
+                    -(-placed[number].end * rate // channel.rate_hz)
+                    for number, channel in channels.items()
+                ),
+                *(
+                    min(recording.summary.stopped_at_ns - zero_ns, _FAR_NS) * rate // 10**9
+                    for recording in opened
+                    if recording.summary
+                ),
+            ]
         )
-        if 4 * length >= MAX_WAV_BYTES:
+        if 2 * len(channels) * length >= MAX_WAV_BYTES:
             raise RecordingError(
                 f"the call is {length / rate / 3600:.1f} hours long: more than a WAV file can hold"
             )
-        sides: list[IO[bytes]] = []
+        monos: list[IO[bytes]] = []
         for number, channel in channels.items():
-            mono = stack.enter_context(nameless_file(out.parent))
-            sides.append(mono)
+            mono = stack.enter_context(scratch())
+            monos.append(mono)
             mono.truncate(2 * (-(-length * channel.rate_hz // rate)))
             _second_pass(opened, number, channel, placed[number], mono, make_decoder, step)
         rates = [channel.rate_hz for channel in channels.values()]
-        write_wav(out, sides, rates, rate, length, overwrite)
         sidecar = _sidecar(recordings, opened, channels, placed, marks, zero_ns, rate, length)
-        write_private(
-            out.with_name(out.name + ".json"),
-            [json.dumps(sidecar, indent=2).encode() + b"\n"],
-            overwrite=True,
-        )
-    return Export(out, sidecar)
+        sidecar |= announced(told, zero_ns)
+        yield Decoded(monos, rates, rate, length, zero_ns, sidecar)
 
 
 class _Steps:
@@ -202,15 +264,18 @@ class _Steps:
 
 def _first_pass(
     opened: list[OpenedRecording], channels: dict[int, _Channel], step: _Steps
-) -> list[tuple[int, int]]:
-    """Fill ``channels``; returns the marks as ``(kind, at_ns)``."""
+) -> tuple[list[tuple[int, int]], list[bytes]]:
+    """Fill ``channels``; returns the marks as ``(kind, at_ns)``, and what the caller was told."""
     marks: list[tuple[int, int]] = []
+    told: list[bytes] = []
     for recording in opened:
         started = recording.header.identity.started_at_ns
         for number, codec, timestamp, at_ns, payload in _stepping(recording, step, 1.0):
             channel = channels.get(number)
             if number == MARK_CHANNEL:
                 marks.append((codec, at_ns))
+                if codec == Mark.TOLD:
+                    told.append(payload)
             elif channel is None or codec not in CLOCK_HZ:
                 continue
             elif abs(at_ns - started) > _FAR_NS:
@@ -220,7 +285,7 @@ def _first_pass(
                 channel.timestamp.append(timestamp)
                 channel.at_ns.append(at_ns)
                 channel.units.append(frame_units(codec, payload))
-    return marks
+    return marks, told
 
 
 def _stepping(
@@ -310,8 +375,7 @@ def _sidecar(
         "started_at": datetime.fromtimestamp(zero_ns / 1e9, UTC).isoformat(),
         "sample_rate_hz": rate,
         "length_s": round(length / rate, 3),
-        "left": "caller",
-        "right": "agent",
+        **dict(zip(("left", "right"), (_SIDES[number] for number in channels), strict=False)),
         "parts": [
             {
                 "part": stored.part,

@@ -10,9 +10,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
+import msgspec
 import structlog
 
-from callshield.messages_media import FlowUpdate
+from callshield.messages import NoticeFinished
+from callshield.messages_media import FlowUpdate, Told
 from callshield.settings import Settings
 from sipbridge.recorder import Recorder
 from sipbridge.recording_writer import CallMeta
@@ -26,6 +28,8 @@ RecordingState = Literal["recording", "paused", "stopped", "failed"]
 DRAIN_S = 0.1
 #: Without a lost frame for this long the disk keeps up again.
 CALM_S = 30.0
+#: Announcements of a call that wait for its recording to begin: a hold or two, a few warnings.
+_WAITING = 64
 
 
 class RecordingFlow:
@@ -50,6 +54,8 @@ class RecordingFlow:
         self._on_loss = on_loss
         self._meta = CallMeta(node=settings.node.name)
         self._paused: dict[str, bool] = {}
+        self._told: dict[str, list[Told]] = {}
+        """Of calls that are not recorded yet."""
         self._loop = asyncio.get_running_loop()
         self._on_change = on_change
         self._recorder = Recorder(settings.recording, self._from_thread)
@@ -86,8 +92,12 @@ class RecordingFlow:
             return
         paused = self._paused.get(flow.call_id)
         if paused is None:
-            self._recorder.start(flow.call_id, self._meta)
+            told = self._told.pop(flow.call_id, [])
+            notice = next((one.source for one in told if isinstance(one, NoticeFinished)), "")
+            self._recorder.start(flow.call_id, msgspec.structs.replace(self._meta, notice=notice))
             self._paused[flow.call_id] = False
+            for one in told:
+                self.told(one)
         elif paused and not flow.paused:
             self._recorder.resume(flow.call_id)
             self._paused[flow.call_id] = False
@@ -99,8 +109,18 @@ class RecordingFlow:
             self._recorder.pause(flow.call_id)
             self._paused[flow.call_id] = True
 
+    def told(self, message: Told) -> None:
+        """What the caller heard or pressed: it goes with the recording, once there is one."""
+        if message.call_id in self._paused:
+            self._recorder.note(message.call_id, msgspec.json.encode(message))
+            return
+        waiting = self._told.setdefault(message.call_id, [])
+        if len(waiting) < _WAITING:
+            waiting.append(message)
+
     def stop(self, call_id: str) -> None:
         """The call is out of the relay."""
+        self._told.pop(call_id, None)
         if self._paused.pop(call_id, None) is not None:
             self.drain()
             self._recorder.stop(call_id)

@@ -65,6 +65,8 @@ MAX_CHUNK_BYTES = 16 << 20
 
 #: In a chunk: channel, codec, payload bytes, RTP timestamp, arrival (ns since the Unix epoch).
 RECORD = struct.Struct("<BBHIQ")
+#: The longest payload of a record.
+MAX_PAYLOAD_BYTES = 0xFFFF
 #: The channel of a record that is a :class:`Mark`, not audio; its codec field says which.
 MARK_CHANNEL = 254
 CALLER_CHANNEL = 0
@@ -90,6 +92,9 @@ class Mark(IntEnum):
     RESUMED = 2
     LOST = 3
     """Frames were lost here: the disk was too slow for too long."""
+    TOLD = 4
+    """JSON of an event about what the caller was told or pressed: ``notice.finished``,
+    ``prompt.played``, ``protection.changed``; without the agent's id."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

@@ -231,13 +231,21 @@ class RecordingStore:
         """
         return held_calls(self._folder)
 
-    def purge(self, today: date, retention_days: int, *, dry_run: bool = False) -> int:
+    def purge(
+        self,
+        today: date,
+        retention_days: int,
+        *,
+        dry_run: bool = False,
+        also_held: frozenset[str] = frozenset(),
+    ) -> int:
         """Delete all days that are more than ``retention_days`` before ``today``.
 
         Args:
             today: by UTC.
             retention_days: full days to keep.
             dry_run: only count.
+            also_held: calls that stay besides those of :meth:`held`.
 
         Returns:
             Files deleted.
@@ -245,7 +253,7 @@ class RecordingStore:
         Raises:
             RecordingError: it cannot be read which recordings must stay; nothing is deleted.
         """
-        held = self.held()
+        held = self.held() | also_held
         limit = (today - timedelta(days=retention_days)).isoformat()
         deleted = 0
         for day in self.days():

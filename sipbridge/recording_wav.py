@@ -1,4 +1,4 @@
-"""Stereo WAV files from two files of samples, a block at a time."""
+"""WAV files of one or two sides from files of samples, a block at a time."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ MAX_WAV_BYTES = (1 << 32) - _HEADER.size
 def write_wav(
     out: Path, sides: list[IO[bytes]], rates: list[int], rate: int, length: int, overwrite: bool
 ) -> None:
-    """Interleave two files of 16-bit samples into a WAV file.
+    """Interleave files of 16-bit samples into a WAV file.
 
     Args:
         out: the file.
-        sides: left and right.
+        sides: left and right, or one alone.
         rates: of each, samples a second.
         rate: of the WAV file.
         length: samples a side of the WAV file.
@@ -36,21 +36,31 @@ def write_wav(
     Raises:
         RecordingError: it is there already, or cannot be written.
     """
-    header = _HEADER.pack(
-        *(b"RIFF", 36 + 4 * length, b"WAVE", b"fmt ", 16, 1, 2, rate, 4 * rate, 4, 16),
-        *(b"data", 4 * length),
+    write_private(out, wav_blocks(sides, rates, rate, length), overwrite=overwrite)
+
+
+def wav_blocks(sides: list[IO[bytes]], rates: list[int], rate: int, length: int) -> Iterator[bytes]:
+    """The bytes of a WAV file, a block at a time; arguments as of :func:`write_wav`."""
+    width = 2 * len(sides)
+    size = width * length
+    yield _HEADER.pack(
+        *(b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, len(sides), rate, width * rate, width, 16),
+        *(b"data", size),
     )
+    for block in interleaved(sides, rates, rate, length):
+        yield block.astype("<i2").tobytes()
 
-    def blocks() -> Iterator[bytes]:
-        yield header
-        left, right = (
-            _samples(side, side_rate, rate, length)
-            for side, side_rate in zip(sides, rates, strict=True)
-        )
-        for one, other in zip(left, right, strict=True):
-            yield np.stack((one, other), axis=1).astype("<i2").tobytes()
 
-    write_private(out, blocks(), overwrite=overwrite)
+def interleaved(
+    sides: list[IO[bytes]], rates: list[int], rate: int, length: int
+) -> Iterator[NDArray[np.int16]]:
+    """The sides together at ``rate``, shape ``(n, len(sides))``, ``length`` samples in all."""
+    channels = [
+        _samples(side, side_rate, rate, length)
+        for side, side_rate in zip(sides, rates, strict=True)
+    ]
+    for block in zip(*channels, strict=True):
+        yield np.stack(block, axis=1)
 
 
 def _samples(mono: IO[bytes], from_hz: int, to_hz: int, length: int) -> Iterator[NDArray[np.int16]]:

@@ -16,6 +16,7 @@ import msgspec
 from callshield import __version__
 from sipbridge.recording_format import (
     KEY_BYTES,
+    MAX_PAYLOAD_BYTES,
     ChunkKind,
     ChunkSealer,
     Identity,
@@ -41,7 +42,7 @@ class CallMeta(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     """Name of the node that recorded."""
     notice: str = ""
-    """How the notice gate opened: ``played`` or ``upstream``."""
+    """How the notice gate opened: ``played`` or ``upstream``; ``""``: nobody said."""
 
 
 class RecordingWriter:
@@ -132,6 +133,11 @@ class RecordingWriter:
         """Mark where frames were lost before they came here."""
         self._lost += 1
         self._mark(Mark.LOST, at_ns)
+
+    def note(self, at_ns: int, told: bytes) -> None:
+        """Keep what the caller was told or pressed; what is too long for a record is left out."""
+        if len(told) <= MAX_PAYLOAD_BYTES:
+            self._mark(Mark.TOLD, at_ns, told)
 
     def flush(self) -> None:
         """Write what waits as one chunk.

@@ -526,6 +526,9 @@ class _Candidate:
     def leg_confirmed(self, leg: LegName) -> None:
         return
 
+    def leg_acknowledged(self, leg: LegName) -> None:
+        return
+
     def leg_gone(self, leg: LegName, status: int, contact: str) -> None:
         self._transfers.candidate_gone(status)
 

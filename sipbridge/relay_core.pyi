@@ -149,6 +149,9 @@ class Core:
     def ear(self, handle: int, soften: bool, levelling: bool, /) -> None: ...
     def take_dose(self, handle: int, leg: int, /) -> tuple[float, int]:
         """See :meth:`Ear.take_dose`; of what was sent to this leg."""
+    def take_voice(self, handle: int, /) -> int:
+        """Milliseconds in which somebody spoke on the agent's leg since the last take, of the time
+        in which the caller was tapped; 0 where that leg is not G.711."""
     def play(
         self, handle: int, leg: int, play_id: int, clips: list[Clip], loop: bool, mix: bool, /
     ) -> bool:

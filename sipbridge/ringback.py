@@ -11,14 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from callshield.caller_mark import MarkKeys, e164, is_never_marked, load_mark_keys
-from callshield.errors import SetupError
 from callshield.messages import CallEnding, Direction
 from callshield.messages_fairness import CallerEnded, RecentEnd, RingbackMarks
 from callshield.settings_fairness import RingbackSettings
 from sipbridge.sip_message import SipHeaders, address_uri, uri_host_port
+from sipbridge.watched_keys import WatchedKeys
 
 #: On our INVITE to the phone, or to the PBX that rings it: its value is the category.
 RECENT_END_HEADER = "X-Callshield-Recent-End"
@@ -72,11 +71,8 @@ class Ringback:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._trouble = trouble
         self._marks: dict[str, RecentEnd] = {}
-        self._keys: MarkKeys | None = None
-        self._seen_file: tuple[int, int] | None = None
-        self._told: str | None = None
+        self._keys: WatchedKeys[MarkKeys] = WatchedKeys(settings.key_file, load_mark_keys, trouble)
 
     def take(self, marks: RingbackMarks) -> None:
         """What the notifier says there is; everything else is gone."""
@@ -88,7 +84,7 @@ class Ringback:
             return None
         number = self._number(headers)
         # Where nobody is to be marked the key file is nobody's business.
-        keys = self._current_keys() if number else None
+        keys = self._keys.current() if number else None
         if keys is None:
             return None
         now = self._clock()
@@ -112,7 +108,7 @@ class Ringback:
             return None
         number = self._number(headers)
         # Where nobody is to be marked the key file is nobody's business.
-        keys = self._current_keys() if number else None
+        keys = self._keys.current() if number else None
         if keys is None:
             return None
         mark, key_id = keys.mark(number)
@@ -124,31 +120,7 @@ class Ringback:
         number = e164(shown_number(headers), self._settings)
         return "" if is_never_marked(number, self._settings) else number
 
-    def _current_keys(self) -> MarkKeys | None:
-        """The keys of the file as it is now; ``None`` where it cannot be used: calls go on."""
-        path = self._settings.key_file
-        file = _stamp(path)
-        if file != self._seen_file or self._keys is None:
-            self._seen_file = file
-            sentence = ""
-            try:
-                self._keys = load_mark_keys(path)
-            except SetupError as error:
-                self._keys, sentence = None, str(error)
-            if sentence != self._told:
-                self._told = sentence
-                self._trouble(sentence)
-        return self._keys
-
     def look_at_keys(self) -> None:
         """Say at the start, not at the first end, that the key file cannot be used."""
         if self._settings.enabled:
-            self._current_keys()
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino
+            self._keys.current()

@@ -49,9 +49,9 @@ VOICE_CODECS = {
     "OPUS": (48000, 2),
 }
 _PROFILES = ("RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF")
-_RTPMAP = re.compile(r"^(\d{1,3}) +([A-Za-z0-9._-]{1,32})/(\d{1,6})(?:/(\d{1,2}))? *$")
-_FMTP = re.compile(r"^(\d{1,3}) +([!-~][ -~]{0,255})$")
-_TOKEN = re.compile(r"^[!-~]{1,64}$")
+_RTPMAP = re.compile(r"^(\d{1,3}) +([A-Za-z0-9._-]{1,32})/(\d{1,6})(?:/(\d{1,2}))? *\Z")
+_FMTP = re.compile(r"^(\d{1,3}) +([!-~][ -~]{0,255})\Z")
+_TOKEN = re.compile(r"^[!-~]{1,64}\Z")
 
 
 class Direction(StrEnum):

@@ -24,7 +24,7 @@ _COMPACT = {
 }
 #: No header of one call is longer than this in our hands; the rest is cut.
 MAX_VALUE = 1024
-_TOKEN = re.compile(r"^[A-Za-z0-9.!%*_+`'~-]+$")
+_TOKEN = re.compile(r"^[A-Za-z0-9.!%*_+`'~-]+\Z")
 _URI_USER = re.compile(r"sips?:([^@;?>\s]*)@", re.IGNORECASE)
 _URI_HOST = re.compile(
     r"sips?:(?:[^@;?>\s]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?", re.IGNORECASE

@@ -30,14 +30,14 @@ MIN_LIFETIME_PACKETS = 2**20
 #: No session description has reason to offer more keys than this.
 MAX_CRYPTO_LINES = 16
 
-_LINE = re.compile(r"^(\d{1,9}) +([A-Za-z0-9_]{1,64}) +(\S{1,512})((?: +\S{1,64}){0,8}) *$")
+_LINE = re.compile(r"^(\d{1,9}) +([A-Za-z0-9_]{1,64}) +(\S{1,512})((?: +\S{1,64}){0,8}) *\Z")
 _PARAMETER = re.compile(
     r"^inline:([A-Za-z0-9+/]{16,128}={0,2})"
-    r"(?:\|(2\^\d{1,2}|\d{1,16}))?(?:\|(\d{1,10}:\d{1,3}))?$"
+    r"(?:\|(2\^\d{1,2}|\d{1,16}))?(?:\|(\d{1,10}:\d{1,3}))?\Z"
 )
 #: Session parameters that change nothing for us (RFC 4568 section 6.3): the window size is the
 #: receiver's hint. Every other one asks for something that we do not do.
-_HARMLESS = re.compile(r"^(WSH=\d{1,6}|-.*)$")
+_HARMLESS = re.compile(r"^(WSH=\d{1,6}|-.*)\Z")
 
 
 @dataclass(frozen=True, slots=True)

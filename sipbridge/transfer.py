@@ -22,11 +22,11 @@ PBX_PATIENCE_S = 40.0
 #: How long a target that we call may ring, beyond the phone's own ring timeout.
 RING_GRACE_S = 5.0
 
-_USER = re.compile(r"^[A-Za-z0-9_.!~*'()&=+$,/%-]{1,64}$")
-_HOST = re.compile(r"^(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}))$")
-_TEL = re.compile(r"^tel:(\+?[0-9*#().-]{1,32})(?:;.*)?$", re.IGNORECASE)
-_CALL_ID = re.compile(r"^[\x21-\x2b\x2d-\x3a\x3c-\x7e]{1,256}$")  # no comma, no semicolon
-_TAG = re.compile(r"^[A-Za-z0-9.!%*_+`'~-]{1,128}$")
+_USER = re.compile(r"^[A-Za-z0-9_.!~*'()&=+$,/%-]{1,64}\Z")
+_HOST = re.compile(r"^(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}))\Z")
+_TEL = re.compile(r"^tel:(\+?[0-9*#().-]{1,32})(?:;.*)?\Z", re.IGNORECASE)
+_CALL_ID = re.compile(r"^[\x21-\x2b\x2d-\x3a\x3c-\x7e]{1,256}\Z")  # no comma, no semicolon
+_TAG = re.compile(r"^[A-Za-z0-9.!%*_+`'~-]{1,128}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def read_refer_to(values: list[str]) -> ReferTarget | int:
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
-    match = re.match(r"^(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?$", text.strip())
+    match = re.match(r"^(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?\Z", text.strip())
     if match is None or not _HOST.match(match[1]):
         return "", 0
     port = int(match[2] or 0)

@@ -8,8 +8,9 @@ Specifications 1.0, IBM and Microsoft, 1991).
 
 from __future__ import annotations
 
+import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +58,8 @@ class Wav:
     bits: int
     channels: int
     data: bytes
+    sha256: str = field(default="", compare=False)
+    """Of the whole file, header and all."""
 
     @property
     def samples(self) -> NDArray[np.int16]:
@@ -138,7 +141,8 @@ def _parse(content: bytes) -> Wav:
         elif name == b"data":
             if form is None:
                 raise _Fault(f"cannot be read: its samples come before their format; {remedy}")
-            return Wav(*form, _whole(body, size, len(content) - at - 8, form, remedy))
+            samples = _whole(body, size, len(content) - at - 8, form, remedy)
+            return Wav(*form, samples, hashlib.sha256(content).hexdigest())
         at += 8 + size + size % 2
     raise _Fault(
         "was cut off: its header is there, and no sample; copy it again"

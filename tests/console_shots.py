@@ -16,7 +16,17 @@ from pathlib import Path
 
 from playwright.async_api import Browser
 
-from callshield.messages import CallAnswered, CrisisHint, Reason, RiskChanged, WarningPlayed
+from callshield.messages import (
+    CallAnswered,
+    CrisisHint,
+    EarDose,
+    EarWarning,
+    HelperChanged,
+    Reason,
+    RiskChanged,
+    VoiceTalk,
+    WarningPlayed,
+)
 from tests.console_kit import Screen, chromium, screen
 from tests.hid_kit import JABRA, script
 from tests.notifier_kit import Bridge, Desk, desk_in_process
@@ -200,6 +210,57 @@ async def headset(browser: Browser, folder: Path) -> None:
         await shot(one, folder, "console-agent-headset")
 
 
+def ear_and_voice(bridge: Bridge, call_id: str) -> None:
+    """A dose over four fifths of a day's, and a quarter of an hour of talking."""
+    shift = {"ts": time.time(), "call_id": call_id, "agent_id": "1001", "lex_8h_dba": 84.2}
+    bridge.send(
+        EarDose(
+            **shift,
+            heard_s=18_000.0,
+            level_dba=86.2,
+            dose_pct=83.2,
+            action_value="lower",
+            estimate=True,
+        )
+    )
+    bridge.send(EarWarning(**shift, dose_pct=83.2, threshold_pct=80.0, estimate=True))
+    bridge.send(VoiceTalk(ts=time.time(), agent_id="1001", talked_s=960.0, rest=True, pause_s=60.0))
+
+
+async def hearing(browser: Browser, folder: Path) -> None:
+    """Own ear and voice in a call; and after it, who came into the own calls."""
+    async with (
+        node(60) as (desk, bridge),
+        screen(browser, desk.address, "/agent", desk.agent, width=900, height=720) as one,
+        desk.http(desk.supervisor) as http,
+    ):
+        await one.live()
+        call_id = answered(bridge, "1001", 425)
+        await one.until("document.getElementById('level').dataset.level === '0'")
+        ear_and_voice(bridge, call_id)
+        await one.shows("#own-voice-says", "16분")
+        await shot(one, folder, "console-agent-hearing")
+        token_id = (await http.get("/api/v1/node")).json()["token_id"]
+        for state, ago_s in (("joined", 240), ("left", 100)):
+            bridge.send(
+                HelperChanged(
+                    ts=time.time() - ago_s,
+                    call_id=call_id,
+                    agent_id="1001",
+                    state=state,
+                    role="supervisor",
+                    helper_id="lee",
+                    by=f"supervisor:{token_id}",
+                    asked_ts=time.time() - 300,
+                )
+            )
+        bridge.end_call(call_id)
+        await one.shows("#joined-count", "1건")
+        await one.page.click("#own-ear-seen")
+        await one.page.click("#joined-box summary")
+        await shot(one, folder, "console-agent-joined")
+
+
 async def main() -> None:
     """Take the pictures into the folder that the command line names."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
@@ -208,6 +269,7 @@ async def main() -> None:
         await one_bad_call(browser, folder)
         await nobody_comes(browser, folder)
         await headset(browser, folder)
+        await hearing(browser, folder)
 
 
 if __name__ == "__main__":

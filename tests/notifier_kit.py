@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +41,10 @@ from callshield.messages import (
     WarningPlayed,
 )
 from callshield.messages_care import CallMarked, RecordingsHeld
+from callshield.messages_evidence import EvidenceAnswer, EvidenceMade, OpenEvidence
 from callshield.messages_fairness import RecentEnd, RingbackMarks
+from callshield.messages_privacy import EraseRecordings, RecordingsErased
+from callshield.notifier_request import ask_bus
 from callshield.settings import Settings, load_settings
 from notifier.database import lock, migrate, place_of
 from notifier.process import bind, run
@@ -98,6 +101,11 @@ class Bridge:
         self.recent_ends: list[RecentEnd] = []
         self.marks: list[CallMarked] = []
         self.held: list[RecordingsHeld] = []
+        self.erasing: list[str] = []
+        """Calls whose recordings were to be erased."""
+        self.erased: Callable[[str], RecordingsErased | None] = lambda call_id: RecordingsErased(
+            call_id=call_id, files=1
+        )
         self.answer: Callable[[Command], Status | None] = lambda command: "done"
         self.told: list[CallStarted | CallEnded | WarningPlayed | AlertRaised] = []
         """What a detector is told of calls."""
@@ -139,6 +147,13 @@ class Bridge:
         if isinstance(message, RecordingsHeld):
             self.held.append(message)
             self.asked.set()
+            return
+        if isinstance(message, EraseRecordings):
+            self.erasing.append(message.call_id)
+            self.asked.set()
+            gone = self.erased(message.call_id)
+            if gone is not None:
+                self.client.send(gone)
             return
         if isinstance(message, CallMarked):
             self.marks.append(message)
@@ -183,7 +198,7 @@ class Bridge:
     def agent(self, call_id: str) -> str:
         return self.calls[call_id].agent_id
 
-    def notice(self, call_id: str, source: Source = "played") -> None:
+    def notice(self, call_id: str, source: Source = "played", purposes: Sequence[str] = ()) -> None:
         agent_id, now = self.agent(call_id), time.time()
         self.send(NoticeStarted(ts=now, call_id=call_id, agent_id=agent_id))
         stamp = PromptStamp(
@@ -193,6 +208,7 @@ class Bridge:
             started_ts=now,
             finished_ts=now,
             complete=source == "played",
+            purposes=list(purposes),
         )
         tapped = source in ("played", "upstream")
         self.send(
@@ -314,6 +330,20 @@ class Desk:
         return httpx.AsyncClient(
             base_url=f"http://{self.address}", headers=headers, timeout=WITHIN_S
         )
+
+    async def hand_out(self, call_id: str, token: str = "") -> None:
+        """Say what ``callshield evidence export`` says when it makes a package."""
+        whose = {"call_id": call_id, "token": token or self.supervisor, "unredacted": False}
+        package = {**whose, "package_id": uuid.uuid4().hex, "whole": False}
+        hashes = dict.fromkeys(("package_sha256", "manifest_sha256", "key_id"), "0" * 64)
+        for message in (
+            OpenEvidence(request_id=uuid.uuid4().hex, **package),
+            EvidenceMade(request_id=uuid.uuid4().hex, encryption="none", **package, **hashes),
+        ):
+            answer = await ask_bus(
+                self.settings.bus_path, message, EvidenceAnswer, WITHIN_S, "no answer"
+            )
+            assert not answer.refusal, answer.refusal
 
     def url(self, last_id: int | None = None) -> str:
         query = "" if last_id is None else f"?last_event_id={last_id}"

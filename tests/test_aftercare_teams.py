@@ -83,9 +83,14 @@ async def test_the_requests_for_evidence_of_a_team_are_its_own(
         for name, number in (("a", 1), ("kim", 1), ("d", 0)):
             found = (await get(desk, "/requests", await tied(desk, name)))["requests"]
             assert len(found) == number, name
-        path = f"/requests/{asked['request_id']}/done"
-        await post(desk, path, await tied(desk, "d"), status=404)
-        await post(desk, path, await tied(desk, "a"))
+        for what in ("approve", "done"):
+            path = f"/requests/{asked['request_id']}/{what}"
+            await post(desk, path, await tied(desk, "d"), status=404)
+            if what == "done":
+                bridge.end_call(call_id)
+                await north.until("call.ended")
+                await desk.hand_out(call_id, await tied(desk, "a"))
+            await post(desk, path, await tied(desk, "a"))
         own = bridge.start_call("1002")
         await south.until("call.answered", call_id=own)
         assert {m.get("call_id") for m in south.seen} == {own}

@@ -30,6 +30,7 @@ from callshield.messages_media import (
     PlayPrompts,
     StopPlay,
 )
+from callshield.messages_notice import PromptPlayed, PromptStamp
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
 from sipbridge.call_plan import CallPlan
@@ -117,6 +118,13 @@ def played(call: Call, steps: list[Step], complete: bool = True, error: str = ""
             error=error,
         )
     )
+
+
+def only_stamped(steps: list[Step]) -> list[PromptStamp]:
+    """The stamps that these steps put on record, and they do nothing else."""
+    found = events(steps, PromptPlayed)
+    assert len(found) == len(steps), steps
+    return [event.stamp for event in found]
 
 
 def hold(call: Call, held: bool) -> list[Step]:
@@ -285,8 +293,9 @@ def test_skipped_notice_is_never_tapped() -> None:
     flow = media(skipped, FlowUpdate)[-1]
     assert (flow.agent_to_caller, flow.tap) == (True, False)
     assert events(skipped, NoticeFinished)[0].source == "skipped"
-    # The stopped prompt's own report comes later and changes nothing.
-    assert played(call, steps, complete=False) == []
+    # The stopped prompt's own report comes later and changes nothing; how far it got is on record.
+    late = only_stamped(played(call, steps, complete=False))
+    assert [(one.complete, one.stopped_by) for one in late] == [(True, ""), (False, "skipped")]
     assert played(call, steps, complete=True) == []
     assert not media(hold(call, True) + hold(call, False), FlowUpdate)[-1].tap
 
@@ -438,7 +447,8 @@ def test_a_notice_that_played_to_a_held_caller_does_not_count() -> None:
     held = hold(call, True)
     assert [m.leg for m in media(held, StopPlay)] == [LegName.CALLER]
     # The stopped prompt's report comes late, and even if it claimed to be whole:
-    assert played(call, steps, complete=True) == []
+    late = only_stamped(played(call, steps, complete=True))
+    assert [(one.complete, one.stopped_by) for one in late] == [(True, ""), (False, "hold")]
     assert call.state is CallState.NOTICE
     assert not media(held, FlowUpdate)[-1].tap
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from playwright.async_api import Route
 
 from callshield.messages import Action, CrisisHint, WarningPlayed
+from notifier.tokens import create_token
 from tests.console_kit import CARE, IN_TEAM, LEVEL, room, say_risk
 
 pytestmark = pytest.mark.browser
@@ -303,3 +305,34 @@ async def test_the_agent_reads_who_opened_a_recording_and_contests_a_score(tmp_p
         await one.shows("#quality", "이의 제기함")
         assert asked == [f"POST /quality/scores/{DRAW['draw_id']}/contest"]
         assert await one.page.locator("#quality button").count() == 0
+
+
+async def test_the_agent_sees_at_once_that_a_caller_was_given_a_call(tmp_path: Path) -> None:
+    """Nothing put in: a real administrator gives a real call, and the page hears of it."""
+    async with room(tmp_path, "[callbacks]\nkeep_number = true\n", detector=False) as here:
+        desk, bridge = here.desk, here.bridge
+        one, other = await here.agent(), await here.agent(desk.other)
+        call_id = here.call()
+        bridge.end_call(call_id)
+        await one.shows("#after-what", "")
+        admin = await asyncio.to_thread(create_token, desk.settings, "admin", "box-a")
+        for page in (one, other):
+            await page.page.click("#opened-box summary")
+            await page.shows("#opened-none", "열어 본 사람이 없습니다.")
+        async with desk.http(admin) as http:
+            body = {"call_id": call_id, "ref": "R-7"}
+            answer = await http.post("/api/v1/privacy/access", json=body)
+            assert answer.status_code == 200, answer.text
+        await one.shows("#opened", "시스템 관리자 · box-a · 고객의 개인정보 열람 요구")
+        assert not await other.page.locator("#opened li").count(), "nobody else's"
+        for language, text in (
+            ("en", "the caller's own request for access"),
+            ("zh", "客户的查阅请求"),
+            ("ja", "お客様からの開示請求"),
+        ):
+            kept = "code => localStorage.setItem('callshield.language', code)"
+            await one.page.evaluate(kept, language)
+            await one.page.reload()
+            await one.live()
+            await one.page.click("#opened-box summary")
+            await one.shows("#opened", text)

@@ -131,7 +131,12 @@ FAMILIES = {
     "judge.": "confirmed refuted missed",
     "opened.why.": "draw request complaint other",
     "role.": "agent supervisor admin auditor representative other",
+    "joined.": "joined took_over",
+    "joined.role.": "supervisor manager other",
+    "joined.asked.": "joined took_over",
     "request.kind.": "rest evidence abusive note other",
+    "evidence.state.": "requested approved refused done lapsed",
+    "evidence.told.": "approve refuse done",
     "headset.state.": "absent insecure none asking unchosen refused no_control elsewhere closed"
     " ready lost",
     "headset.mute.": "on off unknown none",

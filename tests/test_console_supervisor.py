@@ -70,12 +70,64 @@ async def test_a_request_for_evidence_is_shown_live_and_after_a_reload_and_settl
         await one.page.reload()
         await one.live()
         await one.until(rows, 1)
-        await one.page.click("#evidence button")
-        await one.until(rows, 0)
+        await one.shows("#evidence span.of", "요청됨")
+        assert await one.page.is_hidden('#evidence [data-answer="done"]'), "not before approval"
         here.bridge.end_call(call_id)  # in a call the agent's page shows nothing but the call
+        await agent.shows("#requests", "요청됨")
+        await one.page.click('#evidence [data-answer="approve"]')
+        await one.shows("#feedback", "승인했습니다")
+        await one.shows("#evidence .why", f"callshield evidence export {call_id}")
+        await agent.shows("#requests", "승인")
+        await agent.shows("#feedback", "증거자료 요청이 승인되었습니다")
+        await one.page.click('#evidence [data-answer="done"]')
+        await one.shows("#feedback", "아직 전달한 자료가 없습니다")
+        await here.desk.hand_out(call_id)
+        await one.page.click('#evidence [data-answer="done"]')
+        await one.until(rows, 0)
         await agent.shows("#requests", "증거자료")
-        await agent.shows("#requests", "처리됨")
+        await agent.shows("#requests", "완료")
         assert one.faults == agent.faults == []
+
+
+async def test_a_request_is_refused_with_a_reason_that_the_agent_reads_and_approved_after_all(
+    tmp_path: Path,
+) -> None:
+    contact = '[law]\ngrievance_contact = "고충처리위원회 · 1350"\n'
+    async with room(tmp_path, CARE + contact, IN_TEAM, detector=False) as here:
+        agent, one, two = (
+            await here.agent(),
+            await here.supervisor(),
+            await here.supervisor(here.desk.second),
+        )
+        call_id = here.call()
+        await agent.until(LEVEL, "0")
+        async with here.desk.http(here.desk.agent) as http:
+            await http.post(f"/api/v1/calls/{call_id}/after", json={"action": "evidence"})
+        here.bridge.end_call(call_id)
+        refuse = '#evidence [data-answer="refuse"]'
+        await one.page.click(refuse)
+        await one.page.fill("#evidence textarea", "짧음")
+        await one.page.click("#evidence .refusal .plain")
+        assert await one.page.is_visible("#evidence .refusal"), "too short a reason is not sent"
+        await one.page.keyboard.press("Escape")
+        assert await one.page.is_hidden("#evidence .refusal")
+        await one.page.click(refuse)
+        why = "녹취를 다시 들어 보았으나 폭언이 확인되지 않습니다."
+        await one.page.fill("#evidence textarea", why)
+        await one.page.click("#evidence .refusal .plain")
+        await one.shows("#evidence span.of", "불가")
+        await one.shows("#evidence .why", why)
+        await agent.shows("#request-refusals", why)
+        await agent.shows("#request-refusals", "고충처리위원회 · 1350")
+        await agent.shows("#requests", "불가")
+        # The other supervisor sees it at once, and turns it.
+        await two.shows("#evidence .why", why)
+        assert await two.page.is_hidden(refuse)
+        await two.page.click('#evidence [data-answer="approve"]')
+        await agent.shows("#requests", "승인")
+        await agent.until("document.querySelectorAll('#request-refusals > li').length === 0")
+        await one.shows("#evidence span.of", "승인")
+        assert one.faults == two.faults == agent.faults == []
 
 
 async def test_two_supervisors_accept_at_once_and_one_wins(tmp_path: Path) -> None:

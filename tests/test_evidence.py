@@ -12,13 +12,17 @@ import pytest
 from callshield.errors import RecordingError
 from callshield.messages_care import RecordingsHeld
 from notifier.care import Said
-from notifier.evidence import EvidenceRequests
-from sipbridge.held import HeldRecordings, hold_recordings
+from notifier.evidence import Decision, EvidenceRequests
+from sipbridge.held import hold_recordings
 from sipbridge.recording_store import RecordingStore
+from sipbridge.recordings_desk import RecordingsDesk
 from tests.notifier_kit import Process, desk_in_process
 from tests.test_aftercare import PEOPLE, REST, get, past_call, post, say
 
-FIELDS = {"request_id", "call_id", "pbx_call_id", "agent_id", "ts"}
+FIELDS = {
+    *("request_id", "call_id", "pbx_call_id", "agent_id", "ts"),
+    *("state", "decided_ts", "reason", "held_until_ts", "may_decide"),
+}
 A, B = "a" * 32, "b" * 32
 
 
@@ -29,12 +33,33 @@ def test_open_requests_pure() -> None:
     requests.ask(first, "x")
     assert [item.said for item in requests.open] == [first, later]
     assert requests.call_ids == [A, B]
+    assert requests.done(A, "token", 10.0) is None, "nobody approved it"
+    assert requests.decide(Decision(A, A, "approved", 10.0, "admin", "token")) is not None
+    assert requests.decide(Decision(A, A, "refused", 10.0, "admin", "token", "no")) is None
     assert requests.done(A, "token", 11.0) is not None
     assert (first.done_ts, first.done_by) == (11.0, "token")
     assert requests.done(A, "other", 12.0) is None
     assert not requests.forget([A])
     assert requests.forget([B])
     assert requests.open == []
+
+
+def test_a_refusal_holds_the_call_and_may_be_turned_until_it_lapses_pure() -> None:
+    requests = EvidenceRequests()
+    for name in (A, B):
+        requests.ask(Said(name, name, "1001", "evidence", 1.0), "x")
+        refused = Decision(name, name, "refused", 2.0, "supervisor", "t", "why", held_until_ts=9.0)
+        assert requests.decide(refused) is not None
+    assert requests.decide(refused) is None, "one refusal"
+    assert requests.call_ids == [A, B]
+    turned = requests.decide(Decision(B, B, "approved", 3.0, "admin", "u"))
+    assert turned is not None
+    assert turned.state == "approved"
+    assert requests.lapse(8.9) == []
+    (over,) = requests.lapse(9.0)
+    assert (over.said.request_id, over.state, over.said.done_by) == (A, "lapsed", "")
+    assert requests.call_ids == [B], "an approved one never lapses"
+    assert requests.lapse(1e12) == []
 
 
 async def test_a_request_reaches_the_supervisor_and_the_agent_sees_it_settled(
@@ -57,6 +82,7 @@ async def test_a_request_reaches_the_supervisor_and_the_agent_sees_it_settled(
         assert one.keys() == FIELDS, "nothing else that the agent said, and no level"
         assert (one["call_id"], one["agent_id"]) == (call_id, "1001")
         assert one["request_id"] == asked["request_id"]
+        assert (one["state"], one["may_decide"]) == ("requested", True)
         path = f"/requests/{asked['request_id']}/done"
         await get(desk, "/requests", desk.agent, status=403)
         await post(desk, path, desk.agent, status=403)
@@ -66,11 +92,21 @@ async def test_a_request_reaches_the_supervisor_and_the_agent_sees_it_settled(
         # Only requests for evidence: what else he said cannot be found through this.
         await post(desk, f"/requests/{note['request_id']}/done", desk.supervisor, status=404)
         await post(desk, f"/requests/{A}/done", desk.supervisor, status=404)
-
-        assert (await post(desk, path, desk.supervisor))["status"] == "done"
+        await post(desk, path, desk.supervisor, status=409)
+        approve = f"/requests/{asked['request_id']}/approve"
+        assert (await post(desk, approve, desk.supervisor))["status"] == "done"
+        assert (await post(desk, approve, desk.second))["status"] == "already"
         told = await agent.until("evidence.changed", request_id=asked["request_id"])
-        assert told["state"] == "done"
-        assert "by" not in told
+        assert told["state"] == "approved"
+
+        # Approved is not handed out: two presses may not be a refusal that says nothing.
+        refused = await post(desk, path, desk.supervisor, status=409)
+        assert refused["type"].endswith("not_handed_out")
+        await desk.hand_out(call_id)
+        await agent.until("evidence.exported", request_id=asked["request_id"])
+        assert (await post(desk, path, desk.supervisor))["status"] == "done"
+        told = await agent.until("evidence.changed", state="done")
+        assert told["by"] == "", "who settled it nobody is told"
         assert (await post(desk, path, desk.supervisor))["status"] == "already"
         assert (await get(desk, "/requests", desk.supervisor))["requests"] == []
         mine = {r["action"]: r["done_ts"] for r in (await get(desk, "/me/requests"))["requests"]}
@@ -94,11 +130,14 @@ async def test_kill_9_loses_no_request_and_a_new_bridge_hears_of_it(tmp_path: Pa
         bridge.end_call(call_id)
         await agent.until("call.ended")
         asked = await say(desk, call_id, action="evidence")
+        await post(desk, f"/requests/{asked['request_id']}/approve", desk.supervisor)
         before = (await get(desk, "/requests", desk.supervisor))["requests"]
+        assert before[0]["state"] == "approved"
         await notifier.end(signal.SIGKILL)
         await notifier.start()
         assert (await get(desk, "/requests", desk.supervisor))["requests"] == before
         assert before[0]["pbx_call_id"]
+        await desk.hand_out(call_id)
         await post(desk, f"/requests/{asked['request_id']}/done", desk.supervisor)
         await notifier.end(signal.SIGKILL)
         await notifier.start()
@@ -162,9 +201,9 @@ def test_a_list_that_is_a_link_is_not_followed(folder: Path, tmp_path: Path) -> 
 
 
 async def test_the_bridge_writes_down_the_last_that_it_was_told(folder: Path) -> None:
-    held = HeldRecordings(folder)
+    held = RecordingsDesk(folder, lambda erased: None)
     for call_ids in ([A], [A, B], [B, "no call id"]):
-        held.take(RecordingsHeld(call_ids=call_ids))
+        held.hold(RecordingsHeld(call_ids=call_ids))
     await asyncio.to_thread(held.close)
     assert (folder / "held").read_text() == f"{B}\n"
     assert (folder / "held").stat().st_mode & 0o777 == 0o600

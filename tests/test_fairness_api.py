@@ -120,6 +120,7 @@ def past_call(settings: Settings, agent: str, started: float, **changed: Any) ->
         "words_confirmed": 0,
         "may_trigger": 0,
         "crisis_ts": None,
+        "purposes": '["quality", "recording"]',
     }
     put(settings, "calls", **{**values, **changed})
     return call_id
@@ -511,20 +512,22 @@ async def test_no_recording_opens_without_a_good_reason(tmp_path: Path) -> None:
         assert (await say(desk, desk.agent, "GET", "/quality/opened"))[0] == 403
 
 
-async def test_the_agents_own_request_opens_that_call_alone(tmp_path: Path) -> None:
+async def test_the_agents_own_request_opens_that_call_alone_once_approved(tmp_path: Path) -> None:
     settings = load_settings(write_config(tmp_path, 1))
     migrate(settings.database_path)
     asked, other = (past_call(settings, "1001", time.time() - 999) for _ in range(2))
-    body = {
-        "type": "evidence.requested",
-        "call_id": asked,
-        "agent_id": "1001",
-        "request_id": "r" * 32,
-    }
-    event(settings, 1, time.time(), body, "1001")
     async with desk_in_process(tmp_path) as desk:
-        assert (await opens(desk, asked, desk.supervisor, "request", "r" * 32)).status == "done"
-        assert (await opens(desk, other, desk.supervisor, "request", "r" * 32)).status != "done"
+        path = f"/calls/{asked}/after"
+        code, said = await say(desk, desk.agent, "POST", path, {"action": "evidence"})
+        assert code == 200
+        ref = said["request_id"]
+        refused = await opens(desk, asked, desk.supervisor, "request", ref)
+        assert refused.status != "done"
+        assert "not approved" in refused.detail
+        assert (await say(desk, desk.supervisor, "POST", f"/requests/{ref}/approve"))[0] == 200
+        assert (await opens(desk, asked, desk.supervisor, "request", ref)).status == "done"
+        assert (await opens(desk, other, desk.supervisor, "request", ref)).status != "done"
+        assert (await opens(desk, asked, desk.supervisor, "request", "r" * 32)).status != "done"
 
 
 # -------------------------------------------------------------------------------------- ringback
@@ -787,6 +790,7 @@ async def test_one_tap_on_any_call_says_what_was_missed(tmp_path: Path) -> None:
     ):
         call_id = bridge.start_call()
         await agent.until("call.started")
+        bridge.notice(call_id, purposes=["calibration"])
         path = f"/calls/{call_id}/verdict"
         missed = {"verdict": "missed"}
         assert (await say(desk, desk.other, "POST", path, missed))[0] == 404

@@ -11,9 +11,8 @@ import pytest
 from callshield.errors import ConfigurationError
 from callshield.settings import load_settings
 from callshield.settings_headsets import HeadsetSettings, turned_down
-from sipbridge import bridge, media_worker
+from sipbridge import hearing_desk, media_worker
 from sipbridge.dose_meter import DoseMeter
-from sipbridge.prompt_catalogue import Prompts
 from sipbridge.relay_core import Ear
 
 CONFIG = """
@@ -119,7 +118,7 @@ def test_the_media_worker_hands_it_to_the_relay(
     assert taken["limit_peak_dbfs"] == -16.0
 
 
-async def test_the_bridge_hands_it_to_the_dose_meter(
+def test_the_bridge_hands_it_to_the_dose_meter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[object] = []
@@ -128,13 +127,10 @@ async def test_the_bridge_hands_it_to_the_dose_meter(
         taken.extend(arguments)
         raise _Taken
 
-    monkeypatch.setattr(bridge, "DoseMeter", meter)
-    monkeypatch.setattr(bridge, "Admission", lambda *_: None)
-    settings = settings_of(tmp_path)
-    prompts = Prompts(settings)
+    monkeypatch.setattr(hearing_desk, "DoseMeter", meter)
     with pytest.raises(_Taken):
-        bridge.Bridge(settings, prompts)
-    assert taken[1:] == [100.0, {"1001": 112.0}]
+        hearing_desk.HearingDesk(settings_of(tmp_path), *[lambda *_: None] * 3)
+    assert taken[1:] == [100.0, {"1001": 112.0}, [80.0, 100.0]]
 
 
 def test_without_the_headset_the_same_sound_is_louder() -> None:

@@ -30,7 +30,7 @@ from callshield.messages_media import (
 )
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
-from sipbridge.call_steps import CallHelper, HangUp, ReplaceAgent, StartTimer, Step, StopTimer
+from sipbridge.call_steps import CallHelper, Emit, HangUp, ReplaceAgent, StartTimer, Step, StopTimer
 from sipbridge.help_plan import Helper, HelpPlan
 from sipbridge.help_request import Stage
 from sipbridge.leg_policy import PLAIN, LegPolicy
@@ -43,6 +43,7 @@ from tests.test_call import (
     hold,
     in_notice,
     media,
+    only_stamped,
     played,
     prompt,
     ringing,
@@ -319,13 +320,17 @@ def test_an_announcement_to_somebody_on_hold_does_not_count(who: str) -> None:
     held = call.on_hold_changed(caller_held=who == "caller", agent_held=who == "agent")
     assert {stop.leg for stop in media(held, StopPlay)} == {LegName.CALLER, LegName.AGENT}
     late = report(call, told[LegName.CALLER]) + report(call, told[LegName.AGENT])
-    assert late == []
+    (stamp,) = only_stamped(late)
+    # The agent's hold takes the caller nothing of what was over already.
+    assert (stamp.complete, stamp.stopped_by) == (
+        (False, "hold") if who == "caller" else (True, "")
+    )
     back = call.on_hold_changed(caller_held=False, agent_held=False)
     again = plays(back)
     assert set(again) == {LegName.CALLER, LegName.AGENT}
     # Not even if the stopped ones are said, late, to have been whole.
     assert report(call, told[LegName.CALLER]) + report(call, told[LegName.AGENT]) == []
-    assert report(call, again[LegName.CALLER]) == []
+    assert [stamp.complete for stamp in only_stamped(report(call, again[LegName.CALLER]))] == [True]
     assert media(report(call, again[LegName.AGENT]), FlowUpdate)[-1].conference
 
 
@@ -493,8 +498,8 @@ def test_hand_over_rings_the_manager_tells_the_caller_and_frees_the_agent() -> N
     assert last.files == ["/prompts/handed_over.wav"]
     assert not media(steps, PromoteHelper)
     steps = report(call, last)
-    order = [type(s).__name__ for s in steps]
-    assert order.index("ReplaceAgent") < order.index("Emit")
+    order = [type(s.event if isinstance(s, Emit) else s).__name__ for s in steps]
+    assert order.index("ReplaceAgent") < order.index("HelperChanged")
     assert media(steps, PromoteHelper)
     flow = media(steps, FlowUpdate)[-1]
     assert (flow.caller_to_agent, flow.agent_to_caller, flow.tap, flow.conference) == (
@@ -583,7 +588,7 @@ def test_an_agent_who_leaves_before_the_manager_answers_leaves_the_caller_on_hol
     last = plays(answered(call))
     assert set(last) == {LegName.CALLER}
     # The loop that was replaced reports its end late: it decides nothing.
-    assert report(call, hold_on, complete=False) == []
+    only_stamped(report(call, hold_on, complete=False))
     steps = report(call, last[LegName.CALLER])
     assert media(steps, PromoteHelper)
     flow = media(steps, FlowUpdate)[-1]
@@ -667,6 +672,26 @@ def test_a_call_with_a_helper_is_not_transferred_meanwhile_nor_the_other_way_rou
     tone = PlayFinished(call_id="c", play_id=1, leg=LegName.AGENT, complete=False, spans=[])
     assert call.on_play_finished(tone) == []
     assert call.state is CallState.CONNECTED
+
+
+def test_who_came_is_said_with_when_the_agent_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = helped()
+    clock = iter(range(1000, 9000))
+    monkeypatch.setattr(call, "now", lambda: float(next(clock)))
+    call.act(Action.HELP, "agent:console", request_id="r1")
+    first = float(next(clock))
+    steps = joining(call)  # asks again, under the same id: that is no new request
+    for play in plays(steps).values():
+        steps += report(call, play)
+    [joined_event] = [e for e in events(steps, HelperChanged) if e.state == "joined"]
+    assert 1000 <= joined_event.asked_ts < first < joined_event.ts
+    # A hand over is asked for by its own press.
+    pressed = float(next(clock))
+    steps = call.act(Action.HAND_OVER, "agent:dtmf")[2]
+    for play in plays(steps).values():
+        steps += report(call, play)
+    [over] = [e for e in events(steps, HelperChanged) if e.state == "took_over"]
+    assert over.asked_ts > pressed
 
 
 # -------------------------------------------------------------------- whatever comes, in any order

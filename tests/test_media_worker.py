@@ -17,6 +17,7 @@ import pytest
 from callshield import g711
 from callshield.messages import LegName, TapStarted
 from callshield.messages_media import (
+    AgentsSpoke,
     CloseSession,
     CodePressed,
     DigitReceived,
@@ -30,6 +31,7 @@ from callshield.messages_media import (
     StopPlay,
 )
 from callshield.settings import Settings
+from callshield.settings_hearing import HearingSettings
 from callshield.tap import TapKind
 from tests.rtp_peer import (
     WAIT_S,
@@ -747,3 +749,38 @@ async def test_what_the_agent_heard_is_told_with_the_end_of_the_call(call: Call)
     # A-weighting changes nothing at 1 kHz (IEC 61672-1); levelling is off in a worker's beginning.
     level = 10 * math.log10(dose.a_weighted_sum_sq / dose.samples)
     assert level == pytest.approx(20 * math.log10(800 / 32768) - 3.01, abs=0.7)
+
+
+async def test_how_long_the_agent_spoke_is_told_by_the_second_and_nothing_else_of_it(
+    call: Call, detector: Detector
+) -> None:
+    await call.flow(tap=True)
+    call.caller.say(payloads(tone(440, 0.02))[0])
+    for _ in range(75):
+        call.agent.say(payloads(tone(1000, 0.02, 8000))[0])
+        await asyncio.sleep(0.02)  # a second and a half of speech
+    call.bridge.send(CloseSession(call_id=call.call_id))
+    await call.bridge.expect(SessionClosed)
+    told = [m for m in call.bridge.messages if isinstance(m, AgentsSpoke)]
+    assert 0.8 <= sum(m.spoken_s.get(call.call_id, 0.0) for m in told) <= 1.8
+    dose = await call.bridge.expect(HearingDose)
+    assert (dose.call_id, dose.last) == (call.call_id, True)
+
+
+async def test_where_nobody_is_to_be_told_no_speech_is_timed(tmp_path: Path) -> None:
+    settings = node_settings(tmp_path)
+    quiet = HearingSettings(voice_hint_after_s=0)
+    worker = await WorkerThread.start(settings.model_copy(update={"hearing": quiet}))
+    bridge = Bridge(settings)
+    call = await Call.set_up(bridge)
+    await call.flow(tap=True)
+    for _ in range(30):
+        call.agent.say(payloads(tone(1000, 0.02, 8000))[0])
+        await asyncio.sleep(0.02)
+    bridge.send(CloseSession(call_id=call.call_id))
+    await bridge.expect(SessionClosed)
+    await bridge.settle()
+    assert not [m for m in bridge.messages if isinstance(m, AgentsSpoke)]
+    call.hang_up()
+    await bridge.close()
+    await worker.close()

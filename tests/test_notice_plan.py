@@ -283,3 +283,73 @@ def test_a_language_whose_prompts_are_missing_is_a_fault_at_start(tmp_path: Path
 )
 def test_a_number_is_in_a_list_whole_or_by_its_beginning(number: str, found: bool) -> None:
     assert in_list(number, ["107", "0800*"]) is found
+
+
+RELIABLE = ("Supported: timer, 100rel",)
+
+
+@pytest.mark.parametrize(
+    ("place", "headers", "kept"),
+    [
+        ("answer", RELIABLE, "answer"),
+        ("before_ringing", (), "before_ringing"),
+        ("early_media", RELIABLE, "early_media"),
+        ("early_media", ("Require: 100rel",), "early_media"),
+        ("early_media", ("k: 100rel",), "early_media"),
+        # Nobody would know when the caller can hear it.
+        ("early_media", (), "answer"),
+        ("early_media", ("Supported: 100relaxed",), "answer"),
+        ("upstream", (), "answer"),
+        # The PBX played all of it: there is nothing to play anywhere.
+        ("before_ringing", ("X-Callshield-Notice: abuse_prevention, recording",), "answer"),
+    ],
+)
+def test_where_the_notice_is_heard(
+    tmp_path: Path, place: str, headers: tuple[str, ...], kept: str
+) -> None:
+    made = plan(tmp_path, f'[notice]\nplace = "{place}"\n', invite(*headers))
+    assert made.place == kept
+    assert made.tells_first is (kept != "answer")
+    if made.tells_first:
+        assert made.ringing is not None
+        assert made.ringing.prompt_id == "ringing"
+
+
+def test_a_call_without_an_offer_hears_it_on_answer(tmp_path: Path) -> None:
+    message = invite(*RELIABLE).replace(SDP, "")
+    for place in ("before_ringing", "early_media"):
+        made = plan(tmp_path, f'[notice]\nplace = "{place}"\n', message)
+        assert (made.place, len(made.notice)) == ("answer", 2)
+
+
+def test_an_agents_own_call_has_it_on_answer(tmp_path: Path) -> None:
+    """Nobody who was called has answered before."""
+    outgoing = (
+        '[notice]\nplace = "before_ringing"\n[outbound]\npatterns = ["0[0-9]{8,10}"]\n'
+        '[trunks.line]\nhost = "192.0.2.9"\n'
+    )
+    base = BASE.replace("attests_notice = true", 'outgoing = true\ntrunk = "line"')
+    config = tmp_path / "callshield.toml"
+    config.write_text(outgoing + base, encoding="utf-8")
+    settings = load_settings(config)
+    message = invite("X-Callshield-Agent: 1001").replace("sip:1001@", "sip:0212345678@", 1)
+    admission, headers, sender = (
+        Admission(settings, Prompts(settings)),
+        SipHeaders(message),
+        settings.peers[0],
+    )
+    route = admission.route(headers, sender, unavailable="", calls=())
+    assert isinstance(route, Route), route
+    made = admission.plan("c0ffee", headers, message, sender, route)
+    assert (made.dialled, made.place) == ("0212345678", "answer")
+    assert made.notice
+
+
+def test_upstream_needs_somebody_who_says_so(tmp_path: Path) -> None:
+    config = tmp_path / "callshield.toml"
+    toml = '[notice]\nplace = "upstream"\n' + BASE
+    config.write_text(toml, encoding="utf-8")
+    assert load_settings(config).notice.place == "upstream"
+    config.write_text(toml.replace("attests_notice = true", ""), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="attests_notice = true"):
+        load_settings(config)

@@ -290,7 +290,8 @@ async def test_a_notice_that_cannot_be_played_leaves_the_call_untapped_and_alarm
         ) as node,
         node.watch("supervisor") as supervisor,
     ):
-        (prompts / "ko" / "recording.wav").unlink()
+        for copy in node.settings.kept_prompts_path.rglob("recording.wav"):
+            copy.unlink()
         await caller.command("dial", node.uri("1001"))
         finished = await supervisor.wait("notice.finished")
         alert = await supervisor.wait("alert.raised")

@@ -15,7 +15,7 @@ from callshield.messages import LegName
 from callshield.messages_media import PlayFinished
 from callshield.tap import TapCodec
 from sipbridge.notice_stamps import played_stamps
-from sipbridge.prompt_catalogue import SHIPPED, load_prompt, wide_files
+from sipbridge.prompt_catalogue import SHIPPED, files_of, load_prompt
 from sipbridge.prompt_manifest import Says
 from tests.rtp_peer import Bridge, Call, Heard, WorkerThread, node_settings, tone, write_wav
 
@@ -128,7 +128,11 @@ def test_the_stamp_has_the_hash_of_the_file_that_was_played_and_what_it_tells() 
 def test_a_play_names_a_wide_file_for_each_or_nothing() -> None:
     notice = load_prompt(SHIPPED, "ko", "recording")
     tone_ = load_prompt(SHIPPED, "common", "notice_tone")
-    assert wide_files([notice, tone_]) == [str(SHIPPED / "ko" / "recording.16k.wav"), ""]
+    files = files_of([notice, tone_])
+    assert files["wide_files"] == [str(SHIPPED / "ko" / "recording.16k.wav"), ""]
+    assert files["sha256"] == [notice.sha256, tone_.sha256]
+    assert notice.wide is not None
+    assert files["wide_sha256"] == [notice.wide.sha256, ""]
 
 
 def test_the_words_survive_every_codec_at_16_khz() -> None:

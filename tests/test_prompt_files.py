@@ -171,9 +171,11 @@ def faults(path: Path, entry: dict[str, Any], rate: int = 8000) -> list[str]:
 
 
 def test_every_announcement_is_there_and_nothing_else() -> None:
-    assert set(manifest(PROMPTS)) == set(texts(PROMPTS)) == {*SPEECH, "common/notice_tone"}
+    tones = {"common/notice_tone", "common/ringing"}
+    assert set(manifest(PROMPTS)) == set(texts(PROMPTS)) == {*SPEECH, *tones}
     on_disk = {f"{p.parent.name}/{p.name}" for p in PROMPTS.glob("*/*.wav")}
-    wanted = {f"{name}{SUFFIXES[rate]}" for name, rate in FILES} | {"common/notice_tone.wav"}
+    wanted = {f"{name}{SUFFIXES[rate]}" for name, rate in FILES}
+    wanted |= {f"{tone}.wav" for tone in tones}
     assert on_disk == wanted
 
 
@@ -436,6 +438,24 @@ def test_notice_tone_is_soft_and_loops_without_a_click() -> None:
     np.testing.assert_array_equal(x[:16000], x[16000:])
     # No step larger than the tone's own slope: 880 Hz at its amplitude.
     assert np.max(np.abs(np.diff(x))) <= 2 * np.pi * 880 / 8000 * np.max(np.abs(x)) * 1.01
+
+
+def test_ringing_tone_is_that_of_e_180_and_loops_without_a_click() -> None:
+    path = PROMPTS / "common" / "ringing.wav"
+    shape, x = read(path)
+    assert shape == (8000, 2, 1)
+    assert len(x) == 3 * 8000
+    assert (
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        == manifest(PROMPTS)["common/ringing"]["sha256"]
+    )
+    sounding = np.flatnonzero(np.abs(x) > 1e-4)
+    assert (sounding[-1] - sounding[0]) / 8000 == pytest.approx(1.0, abs=0.01)
+    tone = x[sounding[0] : sounding[-1] + 1]
+    assert 10 * np.log10(np.mean(tone**2)) == pytest.approx(-28.0, abs=0.5)
+    spectrum = np.abs(np.fft.rfft(tone * np.hanning(len(tone)), 8000))
+    assert set(np.argsort(spectrum)[-2:]) == {440, 480}
+    assert not np.abs(x[:400]).max() > 1e-4, "the loop begins in silence"
 
 
 def test_active_level_of_speech_with_pauses_is_that_of_its_speech() -> None:

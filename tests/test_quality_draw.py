@@ -17,7 +17,7 @@ from notifier.quality import Finished, Pick, Rules, Told
 MONTH = "2026-11"
 SECRET = bytes(range(32))
 BEGIN, END = quality.bounds(MONTH, "Asia/Seoul")
-RULES = Rules(MONTH, BEGIN, END, 3, 30.0, recorded_only=True)
+RULES = Rules(MONTH, BEGIN, END, 3, 30.0, recorded_only=True, purpose="quality")
 
 call_ids = st.integers(0, 2**128 - 1).map(lambda n: f"{n:032x}")
 pools = st.dictionaries(call_ids, st.sampled_from(["1001", "1002", "1003"]), max_size=60)
@@ -36,6 +36,7 @@ def call(call_id: str = "0" * 32, agent_id: str = "1001", **changed: Any) -> Fin
         ended_by_person=False,
         recorded=True,
         marked=False,
+        purposes=frozenset({"recording", "quality"}),
     )
     return replace(whole, **changed)
 
@@ -149,6 +150,7 @@ def test_without_calls_nothing_is_drawn() -> None:
         ({"peak_level": 3}, "abusive"),
         ({"ended_by_person": True}, "abusive"),
         ({"recorded": False}, "not recorded"),
+        ({"purposes": frozenset({"recording"})}, "the notice did not name this use"),
     ],
 )
 def test_which_calls_can_be_drawn(changed: dict[str, Any], why: str) -> None:
@@ -182,6 +184,7 @@ def whole_month(**rules: Any) -> tuple[dict[str, Finished], Told, list[tuple[str
         "pool_sha256": quality.pool_digest(pool),
         "calls": len(pool),
         "drawn": len(picks),
+        "purpose": fixed.purpose,
     }
     drawn = [{"draw_id": p.draw_id, "call_id": p.call_id, "agent_id": p.agent_id} for p in picks]
     return {c.call_id: c for c in calls}, Told([seeded], [closed], drawn), pool
@@ -202,6 +205,16 @@ def test_a_good_draw_is_good() -> None:
     calls, told, pool = whole_month()
     assert len(pool) == 9
     assert check(calls, told, pool) == []
+
+
+def test_a_month_of_before_the_purpose_was_asked_for_is_checked_as_it_was_drawn() -> None:
+    calls, told, pool = whole_month(purpose="")
+    silent = {call_id: replace(one, purposes=frozenset()) for call_id, one in calls.items()}
+    closed = {name: value for name, value in told.closed[0].items() if name != "purpose"}
+    assert check(silent, replace(told, closed=[closed]), pool) == []
+    # Negative control: drawn since, the same calls should not have been in it.
+    found = check(silent, replace(told, closed=[{**closed, "purpose": "quality"}]), pool)
+    assert "did not name this use" in found[0]
 
 
 def test_calls_that_were_deleted_meanwhile_are_no_fault() -> None:

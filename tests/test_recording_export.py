@@ -428,3 +428,44 @@ def test_arbitrary_frames_are_exported_without_a_crash(
     assert len(samples) / made.sidecar["sample_rate_hz"] < 60
     played = made.sidecar["channels"]
     assert sum(played[side]["frames"] for side in played) == len(arbitrary)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_one_side_alone_is_mono_and_holds_no_sample_of_the_other(
+    tmp_path: Path, complete: bool
+) -> None:
+    """What a caller is given: his own side, on the same time line."""
+    scene = Scene(tmp_path)
+    writer = scene.writer()
+    caller, agent = tone(440, 50 * FRAME), tone(1000, 50 * FRAME)
+    for number, (one, other) in enumerate(
+        zip(ulaw_frames(caller), ulaw_frames(agent), strict=True)
+    ):
+        scene.add(writer, 0, one, number * FRAME, 20 * (number + 1))
+        scene.add(writer, 1, other, number * FRAME, 20 * (number + 1))
+    if complete:
+        scene.end(writer, 1000)
+    else:
+        writer.flush()
+        os.close(writer.release())
+    _, both, rate = scene.export()
+    out = tmp_path / "one.wav"
+    asked: list[int] = []
+
+    def decoders(codec: int) -> Decoder:
+        asked.append(codec)
+        return usual_decoder(codec)
+
+    made = export_call(
+        scene.store, list(scene.store.stored()), KEYS, out, sides=(0,), make_decoder=decoders
+    )
+    with wave.open(str(out), "rb") as file:
+        assert (file.getnchannels(), file.getframerate()) == (1, rate)
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    assert np.array_equal(samples, both[: len(samples), 0])
+    assert np.abs(samples).max() > 4000
+    assert made.sidecar["left"] == "caller"
+    assert "right" not in made.sidecar
+    assert made.sidecar["channels"].keys() == {"caller"}
+    # Negative control: the other side is another sound.
+    assert not np.array_equal(samples, both[: len(samples), 1])

@@ -37,7 +37,7 @@ from notifier.schema_fairness import (
     withheld_alerts,
 )
 from notifier.store import Store
-from notifier.tokens import create_token
+from notifier.tokens import Identity, create_token
 from tests.notifier_kit import free_port, write_config
 from tests.store_kit import QUOTE, T0, config_of, fill, rows, story, tamper
 from tests.test_aftercare import PEOPLE
@@ -84,6 +84,7 @@ async def test_old_data_goes_each_kind_by_its_own_age(
         "draws": 0,
         "reports": 0,
         "events": 12,
+        "held_events": 0,
     }
     assert rows(place) == before, "counting changes nothing"
     counts = delete_due(settings, NOW)
@@ -96,6 +97,7 @@ async def test_old_data_goes_each_kind_by_its_own_age(
         "draws": 0,
         "reports": 0,
         "events": 12,
+        "held_events": 0,
     }
     after = rows(place)
     assert after[0]["id"] == 13, "events of the last year stay"
@@ -268,7 +270,7 @@ async def test_the_command_counts_deletes_and_leaves_a_running_node_alone(
 
 def test_every_table_is_deleted_from_or_says_why_not() -> None:
     kinds = {"events", "calls", "alerts", "tokens", "outbox"}
-    kinds |= {"quality_months", "weekly_reports"}
+    kinds |= {"quality_months", "weekly_reports", "held_events"}
     by_key = {*store_deletion.OF_CALLS, *store_deletion.OF_ALERTS, *store_deletion.OF_MONTHS}
     known = kinds | by_key | set(store_deletion.KEPT)
     for table in (*metadata.sorted_tables, new := Table("new", MetaData())):
@@ -358,7 +360,8 @@ def test_no_report_goes_while_its_week_may_be_reported_anew() -> None:
 
 
 async def test_an_alert_that_was_deleted_is_open_for_nobody_any_more(tmp_path: Path) -> None:
-    """The node's memory of alerts, of who is asked for them, and of evidence goes with the rows."""
+    """The node's memory of alerts and of who is asked for them goes with the rows; what is asked
+    for as evidence stays until it was handed out."""
     settings = load_settings(write_config(tmp_path, free_port(), PEOPLE))
     migrate(settings.database_path)
     node = Node(settings)
@@ -373,9 +376,16 @@ async def test_an_alert_that_was_deleted_is_open_for_nobody_any_more(tmp_path: P
         requests = node.escalating.escalation.requests
         assert set(requests) == {old.alert_id, young.alert_id}
         call = node.board.ended[call_id(1)]
-        await node.aftercare.say(call, "evidence")
+        _, request_id = await node.aftercare.say(call, "evidence")
         assert [item.said.call_id for item in node.aftercare.evidence.open] == [call_id(1)]
         assert node.retaining is not None
+        await node.retaining.once()
+        assert list(node.board.alerts.values()) == [old, young]
+        admin = Identity("token", "admin", "", time.time() + 60)
+        desk = node.aftercare.evidence_desk
+        assert await desk.done(request_id, "token") is None, "not before it was approved"
+        assert await desk.decide(request_id, "approved", admin) is not None
+        assert await desk.done(request_id, "token") is not None
         await node.retaining.once()
         assert list(node.board.alerts.values()) == [young]
         assert set(requests) == {young.alert_id}

@@ -31,6 +31,7 @@ from notifier import database
 from notifier.calibration import Proposal
 from notifier.database import migrate, open_sync
 from notifier.judged import read_judged
+from tests.notice_kit import prompts_naming
 from tests.notifier_kit import Bridge, Console, Desk, desk_in_process, new_call_id
 
 
@@ -64,7 +65,7 @@ async def verdict_seen(desk: Desk, token: str) -> str:
 
 async def raised(bridge: Bridge, console: Console, agent_id: str = "1001") -> tuple[str, str]:
     call_id = bridge.start_call(agent_id)
-    bridge.notice(call_id)
+    bridge.notice(call_id, purposes=["calibration"])
     bridge.risk(call_id, 2)
     alert = await console.until("alert.raised", call_id=call_id)
     return call_id, alert["alert_id"]
@@ -158,6 +159,7 @@ async def test_an_agents_own_word_is_never_set_against_the_machine(tmp_path: Pat
     ):
         _, machines = await raised(bridge, console)
         call_id = bridge.start_call("1001")
+        bridge.notice(call_id, purposes=["calibration"])
         bridge.send(analysed(call_id, reached=0.2))
         bridge.send(
             RiskChanged(
@@ -260,8 +262,17 @@ async def until(found: Any) -> None:
             await asyncio.sleep(0.02)
 
 
-def fill(settings: Settings, refuted: int, confirmed: int, quiet: int, group: int = 8) -> None:
-    """A site's database, as the notifier would have written it."""
+def fill(
+    settings: Settings,
+    refuted: int,
+    confirmed: int,
+    quiet: int,
+    group: int = 8,
+    *,
+    named: bool = True,
+) -> None:
+    """A site's database, as the notifier would have written it; ``named``: the callers were told
+    of this use."""
     migrate(settings.database_path)
     now = time.time()
     labels = ["refuted"] * refuted + ["confirmed"] * confirmed + [""] * quiet
@@ -271,8 +282,8 @@ def fill(settings: Settings, refuted: int, confirmed: int, quiet: int, group: in
             reached = {"refuted": 0.77 + number % 5 / 100, "confirmed": 0.9, "": 0.2}[label]
             stored.execute(
                 "INSERT INTO calls VALUES (?,?,'x','',?,?,'played',1,0,2,2,'[]','[]',0,NULL,?,"
-                "'caller_hangup',360,0,0,0,NULL)",
-                (call_id, agent, now, now, now),
+                "'caller_hangup',360,0,0,0,NULL,?,'','')",
+                (call_id, agent, now, now, now, '["calibration"]' if named else "[]"),
             )
             stored.execute(
                 "INSERT INTO analyses VALUES (?,?,360,180,?,?,?,?,0.7,0.76,'abababababab')",
@@ -294,7 +305,11 @@ def settings_with_groups(folder: Path, extra: str = "") -> Settings:
         f'group = "{"sales" if n < 6 else "desk"}"'
         for n in range(8)
     )
-    path.write_text(f'[node]\nstate_dir = "{folder / "state"}"\n{agents}\n{extra}')
+    own = folder / "own_prompts"
+    if not own.exists():
+        prompts_naming(folder, "recording", "calibration")
+    notice = f'[notice]\nprompt_dir = "{own}"\n'
+    path.write_text(f'[node]\nstate_dir = "{folder / "state"}"\n{agents}\n{notice}{extra}')
     return load_settings(path)
 
 
@@ -316,6 +331,26 @@ def test_calibrate_proposes_lines_that_the_configuration_takes(tmp_path: Path) -
     changed = settings_with_groups(tmp_path, "\n".join(blocks))
     assert changed.detector.thresholds.serious == pytest.approx(0.81)
     assert changed.detector.groups["sales"].model == "ab" * 6
+
+
+def test_calls_whose_caller_was_not_told_of_it_are_left_out(tmp_path: Path) -> None:
+    settings = settings_with_groups(tmp_path)
+    fill(settings, refuted=80, confirmed=80, quiet=3000, named=False)
+    (whole, *_), notes = proposals(settings, "", 0.1, days=30)
+    assert whole.why == "no call was analysed yet"
+    assert notes[0].startswith("3160 calls whose caller was not told of this use")
+
+
+def test_calibrate_does_not_begin_while_the_notice_does_not_name_it(tmp_path: Path) -> None:
+    settings = settings_with_groups(tmp_path)
+    fill(settings, refuted=80, confirmed=80, quiet=3000)
+    assert "Proposed" in calibrate(settings, "", 0.1, 30, None)
+    # Negative control: the notice that ships names no such use.
+    shipped = settings.model_copy(
+        update={"notice": settings.notice.model_copy(update={"prompt_dir": None})}
+    )
+    with pytest.raises(SetupError, match='purpose "calibration" in ko'):
+        calibrate(shipped, "", 0.1, 30, None)
 
 
 def test_calibrate_with_three_alerts_says_how_many_are_needed(tmp_path: Path) -> None:

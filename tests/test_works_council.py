@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callshield.settings import Settings
-from callshield.works_council import OPEN, fingerprint, paper
+from callshield.works_council import _TABLES, OPEN, fingerprint, paper
 
 TEAM = {
     "supervisors": {"kim": {"uri": "sip:2000@192.0.2.21:5060", "role": "manager"}},
@@ -99,6 +99,35 @@ def test_each_setting_is_told_and_not_told_where_it_is_not_so(
         teams={"north": {"supervisors": ["kim"], "policy": {"level_3": "nobody"}}},
     )
     assert line not in other, "the control: a paper of another configuration does not say so"
+
+
+def test_every_table_about_people_is_in_the_fingerprint() -> None:
+    """A new table of the configuration is told, or named here because it is about machines."""
+    machines = {
+        *("node", "sip", "peers", "agents", "supervisors", "teams", "headsets", "trunks"),
+        *("outbound", "web", "ami", "store", "oidc", "phones", "webhooks", "mail", "limits"),
+    }
+    assert set(Settings.model_fields) ^ (set(_TABLES) | machines) == set()
+    assert fingerprint(Settings(**TEAM)) != fingerprint(
+        Settings(**TEAM, privacy={"agent_channel": "include"})
+    )
+
+
+def test_the_voice_the_evidence_and_the_callers_own_request_are_told() -> None:
+    text = written()
+    assert "15분 넘게 쉬지 않고 말했을 때" in text
+    assert "거절된 뒤에도 90일 동안 보존" in text
+    assert "열람 요구(고객의 음성만)" in text
+    other = written(
+        hearing={"voice_hint_after_s": 0},
+        evidence={"approvers": ["kim"], "hold_after_refusal_days": 30},
+        privacy={"agent_channel": "include", "find_by_number": False},
+    )
+    assert "쉬지 않고" not in other
+    assert "거절된 뒤에도 30일 동안 보존" in other
+    assert "따로 정한 1명" in other
+    assert "열람 요구(상담사의 음성 포함)" in other
+    assert "해시값만 저장 | 꺼짐 |" in other
 
 
 def test_nothing_secret_and_no_person_is_in_it() -> None:

@@ -4,6 +4,7 @@ import { ableIn, clearCall, directionOf, drawCall, grade } from "./agent_call.js
 import {
   drawEnded, drawMine, drawRest, learnMine, makeNotes, mine, STALE, wish,
 } from "./agent_after.js";
+import { drawHearing, earSeen, heardNow } from "./agent_hearing.js";
 import { categoriesOf, learnSector, notify, startPage } from "./page.js";
 import { problemOf, request } from "./link.js";
 import { makeHeadset } from "./headset.js";
@@ -83,6 +84,7 @@ function draw() {
   for (const id of ["actions", "facts"]) $(id).hidden = call === null;
   $("main").dataset.phase = call === null ? "idle" : "call";
   drawRest(now);
+  drawHearing(mine.hearing);
   if (call === null) {
     clearCall(state);
     drawEnded(state, state.ended, now);
@@ -183,6 +185,9 @@ function tell(event) {
   if (event.type === "risk.changed" && event.level > event.previous && event.level >= 2 && !event.late) {
     notify(t(`level.${event.level}`), categoriesOf(event), event.call_id);
   }
+  if (event.type === "evidence.changed" && has(`event.evidence.${event.state}`)) {
+    feedback(`event.evidence.${event.state}`, event.state === "refused" ? "bad" : "good");
+  }
   // Rest: what the event says is shown at once, the rest of it is asked for.
   if (event.type === "rest.changed") {
     mine.rest = { ...mine.rest, resting: event.state === "resting", until_ts: event.until_ts };
@@ -204,6 +209,7 @@ page = startPage("title.agent", (node) => node.role === "agent", {
   },
   event(event) {
     apply(state, event);
+    mine.hearing = heardNow(mine.hearing, event);
     tell(event);
   },
   draw,
@@ -216,6 +222,10 @@ for (const action of ["rest", "evidence", "abusive"]) {
 }
 $("rest-longer").addEventListener("click", () => own("/me/rest/extend", "wished.rest", ["rest"]));
 $("rest-ready").addEventListener("click", () => own(`/agents/${state.node.agent_id}/ready`, "rest.over", ["rest"]));
+$("own-ear-seen").addEventListener("click", () => {
+  earSeen(mine.hearing);
+  draw();
+});
 $("break-take").addEventListener("click", () => own("/me/breaks/take", "breaks.taken", ["rest", "breaks"]));
 $("past-calls").addEventListener("change", () => choosePast($("past-calls").value));
 for (const verdict of VERDICTS) $(verdict).addEventListener("click", () => judge(verdict));

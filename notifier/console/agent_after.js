@@ -1,6 +1,8 @@
 // After the call on the agent's page: rest, wishes about the call, and what is the agent's own.
 import { $, button, element, keyed, say } from "./dom.js";
 import { grade, showLevel } from "./agent_call.js";
+import { drawOwnRecord } from "./agent_hearing.js";
+import { day } from "./evidence_list.js";
 import { clock, timeOfDay } from "./page.js";
 import { problemOf, request } from "./link.js";
 import { machineAlerts } from "./state.js";
@@ -18,7 +20,9 @@ const SHOWN = 5;
 const WISHES_S = 24 * 3600;
 
 /** What the server says that only this agent may read; a part it does not know stays hidden. */
-export const mine = { rest: null, breaks: null, opened: null, requests: null, calls: null, quality: null };
+export const mine = {
+  rest: null, breaks: null, opened: null, requests: null, calls: null, quality: null, hearing: null, joined: null,
+};
 
 const PARTS = {
   rest: "/me/rest",
@@ -27,6 +31,8 @@ const PARTS = {
   requests: "/me/requests",
   calls: "/me/calls",
   quality: "/me/quality",
+  hearing: "/me/hearing",
+  joined: "/me/joined",
 };
 
 /** Ask for the parts again; those that changed, or all. */
@@ -45,8 +51,11 @@ export const STALE = {
   "break.changed": ["breaks"],
   "agent.said": ["requests"],
   "evidence.changed": ["requests"],
+  "evidence.exported": ["requests", "opened"],
   "call.ended": ["rest", "breaks", "calls"],
+  "helper.changed": ["joined"],
   "recording.opened": ["opened"],
+  "record.read": ["opened"],
   "quality.drawn": ["quality"],
   "score.given": ["quality"],
   "score.contested": ["quality"],
@@ -166,7 +175,7 @@ export function makeNotes(pressed) {
   }
 }
 
-/** Breaks that are owed, requests, and who opened a recording of one's own. */
+/** Breaks that are owed, requests, ear and voice, who came into calls and who opened recordings. */
 export function drawMine(now, contest) {
   const { breaks, opened, requests } = mine;
   $("mine").hidden = Object.values(mine).every((part) => part === null);
@@ -175,8 +184,10 @@ export function drawMine(now, contest) {
   $("break-take").hidden = breaks === null || !(breaks.owed_s >= 60) || mine.rest?.resting === true;
   const asked = requests?.requests ?? [];
   say($("requests"), asked.length ? asked.slice(0, SHOWN).map(requestText).join(" · ") : t("mine.requests.none"));
+  drawRefusals(requests);
   const list = opened?.openings ?? [];
   drawQuality(now, contest);
+  drawOwnRecord(mine.hearing, mine.joined);
   $("opened-box").hidden = opened === null;
   $("opened-none").hidden = list.length > 0;
   say($("opened-count"), list.length ? t("calls.count", { n: list.length }) : "");
@@ -215,9 +226,21 @@ function balance(breaks, now) {
 }
 
 const requestText = (one) => {
-  const settled = one.done_ts === null ? "" : ` · ${t("request.done")}`;
-  return `${known("request.kind.", one.action)} (${timeOfDay(one.ts)}${settled})`;
+  const where = one.state ? ` · ${t(`evidence.state.${one.state}`)}` : "";
+  return `${known("request.kind.", one.action)} (${timeOfDay(one.ts)}${where})`;
 };
+
+/** Requests that were refused: why, whom to turn to, and until when nothing of the call goes. */
+function drawRefusals(told) {
+  const refused = (told?.requests ?? []).filter((one) => one.state === "refused" || one.state === "lapsed");
+  const contact = told?.grievance_contact;
+  keyed($("request-refusals"), refused, (one) => `${one.request_id} ${one.state}`, (one) => {
+    const said = [`${known("request.kind.", one.action)} (${timeOfDay(one.ts)})`, t("evidence.reason", { reason: one.reason })];
+    if (contact) said.push(t("evidence.grievance", { contact }));
+    if (one.state === "refused") said.push(t("evidence.held", { date: day(one.held_until_ts) }));
+    return element("li", "", said.join(" · "));
+  });
+}
 
 function openedText(one) {
   const when = new Date(one.ts * 1000).toLocaleString(language(), { dateStyle: "short", timeStyle: "short" });

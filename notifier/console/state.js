@@ -85,14 +85,22 @@ function addAlert(state, alert) {
   if (call && alert.kind === "help") call.help = alert.acknowledged_ts ? "taken" : "open";
 }
 
+/** A decision keeps a request on the list; that it is settled takes it away. */
+function applyRequest(state, { request_id, state: now, reason, held_until_ts }) {
+  const known = state.wanted.get(request_id);
+  if (now === "done" || now === "lapsed") state.wanted.delete(request_id);
+  else if (known) state.wanted.set(request_id, { ...known, state: now, reason, held_until_ts });
+}
+
 /** Change state by one event. Applying an event a second time changes nothing. */
 export function apply(state, event) {
   const kind = event.type;
   if (kind.startsWith("alert.")) applyAlert(state, event);
   else if (kind === "node.degraded") applyHealth(state, event);
   else if (kind === "callback.changed") applyCallback(state, event);
-  else if (kind === "evidence.requested") state.wanted.set(event.request_id, event);
-  else if (kind === "evidence.changed") state.wanted.delete(event.request_id);
+  else if (kind === "evidence.requested") {
+    if (event.state || !state.wanted.has(event.request_id)) state.wanted.set(event.request_id, { state: "requested", ...event });
+  } else if (kind === "evidence.changed") applyRequest(state, event);
   else if (kind === "call.started") {
     if (!state.calls.has(event.call_id)) {
       const { call_id, agent_id, direction, ts: started_ts } = event;

@@ -2,11 +2,12 @@
 // agent asked for help: before that the server sends none. Audio never.
 import { drawQueue, sending, titleOf } from "./alert_queue.js";
 import { $, button, element, keyed, say } from "./dom.js";
+import { deciding, drawRequests } from "./evidence_list.js";
 import { badge, categoriesOf, clock, learnSector, notify, quotesOf, startPage, timeOfDay } from "./page.js";
 import { problemOf, request } from "./link.js";
 import { chime, drawSound, startSound } from "./sound.js";
 import {
-  apply, emptyState, forgetOldAlerts, learnt, loaded, openCallbacks, openRequests, orderedCalls,
+  apply, emptyState, forgetOldAlerts, learnt, loaded, openCallbacks, orderedCalls,
   protection,
 } from "./state.js";
 import { sayVerdict } from "./verdict.js";
@@ -77,23 +78,6 @@ function drawCallbacks(now) {
   say($("callback-count"), owed.length ? t("calls.count", { n: owed.length }) : "");
 }
 
-/** Evidence that agents asked for: of which call. Nothing else that they said of it. */
-function drawRequests() {
-  const wanted = openRequests(state);
-  const make = (one) => {
-    const done = button("quiet", t("evidence.done"), () => handedOut(one.request_id));
-    return element("li", "", element("span", ""), " ", done, element("p", "ids", ""));
-  };
-  keyed($("evidence"), wanted, (one) => one.request_id, make, (row, one) => {
-    const when = new Date(one.ts * 1000).toLocaleString(language(), { dateStyle: "short", timeStyle: "short" });
-    say(row.querySelector("span"), `${t("agent", { id: one.agent_id })} · ${when}`);
-    say(row.querySelector("button"), t("evidence.done"));
-    say(row.querySelector(".ids"), t("evidence.ids", { call: one.call_id, request: one.request_id }));
-  });
-  $("evidence-none").hidden = wanted.length > 0;
-  say($("evidence-count"), wanted.length ? t("calls.count", { n: wanted.length }) : "");
-}
-
 function draw() {
   if (page === null || state.node === null) return;
   const now = page.link.now();
@@ -101,7 +85,7 @@ function draw() {
   drawQueue(state, now, { accept, refuse, judge, draw });
   keyed($("calls").tBodies[0], calls, (call) => call.call_id, makeCall, updateCall);
   drawCallbacks(now);
-  drawRequests();
+  drawRequests(state, { decide, draw });
   drawHealth();
   drawSound();
   drawFeedback();
@@ -160,11 +144,16 @@ async function calledBack(callbackId) {
   draw();
 }
 
-async function handedOut(requestId) {
-  const answer = await request(`/requests/${requestId}/done`, "POST");
-  if (answer.status !== 200) failed(answer);
-  else state.wanted.delete(requestId);
+/** A request for evidence: approved, refused with a reason, or handed out. */
+async function decide(requestId, how, more) {
+  if (deciding.has(requestId)) return;
+  deciding.add(requestId);
   draw();
+  const answer = await request(`/requests/${requestId}/${how}`, "POST", more);
+  deciding.delete(requestId);
+  if (answer.status === 200) feedback(`evidence.told.${how}`, "good");
+  else failed(answer);
+  await learnRequests();
 }
 
 async function judge(alertId, verdict) {
@@ -193,6 +182,7 @@ async function learnCallbacks() {
 async function learnRequests() {
   const answer = await request("/requests");
   if (answer.status !== 200) return;
+  state.wanted.clear();
   for (const one of answer.body.requests) apply(state, { ...one, type: "evidence.requested" });
   draw();
 }
@@ -221,6 +211,8 @@ page = startPage("title.supervisor", (node) => ["supervisor", "admin"].includes(
     apply(state, event);
     forgetOldAlerts(state, KEPT_ALERTS);
     if (event.type === "alert.raised" && event.kind === "help") learnWhy(event.call_id);
+    // Whether this person may decide only the server knows.
+    if (event.type.startsWith("evidence.")) learnRequests();
     ring(event);
   },
   draw,

@@ -34,6 +34,8 @@ HERE = Path(__file__).parent
 LEVEL_DBFS, PEAK_DBFS = -20.0, -3.5
 #: Level (RMS while it sounds) of the tone that the agent hears while a notice plays, dBFS.
 TONE_DBFS = -35.0
+#: Level of the ringing tone that a caller hears while the agent's phone rings, dBFS.
+RINGING_DBFS = -28.0
 #: Digital silence before and after the voice, seconds.
 BEFORE_S, AFTER_S = 0.15, 0.25
 #: A file that differs less from the one on disk sounds the same, and that one stays: another CPU
@@ -75,6 +77,26 @@ def notice_tone() -> Samples:
         at = int(at_s * RATE)
         out[at : at + n] = beep
     return out
+
+
+def ringing_tone() -> Samples:
+    """3 s to be looped: 440 and 480 Hz for a second, two of silence (ITU-T E.180, Korea; in North
+    America two and four)."""
+    n = RATE
+    flank = np.sin(np.linspace(0, np.pi / 2, RATE * 20 // 1000)) ** 2
+    shape = np.ones(n)
+    shape[: len(flank)], shape[-len(flank) :] = flank, flank[::-1]
+    at_s = np.arange(n) / RATE
+    tone = shape * (np.sin(2 * np.pi * 440 * at_s) + np.sin(2 * np.pi * 480 * at_s))
+    tone *= 10 ** (RINGING_DBFS / 20) / np.sqrt(np.mean(tone**2))
+    out = np.zeros(3 * RATE)
+    begin = RATE // 20
+    out[begin : begin + n] = tone
+    return out
+
+
+#: Sounds without words, by id.
+TONES = {"notice_tone": notice_tone, "ringing": ringing_tone}
 
 
 def write_wav(path: Path, x: Samples, rate: int = RATE) -> None:
@@ -178,7 +200,7 @@ def main() -> int:
         entry = {**texts["defaults"].get(own["language"], {}), **own}
         path = HERE / f"{name}.wav"
         if own["language"] == "common":
-            x = notice_tone()
+            x = TONES[own["id"]]()
         else:
             spoken = speak(entry, speaker)
             x = for_telephones(spoken, RATE)

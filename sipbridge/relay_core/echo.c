@@ -2,11 +2,11 @@
 #include "echo.h"
 
 #include "g711.h"
+#include "voice.h"
 
 enum {
     BUCKET_NS = 200 * 1000 * 1000,
     OWN_NS = 200 * 1000 * 1000,
-    SPEAKING = 100, /* mean magnitude: about -48 dBFS of speech */
     BELOW = 6,      /* times the caller's level: 15.6 dB, for an echo of -20 dB with noise on it */
     LONGEST = 480,  /* samples looked at: 60 ms */
 };
@@ -29,16 +29,17 @@ static void age(struct echo *echo, int64_t bucket) {
     echo->bucket = bucket;
 }
 
-void echo_spoken(struct echo *echo, int law, const uint8_t *codes, size_t count, int64_t now_ns) {
+int echo_spoken(struct echo *echo, int law, const uint8_t *codes, size_t count, int64_t now_ns) {
     age(echo, now_ns / BUCKET_NS);
     int level = level_of(law, codes, count);
     if (level > echo->level[0]) echo->level[0] = level;
+    return level;
 }
 
 bool echo_likely(struct echo *echo, int law, const uint8_t *codes, size_t count, int64_t now_ns) {
     age(echo, now_ns / BUCKET_NS);
     int loudest = echo->level[0] > echo->level[1] ? echo->level[0] : echo->level[1];
-    if (loudest < SPEAKING) return false;
+    if (loudest < VOICE_SPEAKING) return false;
     if (level_of(law, codes, count) * BELOW >= loudest) echo->own_until = now_ns + OWN_NS;
     return now_ns >= echo->own_until;
 }

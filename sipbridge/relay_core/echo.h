@@ -3,7 +3,7 @@
  * One bit from the phone's side: somebody speaks there, so much louder than what comes from the
  * caller's line that this may be the echo of it (of a hybrid or of the caller's loudspeaker,
  * ITU-T G.168 section 3). Levels are means of magnitudes of G.711; nothing else of that voice is
- * kept, and nothing of it leaves the worker but the bit.
+ * kept. Of the agent's leg a second bit is made of the same level (voice.h).
  */
 #ifndef CALLSHIELD_ECHO_H
 #define CALLSHIELD_ECHO_H
@@ -19,8 +19,8 @@ struct echo {
     int64_t own_until; /* the caller's own voice was heard: its soft sounds are no echo */
 };
 
-/* A packet of the agent's or the helper's voice. */
-void echo_spoken(struct echo *, int law, const uint8_t *codes, size_t count, int64_t now_ns);
+/* A packet of the agent's or the helper's voice; its mean magnitude. */
+int echo_spoken(struct echo *, int law, const uint8_t *codes, size_t count, int64_t now_ns);
 /* Whether a packet of the caller's may be echo of what was spoken. */
 bool echo_likely(struct echo *, int law, const uint8_t *codes, size_t count, int64_t now_ns);
 

@@ -474,6 +474,19 @@ static PyObject *core_take_dose(Core *self, PyObject *args) {
     return Py_BuildValue("(dK)", sum, (unsigned long long)samples);
 }
 
+static PyObject *core_take_voice(Core *self, PyObject *args) {
+    unsigned int handle;
+    uint32_t spoken_ms = 0;
+    if (!PyArg_ParseTuple(args, "I", &handle)) return NULL;
+    struct session *s;
+    LOCK(self);
+    s = session_find(self->core, handle);
+    if (s) spoken_ms = voice_take_ms(&s->voice);
+    UNLOCK(self);
+    if (!s) return no_session();
+    return PyLong_FromUnsignedLong(spoken_ms);
+}
+
 static PyObject *core_play(Core *self, PyObject *args) {
     unsigned int handle, name;
     unsigned long long id;
@@ -552,6 +565,7 @@ static PyMethodDef core_methods[] = {
     {"allow", (PyCFunction)(void (*)(void))core_allow, METH_VARARGS | METH_KEYWORDS, NULL},
     {"ear", (PyCFunction)core_ear, METH_VARARGS, NULL},
     {"take_dose", (PyCFunction)core_take_dose, METH_VARARGS, NULL},
+    {"take_voice", (PyCFunction)core_take_voice, METH_VARARGS, NULL},
     {"play", (PyCFunction)core_play, METH_VARARGS, NULL},
     {"stop_play", (PyCFunction)core_stop_play, METH_VARARGS, NULL},
     {"digit", (PyCFunction)core_digit, METH_VARARGS, NULL},

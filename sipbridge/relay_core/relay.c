@@ -249,7 +249,8 @@ void relay_receive(struct core *core, struct session *s, struct leg *leg, uint8_
             bool echo = linear && echo_likely(&s->echo, leg->codec, codes, count, now);
             tap_add(core, s, 0, leg->codec, echo, sequence, timestamp, codes, count, now);
         } else if (linear) {
-            echo_spoken(&s->echo, leg->codec, codes, count, now);
+            int level = echo_spoken(&s->echo, leg->codec, codes, count, now);
+            if (leg->name == AGENT) voice_heard(&s->voice, level, now);
         }
     }
     if (s->conference && !is_noise) conference_hear(leg, packet, size);

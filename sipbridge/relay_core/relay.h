@@ -26,6 +26,7 @@
 #include "latch.h"
 #include "rtcp.h"
 #include "rtp.h"
+#include "voice.h"
 
 enum leg_name { CALLER, AGENT, HELPER, LEGS };
 
@@ -129,6 +130,7 @@ struct session {
     bool keys; /* the caller's digits are reported, whatever else becomes of them */
     bool tap_announced;
     struct echo echo;
+    struct voice voice; /* of the agent's leg */
     uint64_t tapped, tap_dropped, recorded, record_dropped;
     bool ticking;
     ns_t conference_due;

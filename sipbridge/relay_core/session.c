@@ -153,6 +153,7 @@ void leg_promote(struct core *core, struct session *s) {
     from->codec = CODEC_NONE;
     from->voice_type = from->event_type = from->noise_type = -1;
     memset(&s->gate, 0, sizeof s->gate);
+    memset(&s->voice, 0, sizeof s->voice); /* another person's */
 }
 
 void leg_negotiate(struct session *s, struct leg *leg, const struct leg_update *u, ns_t now) {

@@ -74,16 +74,18 @@ class Capture:
     Args:
         path: pcap file.
         address: loopback address whose packets are kept.
+        wanted: in libpcap's language, instead of all of that address.
     """
 
-    def __init__(self, path: Path, address: str) -> None:
+    def __init__(self, path: Path, address: str, wanted: str = "") -> None:
         self._path, self._address = path, address
+        self._wanted = wanted or f"udp and host {address}"
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
             "tshark",
-            *("-i", "lo", "-f", f"udp and host {self._address}", "-w", str(self._path)),
+            *("-i", "lo", "-f", self._wanted, "-w", str(self._path)),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -184,9 +186,9 @@ class Capture:
 
 
 @asynccontextmanager
-async def capturing(path: Path, address: str) -> AsyncIterator[Capture]:
+async def capturing(path: Path, address: str, wanted: str = "") -> AsyncIterator[Capture]:
     """A capture for as long as the block lasts."""
-    capture = Capture(path, address)
+    capture = Capture(path, address, wanted)
     try:
         await capture.start()
         yield capture

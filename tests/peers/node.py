@@ -198,7 +198,8 @@ port = {self.web_port}
     def logs(self, event: str) -> list[dict[str, Any]]:
         """Log lines with this event name."""
         found = []
-        for line in self.log_path.read_text(encoding="utf-8").splitlines():
+        # The last line may be half written.
+        for line in self.log_path.read_text(encoding="utf-8").split("\n")[:-1]:
             if line.startswith("{"):
                 entry = json.loads(line)
                 if entry.get("event") == event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -33,6 +34,7 @@ class TapCopy:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._socket.bind(str(path))
+        path.chmod(0o600)
         self.frames: dict[bytes, list[CallerFrame]] = defaultdict(list)
         """By call id (16 bytes), in order of arrival."""
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
@@ -43,7 +45,9 @@ class TapCopy:
                 datagram = self._socket.recv(65536)
             except BlockingIOError:
                 return
-            self._socket.sendto(datagram, str(self._behind))
+            # A detector that is behind loses it, as it would from the relay.
+            with contextlib.suppress(BlockingIOError):
+                self._socket.sendto(datagram, str(self._behind))
             for frame in decode_batch(datagram)[1]:
                 self.frames[frame.call_id].append(frame)
 
