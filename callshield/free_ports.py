@@ -4,18 +4,22 @@ A port inside the kernel's ephemeral range may be taken by any outgoing connecti
 moment it was found free and the moment it is used; so only ports below that range are tried. Nor is
 one given twice within a while: twenty telephones that start at once would sooner or later get the
 same one, because none of them has bound it yet.
+
+Two processes may still choose the same port. Those that run side by side are given a part each:
+``CALLSHIELD_FREE_PORTS=FIRST-LAST`` in their environment (`tests/lanes`).
 """
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from collections import deque
 
 #: Below Linux's default ``net.ipv4.ip_local_port_range`` (32768-60999).
-LOWEST, HIGHEST = 10240, 32700
+LOWEST, HIGHEST = map(int, os.environ.get("CALLSHIELD_FREE_PORTS", "10240-32700").split("-"))
 #: So many ports are remembered as given, a third of all: nothing may use up all there are.
-REMEMBERED = 7000
+REMEMBERED = (HIGHEST - LOWEST) // 3
 #: Ranges given lately: address, first, last.
 _given: deque[tuple[str, int, int]] = deque()
 

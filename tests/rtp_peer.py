@@ -18,7 +18,7 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
-from callshield import g711
+from callshield import free_ports, g711
 from callshield.bus import BusClient
 from callshield.messages import LegName
 from callshield.messages_media import (
@@ -63,23 +63,7 @@ def write_wav(path: Path, samples: NDArray[np.int16], rate_hz: int = 8000) -> Pa
 
 def free_range(pairs: int, address: str = "127.0.0.1") -> tuple[int, int]:
     """An even first port and the last port of a range that is free now."""
-    for _ in range(200):
-        first = random.randrange(10000, 30000) * 2
-        if first + 2 * pairs > 65000:
-            continue
-        held = []
-        try:
-            for port in range(first, first + 2 * pairs):
-                one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                held.append(one)
-                one.bind((address, port))
-        except OSError:
-            continue
-        finally:
-            for one in held:
-                one.close()
-        return first, first + 2 * pairs - 1
-    raise AssertionError("no free ports on this machine")
+    return free_ports.free_range(address, 2 * pairs)
 
 
 def node_settings(folder: Path, *, pairs: int = 8, **sip: Any) -> Settings:

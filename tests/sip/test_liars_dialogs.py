@@ -103,13 +103,18 @@ async def test_silence_is_told_and_then_ends_the_call(half: HalfNode, tmp_path: 
 
 
 async def test_memory_stays_flat_over_a_hundred_of_them(half: HalfNode, tmp_path: Path) -> None:
-    """Two times fifty calls whose ACK never comes before the BYE, five at once."""
+    """Fifty calls whose ACK never comes before the BYE, five at once, and fifty more.
+
+    PJSIP's pools and Python's arenas grow with the most calls at once, not with their number; and
+    how many are at once, those that still wait for a timer among them, is the machine's affair. So
+    fifty are tried again: what each call leaves behind is there in every fifty.
+    """
     used: list[int] = []
 
     def ended_of(agent: str) -> list[CallEnded]:
         return half.of_agent(CallEnded, agent)
 
-    for batch in ("warm", "first", "second"):
+    for batch in ("warm", "first", "second", "third", "fourth"):
         agents = [half.agent() for _ in range(5)]
         folder = tmp_path / batch
 
@@ -127,5 +132,6 @@ async def test_memory_stays_flat_over_a_hundred_of_them(half: HalfNode, tmp_path
             await half.event(CallEnded, lambda _, name=agent: len(ended_of(name)) == 10)
         await half.judge(folder)
         used.append(int((await half.held())["rss_kib"]))
-    # PJSIP's pools and Python's arenas grow with the most calls at once, not with their number.
-    assert used[2] - used[1] < 512, used
+        if len(used) > 2 and used[-1] - used[-2] < 512:
+            return
+    raise AssertionError(f"KiB after each fifty: {used}")
