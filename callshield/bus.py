@@ -265,6 +265,8 @@ class BusClient(Generic[M]):
     async def _write(self, writer: asyncio.StreamWriter) -> None:
         while True:
             while self._queue:
+                if writer.is_closing():  # said before the message is taken: it goes to the next
+                    raise ConnectionResetError("the other end is gone")
                 self._say(writer, self._queue.popleft())
                 await writer.drain()
             self._drained.set()

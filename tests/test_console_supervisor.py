@@ -89,6 +89,62 @@ async def test_a_request_for_evidence_is_shown_live_and_after_a_reload_and_settl
         assert one.faults == agent.faults == []
 
 
+class LateAnswer:
+    """Holds one answer of the node back until a later one has been shown."""
+
+    def __init__(self, shown: Screen, path: str) -> None:
+        self._page, self._path = shown.page, f"**/api/v1{path}"
+        self.taken, self.release = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, route: Route) -> None:
+        if self.taken.is_set():
+            await route.continue_()
+            return
+        self.taken.set()
+        answer = await route.fetch()
+        await self.release.wait()
+        await route.fulfill(response=answer)
+
+    async def hold(self) -> None:
+        """The next request's answer."""
+        await self._page.route(self._path, self)
+
+    async def let_go(self) -> None:
+        """The page has the old answer, and has drawn what it makes of it."""
+        async with self._page.expect_event("requestfinished"):
+            self.release.set()
+        await self._page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+
+
+async def test_an_old_answer_that_comes_last_is_not_shown(tmp_path: Path) -> None:
+    """Two events close together ask for a list twice; the first answer can come last."""
+    async with room(tmp_path, CARE, IN_TEAM, detector=False) as here:
+        agent, one = await here.agent(), await here.supervisor()
+        call_id = here.call()
+        await agent.until(LEVEL, "0")
+        async with here.desk.http(here.desk.agent) as http:
+            await http.post(f"/api/v1/calls/{call_id}/after", json={"action": "evidence"})
+        here.bridge.end_call(call_id)
+        await one.shows("#evidence span.of", "요청됨")
+        await agent.shows("#requests", "요청됨")
+        late = [LateAnswer(agent, "/me/requests"), LateAnswer(one, "/requests")]
+        for answer in late:
+            await answer.hold()
+        await one.page.click('#evidence [data-answer="approve"]')
+        for answer in late:
+            await answer.taken.wait()
+        await here.desk.hand_out(call_id)
+        await one.page.click('#evidence [data-answer="done"]')
+        await agent.shows("#requests", "완료")
+        await one.until("() => document.querySelectorAll('#evidence > li').length === 0")
+        for answer in late:
+            await answer.let_go()
+        assert "완료" in await agent.text("#requests")
+        assert await one.page.locator("#evidence > li").count() == 0
+
+
 async def test_a_request_is_refused_with_a_reason_that_the_agent_reads_and_approved_after_all(
     tmp_path: Path,
 ) -> None:

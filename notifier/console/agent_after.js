@@ -4,7 +4,7 @@ import { grade, showLevel } from "./agent_call.js";
 import { drawOwnRecord } from "./agent_hearing.js";
 import { day } from "./evidence_list.js";
 import { clock, timeOfDay } from "./page.js";
-import { problemOf, request } from "./link.js";
+import { newest, problemOf, request } from "./link.js";
 import { machineAlerts } from "./state.js";
 import { markVerdict, VERDICTS } from "./verdict.js";
 import { has, known, language, t } from "./strings.js";
@@ -39,7 +39,7 @@ const PARTS = {
 export async function learnMine(parts = Object.keys(PARTS)) {
   await Promise.all(
     parts.map(async (part) => {
-      const answer = await request(PARTS[part]);
+      const answer = await newest(PARTS[part]);
       if (answer.status === 200) mine[part] = answer.body;
     }),
   );

@@ -44,6 +44,22 @@ export async function request(path, method = "GET", body = undefined) {
   }
 }
 
+// The latest request of a path that was answered.
+const answered = new Map();
+let asked = 0;
+
+/**
+ * GET a list that events make stale. Two events close together ask twice, and the first answer can
+ * come last: its status is then 0, as if it had not come.
+ */
+export async function newest(path) {
+  const turn = ++asked;
+  const answer = await request(path);
+  if (turn < (answered.get(path) ?? 0)) return { status: 0, body: null };
+  if (answer.status === 200) answered.set(path, turn);
+  return answer;
+}
+
 /** The problem's identifier out of a problem+json body. */
 export function problemOf({ status, body }) {
   if (status === 0) return "network";

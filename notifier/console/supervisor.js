@@ -4,7 +4,7 @@ import { drawQueue, sending, titleOf } from "./alert_queue.js";
 import { $, button, element, keyed, say } from "./dom.js";
 import { deciding, drawRequests } from "./evidence_list.js";
 import { badge, categoriesOf, clock, learnSector, notify, quotesOf, startPage, timeOfDay } from "./page.js";
-import { problemOf, request } from "./link.js";
+import { newest, problemOf, request } from "./link.js";
 import { chime, drawSound, startSound } from "./sound.js";
 import {
   apply, emptyState, forgetOldAlerts, learnt, loaded, openCallbacks, orderedCalls,
@@ -166,21 +166,21 @@ async function judge(alertId, verdict) {
 
 /** The agent asked for help: from now on the server tells why. */
 async function learnWhy(callId) {
-  const answer = await request("/calls", "GET");
+  const answer = await newest("/calls");
   if (answer.status !== 200) return;
   for (const call of answer.body.calls) if (call.call_id === callId) learnt(state, call);
   draw();
 }
 
 async function learnCallbacks() {
-  const answer = await request("/callbacks");
+  const answer = await newest("/callbacks");
   if (answer.status !== 200) return;
   for (const one of answer.body.callbacks) apply(state, { ...one, type: "callback.changed" });
   draw();
 }
 
 async function learnRequests() {
-  const answer = await request("/requests");
+  const answer = await newest("/requests");
   if (answer.status !== 200) return;
   state.wanted.clear();
   for (const one of answer.body.requests) apply(state, { ...one, type: "evidence.requested" });
