@@ -120,6 +120,7 @@ class Erasing:
         self._untidy = True
         """The database's log may hold what was erased; also of a former process."""
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
 
     async def start(self) -> None:
         """Take over what was asked of a former process, and go on with it."""
@@ -129,6 +130,7 @@ class Erasing:
         self._task = asyncio.create_task(self._run(), name="erasing")
 
     async def close(self) -> None:
+        self._closing = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -150,6 +152,8 @@ class Erasing:
                 log.error("erasing_waits", error=type(error).__name__)
             except Exception:  # a fault here must not cost anybody the rest of the node
                 log.exception("erasing_failed")
+            if self._closing:
+                return  # a statement that is cancelled may say so as an error of the database
             await asyncio.sleep(TICK_S)
 
     async def tick(self) -> None:
