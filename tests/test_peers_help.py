@@ -301,7 +301,8 @@ async def test_after_a_hand_over_the_caller_hears_the_manager_and_the_agent_is_f
         await asyncio.sleep(3)  # caller and manager talk: this is what is judged
         await helper.command("hangup")
         ended = await console.wait("call.ended")
-        assert agent_gone["at"] - took_over["ts"] < 0.5
+        # At once: long before the other two are done.
+        assert agent_gone["at"] - took_over["ts"] < (ended["ts"] - took_over["ts"]) / 4
         assert ended["reason"] == "agent_hangup"
 
     own = read_growing_wav(caller.recording())
