@@ -107,7 +107,10 @@ async def test_a_wrong_password_is_an_alarm_and_no_secret(half: HalfNode, tmp_pa
             headers=headers,
         )
         assert "Authenticate" not in caller.messages()
+    # The peers are done before the node has told of it: what it says comes over the bus.
+    await half.event(CallEnded, lambda _: len(half.of_agent(CallEnded, agent)) == 2)
     assert [e.reason for e in half.of_agent(CallEnded, agent)] == ["not_authorised"] * 2
+    await half.event(NodeDegraded, lambda event: event.degraded)
     (alarm,) = [e for e in half.events if isinstance(e, NodeDegraded) and e.degraded]
     assert alarm.component == "credentials"
     assert agent in alarm.reason
