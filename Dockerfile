@@ -2,8 +2,11 @@
 # carries the finished virtual environment and the shared libraries that it needs, and no compiler.
 #
 #   docker build -t callshield .
-#   docker run --init --network host -v /etc/callshield:/etc/callshield:ro \
-#       -v callshield:/var/lib/callshield callshield
+#   docker run --init --network host --stop-timeout 60 --ulimit rtprio=10 --read-only --cap-drop all \
+#       --security-opt no-new-privileges --tmpfs /tmp --tmpfs /run/callshield:mode=1777 \
+#       -v /etc/callshield:/etc/callshield:ro -v callshield:/var/lib/callshield callshield
+#
+# With Kamailio, NATS and PostgreSQL beside it: deploy/compose. ./run test-image builds and runs both.
 #
 # --network host: SIP and a wide RTP port range, with the addresses that the configuration names.
 #
@@ -32,7 +35,7 @@ COPY . .
 RUN ./run setup \
     && .venv/bin/python -m pip install --disable-pip-version-check --no-cache-dir \
         --no-deps --no-build-isolation --force-reinstall . \
-    && .venv/bin/python -c 'import callshield, pathlib; \
+    && .venv/bin/python -I -c 'import callshield, pathlib; \
         assert ".venv" in pathlib.Path(callshield.__file__).parts'
 
 
@@ -48,7 +51,8 @@ RUN apt-get update \
         ca-certificates fonts-noto-cjk python3 libssl3 libsrtp2-1 libopus0 libsamplerate0 libuuid1 libstdc++6 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --create-home --home-dir /var/lib/callshield \
-        --shell /usr/sbin/nologin callshield
+        --shell /usr/sbin/nologin callshield \
+    && install -d -o callshield -g callshield -m 700 /run/callshield
 
 COPY --from=build /opt/callshield/.venv/ /opt/callshield/.venv/
 ENV PATH=/opt/callshield/.venv/bin:$PATH \
@@ -62,6 +66,10 @@ USER callshield
 WORKDIR /var/lib/callshield
 VOLUME ["/var/lib/callshield"]
 EXPOSE 5060/udp 5060/tcp 8080/tcp
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8080, timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+# Alive, not ready: a database that is away must not get a node restarted that carries calls. The
+# address is [web]'s; where the file changes it, give it here too (CALLSHIELD_WEB__PORT goes first).
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection(os.environ.get('CALLSHIELD_WEB__BIND', '127.0.0.1'), int(os.environ.get('CALLSHIELD_WEB__PORT', '8080')), timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+# The supervisor lets running calls end (node.stop_timeout_s): give `docker stop` that time and more.
+STOPSIGNAL SIGTERM
 CMD ["callshield", "serve", "--config", "/etc/callshield/callshield.toml"]

@@ -145,6 +145,8 @@ def script(
         at += clip.length + int(
             rng.uniform(*(ROUSED_PAUSE_S if roused else PAUSE_S)) * ROUNDS_PER_S
         )
+        if at >= rounds > due:  # a pause that would outlast the load: nobody's abuse is left out
+            at = due
     return said
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,7 @@ import msgspec
 import structlog
 
 from callshield.errors import BusError
+from callshield.local_socket import LocalSocket
 
 M = TypeVar("M")
 log = structlog.get_logger()
@@ -28,6 +30,8 @@ log = structlog.get_logger()
 _LENGTH = struct.Struct(">I")
 #: A message longer than this is a fault of ours, not traffic.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+#: After a connection that could not be taken (no descriptor left, say).
+_ACCEPT_AGAIN_S = 1.0
 
 
 class Codec(Generic[M]):
@@ -46,7 +50,7 @@ class Codec(Generic[M]):
         body = self._encoder.encode(message)
         return _LENGTH.pack(len(body)) + body
 
-    async def read(self, reader: asyncio.StreamReader) -> M:
+    async def read(self, reader: asyncio.StreamReader | LocalSocket) -> M:
         """The next message.
 
         Raises:
@@ -66,23 +70,23 @@ class Codec(Generic[M]):
 class Peer(Generic[M]):
     """One connection on the server's side."""
 
-    def __init__(self, writer: asyncio.StreamWriter, codec: Codec[M]) -> None:
-        self._writer = writer
+    def __init__(self, connection: LocalSocket, codec: Codec[M]) -> None:
+        self._connection = connection
         self._codec = codec
         self.role = ""
 
     def send(self, message: M) -> None:
         """Queue a message; a peer that does not read is cut off rather than waited for."""
-        if self._writer.is_closing():
+        if self._connection.deaf:
             return
-        if self._writer.transport.get_write_buffer_size() > MAX_MESSAGE_BYTES:
+        if self._connection.unsent > MAX_MESSAGE_BYTES:
             log.warning("bus_peer_too_slow", role=self.role)
-            self._writer.transport.abort()
+            self._connection.abort()
             return
-        self._writer.write(self._codec.frame(message))
+        self._connection.write(self._codec.frame(message))
 
     def close(self) -> None:
-        self._writer.close()
+        self._connection.close()
 
 
 class BusServer(Generic[M]):
@@ -106,7 +110,9 @@ class BusServer(Generic[M]):
         self._codec: Codec[M] = Codec(union)
         self._on_message = on_message
         self._on_close = on_close
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self.peers: set[Peer[M]] = set()
 
     async def start(self) -> None:
@@ -118,26 +124,44 @@ class BusServer(Generic[M]):
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
+        listener = socket.socket(socket.AF_UNIX)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, path=str(self._path))
+            listener.bind(str(self._path))
+            listener.listen()
         except OSError as error:
+            listener.close()
             raise BusError(
-                f"the socket {self._path} cannot be opened ({error.strerror}): choose a "
+                f"the socket {self._path} cannot be opened ({error.strerror or error}): choose a "
                 "node.runtime_dir that this user can write to, with a path under 90 characters"
             ) from None
         os.chmod(self._path, 0o600)
+        listener.setblocking(False)
+        self._listener = listener
+        self._accepting = asyncio.create_task(self._accept(listener), name=f"bus {self._path.name}")
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = Peer(writer, self._codec)
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
+            except OSError as error:
+                log.error("bus_accept_failed", error=str(error))
+                await asyncio.sleep(_ACCEPT_AGAIN_S)
+                continue
+            task = asyncio.create_task(self._serve(LocalSocket(accepted)))
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, connection: LocalSocket) -> None:
+        peer = Peer(connection, self._codec)
         self.peers.add(peer)
         try:
             while True:
-                message = await self._codec.read(reader)
+                message = await self._codec.read(connection)
                 try:
                     await self._on_message(peer, message)
                 except Exception:  # one message must not cost the connection
                     log.exception("bus_message_failed", message=type(message).__name__)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except asyncio.IncompleteReadError:
             pass
         except BusError as error:
             log.error("bus_message_unreadable", role=peer.role, error=str(error))
@@ -145,11 +169,14 @@ class BusServer(Generic[M]):
             self.peers.discard(peer)
             if self._on_close is not None:
                 self._on_close(peer)
-            writer.close()
+            connection.close()
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
+        if self._listener is not None:
+            self._listener.close()
         for peer in list(self.peers):
             peer.close()
 
@@ -186,6 +213,7 @@ class BusClient(Generic[M]):
         self._drained = asyncio.Event()
         self._drained.set()
         self._task: asyncio.Task[None] | None = None
+        self._connection: LocalSocket | None = None
         self._closing = False
         self.connected = asyncio.Event()
         self.dropped = 0
@@ -195,7 +223,15 @@ class BusClient(Generic[M]):
         self._task = asyncio.create_task(self._run(), name=f"bus {self._path.name}")
 
     def send(self, message: M) -> None:
-        """Queue a message; never blocks."""
+        """Hand a message to the kernel, or queue it; never blocks.
+
+        At once where that can be: a process that dies in its next step has said it.
+        """
+        connection = self._connection
+        if not (connection is None or self._queue or connection.unsent or connection.deaf):
+            self._say(connection, message)
+            if not connection.deaf:
+                return
         if len(self._queue) >= self._limit:
             self._queue.popleft()
             self.dropped += 1
@@ -207,7 +243,7 @@ class BusClient(Generic[M]):
         delay_s = 0.05
         while True:
             try:
-                reader, writer = await asyncio.open_unix_connection(str(self._path))
+                connection = await self._connect()
             except OSError:
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, 1.0)
@@ -215,10 +251,11 @@ class BusClient(Generic[M]):
             delay_s = 0.05
             try:
                 for message in self._on_connect():
-                    self._say(writer, message)
+                    self._say(connection, message)
+                self._connection = connection
                 self.connected.set()
-                await self._exchange(reader, writer)
-            except (asyncio.IncompleteReadError, ConnectionError):
+                await self._exchange(connection)
+            except asyncio.IncompleteReadError:
                 pass
             except BusError as error:
                 log.error("bus_message_unreadable", error=str(error))
@@ -226,31 +263,43 @@ class BusClient(Generic[M]):
                 log.exception("bus_client_failed")
             finally:
                 self.connected.clear()
-                writer.close()
+                self._connection = None
+                connection.close()
                 if self._on_disconnect is not None and not self._closing:
                     self._on_disconnect()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reading = asyncio.create_task(self._read(reader))
-        writing = asyncio.create_task(self._write(writer))
+    async def _connect(self) -> LocalSocket:
+        unconnected = socket.socket(socket.AF_UNIX)
+        unconnected.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(unconnected, str(self._path))
+        except BaseException:
+            unconnected.close()
+            raise
+        return LocalSocket(unconnected)
+
+    async def _exchange(self, connection: LocalSocket) -> None:
+        reading = asyncio.create_task(self._read(connection))
+        writing = asyncio.create_task(self._write(connection))
         try:
             done, _ = await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            await reading  # nobody hears us any more; what was said before is still to be read
         finally:
             for task in (reading, writing):
                 task.cancel()
             await asyncio.gather(reading, writing, return_exceptions=True)
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def _read(self, connection: LocalSocket) -> None:
         while True:
-            message = await self._codec.read(reader)
+            message = await self._codec.read(connection)
             try:
                 await self._on_message(message)
             except Exception:  # one message must not cost the connection
                 log.exception("bus_message_failed", message=type(message).__name__)
 
-    def _say(self, writer: asyncio.StreamWriter, message: M) -> None:
+    def _say(self, connection: LocalSocket, message: M) -> None:
         try:
             frame = self._codec.frame(message)
         except (TypeError, ValueError) as error:
@@ -260,15 +309,17 @@ class BusClient(Generic[M]):
                 "bus_message_unencodable", message=type(message).__name__, error=str(error)[:80]
             )
             return
-        writer.write(frame)
+        connection.write(frame)
 
-    async def _write(self, writer: asyncio.StreamWriter) -> None:
+    async def _write(self, connection: LocalSocket) -> None:
         while True:
             while self._queue:
-                if writer.is_closing():  # said before the message is taken: it goes to the next
-                    raise ConnectionResetError("the other end is gone")
-                self._say(writer, self._queue.popleft())
-                await writer.drain()
+                message = self._queue.popleft()
+                self._say(connection, message)
+                if connection.deaf:  # the next one gets it
+                    self._queue.appendleft(message)
+                    return
+                await connection.drain()
             self._drained.set()
             self._wake.clear()
             await self._wake.wait()
@@ -278,6 +329,8 @@ class BusClient(Generic[M]):
         try:
             async with asyncio.timeout(timeout_s):
                 await self._drained.wait()
+                if self._connection is not None:
+                    await self._connection.drain()
         except TimeoutError:
             return False
         return True

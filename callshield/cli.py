@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 
 from callshield import __version__
+from callshield.cluster_command import cluster_app
+from callshield.edge_command import edge_app
 from callshield.errors import CallshieldError
 from callshield.evidence_command import evidence_app
 from callshield.fairness_commands import add_to as add_fairness_to
@@ -43,6 +45,8 @@ app.add_typer(recordings_app, name="recordings")
 app.add_typer(pbx_app, name="pbx")
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(webhooks_app, name="webhooks")
+app.add_typer(cluster_app, name="cluster")
+app.add_typer(edge_app, name="edge")
 app.add_typer(law_app, name="law")
 app.add_typer(compliance_app, name="compliance")
 app.add_typer(profiles_app, name="profiles")

@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from callshield.outbound_settings import TrunkSettings
 from callshield.settings import Settings
+from callshield.settings_edge import EdgeNodeSettings, EdgePbxSettings
 from callshield.settings_headsets import HeadsetSettings
 from callshield.settings_phones import FamilySettings, PhonesSettings
 from callshield.settings_sip import AgentSettings, PeerSettings, SupervisorSettings
@@ -103,6 +104,9 @@ def page() -> str:
             lines += _section("[phones.families.PROFILE]", FamilySettings)
         elif get_origin(kind) is None:
             lines += _section(f"[{name}]", kind)
+        if name == "edge":
+            lines += _section("[[edge.nodes]]", EdgeNodeSettings)
+            lines += _section("[[edge.pbx]]", EdgePbxSettings)
     return _HEAD + "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from callshield.cluster_command import examine_cluster
 from callshield.doctor_evidence import examine_evidence
 from callshield.doctor_fairness import (
     check_pseudonyms,
@@ -16,6 +17,7 @@ from callshield.doctor_fairness import (
     kept_beyond_calls,
 )
 from callshield.doctor_law import examine_law
+from callshield.doctor_media import check_media_plane
 from callshield.doctor_phone_listener import examine_listener
 from callshield.doctor_phones import examine_phones
 from callshield.doctor_prompts import check_prompts, check_recording_is_said
@@ -35,6 +37,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("pjsua2", _pjsua2),
         ("media relay", _relay),
+        ("media plane", check_media_plane),
         ("codecs", _codecs),
         ("prompts", check_prompts),
         ("purposes", check_uses),
@@ -45,6 +48,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("folders", _folders),
         ("store", examine_store),
         ("sign-in", examine_sign_in),
+        ("cluster", examine_cluster),
         ("recording", _recording),
         ("descriptors", _descriptors),
         ("peers", _peers),
@@ -60,6 +64,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("shadow mode", check_shadow),
         ("webhooks", _webhooks),
         ("mail", _mail),
+        ("edge", _edge),
     ]
     for name, check in checks:
         try:
@@ -249,6 +254,12 @@ def _mail(settings: Settings) -> str:
     return mail(settings)
 
 
+def _edge(settings: Settings) -> str:
+    from callshield.doctor_edge import edge
+
+    return edge(settings)
+
+
 def _descriptors(settings: Settings) -> str:
     import resource
 
@@ -321,6 +332,8 @@ def _tls(settings: Settings) -> str:
 
 
 def _media_ports(settings: Settings) -> str:
+    if settings.media.plane == "rtpengine":
+        return "rtpengine's own (its port-min and port-max)"
     for key, side in (("sip.pbx", settings.sip.pbx), ("sip.phone", settings.sip.phone)):
         first, last = side.rtp_ports
         pairs = (last - first + 1) // 2

@@ -326,7 +326,9 @@ class CallEnded(_Message, tag="call.ended", frozen=True, kw_only=True):
     reason: str
     """``caller_hangup``, ``agent_hangup``, ``ended_with_announcement``, ``no_answer``, ``busy``,
     ``cancelled``, ``refused``, ``redirected``, ``not_authorised`` (the phone did not take our
-    password), ``media_timeout``, ``shutdown``, ``error``, ``lost`` (the bridge died), …"""
+    password), ``media_timeout``, ``shutdown``, ``error``, ``bridge_lost`` (the bridge died while
+    the call was set up, or its session could not be refreshed afterwards), ``lost`` (nobody
+    knows), …"""
     duration_s: float = 0.0
     """From answer to end."""
     sip_status: int = 0

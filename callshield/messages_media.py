@@ -8,6 +8,7 @@ import msgspec
 
 from callshield.message_base import Message as _Message
 from callshield.messages import (
+    CallStarted,
     LegName,
     MediaQuality,
     MediaSilent,
@@ -16,7 +17,12 @@ from callshield.messages import (
     RecordingChanged,
     TapStarted,
 )
-from callshield.messages_notice import PromptPlayed, ProtectionChanged
+from callshield.messages_notice import (
+    PromptPlayed,
+    PromptStamp,
+    ProtectionChanged,
+    ProtectionReason,
+)
 
 Told = NoticeFinished | PromptPlayed | ProtectionChanged
 """What the caller was told and pressed: to the media worker too, for the recording's own metadata;
@@ -302,6 +308,129 @@ class MediaFailed(_Message, tag="failed", frozen=True, kw_only=True):
     error: str
 
 
+class DialogIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one leg's dialog (RFC 3261 section 12), as the bridge keeps it with the worker.
+
+    A bridge that follows one that died restores the dialog from it. The session descriptions may
+    carry SRTP keys: it is for no log.
+    """
+
+    call_id: str
+    """The SIP Call-ID of this leg."""
+    local_uri: str
+    local_tag: str
+    remote_uri: str
+    remote_tag: str
+    target: str
+    """Where our requests go: the far end's Contact."""
+    contact: str
+    routes: list[str]
+    """The route set in order."""
+    local_cseq: int
+    """The next of ours."""
+    remote_cseq: int
+    """The last of theirs; -1: none."""
+    uac: bool
+    """Our INVITE began it."""
+    local_sdp: str
+    """What we said last, as it was on the wire."""
+    remote_sdp: str
+    account: str
+    """Side, transport, and whose credentials (:mod:`sipbridge.keeping`)."""
+    expires_s: int = 0
+    """Session-Expires in force (RFC 4028); 0: none was agreed."""
+    we_refresh: bool = False
+    refreshed_s: float = 0.0
+    """When the session was refreshed last, or began: seconds of CLOCK_MONOTONIC, which all
+    processes of the machine share and which no step of the clock moves."""
+    bye_headers: list[tuple[str, str]] = []
+    """What our BYE on this leg says besides."""
+
+    def __repr__(self) -> str:
+        return f"DialogIdentity(local_cseq={self.local_cseq}, ...)"
+
+
+class KeepDialog(_Message, tag="keep_dialog", frozen=True, kw_only=True):
+    """Keep, in place of what was kept before, the state of a leg's dialog; None: it is over."""
+
+    call_id: str
+    leg: LegName
+    dialog: DialogIdentity | None
+
+
+class KeptInvite(msgspec.Struct, frozen=True, kw_only=True):
+    """An INVITE that awaits its final answer; as :class:`DialogIdentity`, for no log."""
+
+    message: bytes
+    """As it was on the wire."""
+    address: str
+    """The far end's IP address."""
+    port: int
+    account: str
+    tag: str
+    """Ours in one that came, the far end's in one of ours; empty: not known yet."""
+
+    def __repr__(self) -> str:
+        return f"KeptInvite({len(self.message)} bytes)"
+
+
+KeepStage = Literal["setup", "notice", "connected", "transferred", "ending"]
+
+
+class KeepCall(_Message, tag="keep_call", frozen=True, kw_only=True):
+    """Keep what a bridge that follows this one must know of a call, besides its dialogs."""
+
+    call_id: str
+    started: CallStarted
+    stage: KeepStage
+    """``setup``: not answered yet. ``transferred``: the agent is out, and the call's end was told.
+    ``ending``: the closing announcement plays."""
+    answered_ts: float = 0.0
+    """0: nobody answered yet."""
+    answered_s: float = 0.0
+    """The same moment by CLOCK_MONOTONIC."""
+    end_reason: str = ""
+    """With ``ending``: what the call's end is to be called."""
+    paused: bool = False
+    choice: ProtectionReason | Literal[""] = ""
+    """What the caller's key, or its absence, decided."""
+    may_tap: bool = False
+    """The notice was heard: the caller may be tapped while nobody holds and nothing is paused."""
+    may_record: bool = False
+    callers_numbers: list[str] = []
+    """By which whoever heard the notice was named; never logged or stored."""
+    invited: KeptInvite | None = None
+    """With ``setup``: the INVITE that began the call, not answered yet."""
+    inviting: KeptInvite | None = None
+    """With ``setup``: the one that we sent, not answered yet."""
+    closing: PlayPrompts | None = None
+    """The closing announcement, for an agent who ends the call."""
+    closing_stamp: PromptStamp | None = None
+    """What the call's record is to say of it, but for when and how much was heard."""
+
+    def __repr__(self) -> str:
+        return f"KeepCall(call_id={self.call_id!r}, stage={self.stage!r}, ...)"
+
+
+class FetchKept(_Message, tag="fetch_kept", frozen=True, kw_only=True):
+    """A bridge that has just begun asks for the calls that nobody commands any more."""
+
+
+class KeptCall(_Message, tag="kept_call", frozen=True, kw_only=True):
+    """One of them."""
+
+    kept: KeepCall
+    dialogs: dict[LegName, DialogIdentity]
+    flow: FlowUpdate | None = None
+    """What may pass now; None: nothing yet."""
+    silent: list[LegName] = []
+    """Legs of which no packet has come for a while."""
+
+
+class KeptEnd(_Message, tag="kept_end", frozen=True, kw_only=True):
+    """All of them were told."""
+
+
 MediaMessage = (
     OpenSession
     | SessionOpened
@@ -332,5 +461,10 @@ MediaMessage = (
     | SessionClosed
     | MediaStats
     | MediaFailed
+    | KeepDialog
+    | KeepCall
+    | FetchKept
+    | KeptCall
+    | KeptEnd
 )
 """Everything that travels between bridge and media worker."""

@@ -47,6 +47,8 @@ class CallErased(Message, tag="call.erased", frozen=True, kw_only=True):
     events: list[ErasedRange]
     files: int = 0
     """Of its recording, that were deleted."""
+    held: list[int] = []
+    """Numbers of its events that had been put aside while it was held as evidence, and went too."""
 
 
 class ErasureAsked(Message, tag="erasure.asked", frozen=True, kw_only=True):

@@ -63,7 +63,7 @@ class RetentionDeleted(Message, tag="retention.deleted", frozen=True, kw_only=Tr
     """Hash of event ``to_id``."""
     held: list[str] = []
     """Events of the range that were put aside because somebody asked for the evidence of their
-    call, as ``ID:HASH``."""
+    call, as ``ID:HASH``; of *held_events* the numbers of those that went."""
     call_id: str = ""
     """Always empty: it is no call's."""
 

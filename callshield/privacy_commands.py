@@ -124,6 +124,14 @@ def privacy_access(
     for one in answer.calls:
         if one.outcome == "waits":
             print(f"{one.call_id}: {one.sentence}")
+    _name_others(settings, wanted)
+
+
+def _name_others(settings: Settings, wanted: Wanted) -> None:
+    """By a number each node finds its own calls, by its own keys."""
+    others = settings.cluster.others(settings.node.name)
+    if others and not wanted.call_id:
+        print(f"of this node's calls alone: ask {', '.join(others)} for theirs", file=sys.stderr)
 
 
 def _why_nothing(answer: PrivacyAnswer, settings: Settings) -> str:
@@ -184,6 +192,7 @@ def privacy_erase(
             print(f"{answer.marks} marks of the number erased")
         if not answer.calls and not answer.marks:
             print(_none_of_number(settings))
+    _name_others(settings, wanted)
     raise typer.Exit(1 if any(one.outcome == "waits" for one in answer.calls) else 0)
 
 

@@ -12,7 +12,7 @@ from typing import get_args
 
 import msgspec
 
-from callshield import messages_media
+from callshield import messages_cluster, messages_media
 from callshield.messages import Event
 from callshield.privacy_inventory import Category, Holding, Inventory, inventory
 from callshield.settings_store import PRESETS
@@ -22,7 +22,7 @@ from notifier.outside import MACHINE_TYPES, may_be_told
 from notifier.views import SUPERVISOR_TYPES
 
 #: Where structures are that nothing above brings with it.
-_LOADED = (messages_media, text_pipeline, words_link)
+_LOADED = (messages_cluster, messages_media, text_pipeline, words_link)
 #: Stands where the tables go.
 _MARK = "<!-- inventory -->"
 _GIVEN = {

@@ -3,6 +3,7 @@
 Order of a clean stop: the bridge first (it takes no new calls and lets the running ones finish),
 then media, detector and notifier. A process that dies is restarted after a growing pause; the
 notifier is told (``node.degraded``), and tells people; that a part works again it says itself.
+A process that hangs is ended like one that died, and systemd is told (:mod:`callshield.vigil`).
 Signals from a terminal reach this process alone, and if it is killed, running calls finish first
 (:mod:`callshield.lifeline`): audio does not depend on it.
 """
@@ -25,12 +26,15 @@ from pathlib import Path
 import httpx
 import structlog
 
-from callshield import lifeline
+from callshield import heartbeat, lifeline
 from callshield.bus import BusClient
 from callshield.errors import SetupError
+from callshield.loop_guard import LoopGuard
 from callshield.messages import Hello, NodeDegraded, NodeMessage
 from callshield.purpose_check import check_uses
+from callshield.sd_notify import SdNotify
 from callshield.settings import Settings
+from callshield.vigil import Vigil
 
 log = structlog.get_logger()
 
@@ -38,8 +42,10 @@ log = structlog.get_logger()
 FIRST_PAUSE_S, LONGEST_PAUSE_S, HEALTHY_AFTER_S = 0.2, 10.0, 30.0
 #: Exit status of a process that cannot work as configured (its sentence is on stderr).
 SETUP_FAILED = 2
-#: What a process gets to end by itself after SIGTERM, beyond the bridge's patience with calls.
+#: What a process gets to end by itself, beyond the bridge's patience with calls.
 END_TIMEOUT_S = 5.0
+#: How long a killed one may take to be gone, at most, for the service manager's patience.
+KILLED_WITHIN_S = 2.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -60,7 +66,8 @@ def parts_of(settings: Settings) -> list[Part]:
     if settings.phones.enabled:
         # No call, and no warning on a console, waits for screens on phones.
         parts.append(Part("phones", "firmware_profiles.process", fatal=False))
-    parts.append(Part("media", "sipbridge.media_worker"))
+    plane = {"relay": "sipbridge.media_worker", "rtpengine": "sipbridge.rtpengine_plane"}
+    parts.append(Part("media", plane[settings.media.plane]))
     if settings.detector.enabled:
         parts.append(Part("detector", "detectors.process"))
         for number in range(1, settings.transcriber.workers + 1):
@@ -70,8 +77,13 @@ def parts_of(settings: Settings) -> list[Part]:
 
 
 def _stop_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the supervisor dies: the bridge then lets calls finish."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Ask the kernel for a signal when the supervisor dies: the bridge then lets calls finish.
+
+    It must be heard from the beginning: what a script runs in the background ignores SIGINT, and
+    so would all that it starts.
+    """
+    signal.signal(lifeline.STOP, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, lifeline.STOP)
 
 
 class Supervisor:
@@ -80,9 +92,17 @@ class Supervisor:
     Args:
         settings: the node's configuration.
         config: its file, handed to each process.
+        service: the service manager; nobody unless given.
+        on_tick: called once a second while the event loop turns.
     """
 
-    def __init__(self, settings: Settings, config: Path) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        config: Path,
+        service: SdNotify | None = None,
+        on_tick: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = settings
         self._config = config
         self._processes: dict[str, asyncio.subprocess.Process] = {}
@@ -92,6 +112,9 @@ class Supervisor:
         self.ready = asyncio.Event()
         self._bus: BusClient[NodeMessage] = BusClient(
             settings.bus_path, NodeMessage, self._ignore, self._introduce, limit=1000
+        )
+        self._vigil = Vigil(
+            service or SdNotify(), settings.node.hang_timeout_s, self._hung, on_tick
         )
 
     async def _ignore(self, message: NodeMessage) -> None:
@@ -137,6 +160,7 @@ class Supervisor:
         self._lock()
         self._forget_prompts()
         self._bus.start()
+        self._vigil.start()
         parts = parts_of(self._settings)
         keepers = [asyncio.create_task(self._keep(part), name=part.name) for part in parts]
         for keeper in keepers:
@@ -144,11 +168,14 @@ class Supervisor:
         ready = asyncio.create_task(self._watch_ready())
         await self._stopping.wait()
         ready.cancel()
+        patience_s = sum(self._patience_s(part) + KILLED_WITHIN_S for part in parts)
+        self._vigil.stopping(patience_s)
         # The bridge first: calls finish while everything they need still runs.
         for part in reversed(parts):
             await self._end(part, keepers[parts.index(part)])
         await self._bus.close()
         self._forget_prompts()
+        await self._vigil.close()
         for descriptor in self._lifeline:
             os.close(descriptor)
         if self._failure:
@@ -178,8 +205,10 @@ class Supervisor:
             begun = time.monotonic()
             process = await self._spawn(part)
             self._processes[part.name] = process
+            self._vigil.started(part.name, process.pid)
             log.info("process_started", part=part.name, pid=process.pid)
             status = await process.wait()
+            self._vigil.ended(part.name)
             if self._stopping.is_set():
                 return
             lived_s = time.monotonic() - begun
@@ -205,19 +234,37 @@ class Supervisor:
     async def _spawn(self, part: Part) -> asyncio.subprocess.Process:
         reading, writing = self._lifeline
         bridge = part.name == "bridge"
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            part.module,
-            "--config",
-            str(self._config),
-            *part.arguments,
-            stdout=2,  # our own standard output belongs to the command's answer
-            # A session of its own: Ctrl-C in a terminal must not end media before the bridge.
-            start_new_session=True,
-            pass_fds=(writing,) if bridge else (reading,),
-            env=dict(os.environ) if bridge else {**os.environ, lifeline.VARIABLE: str(reading)},
-            preexec_fn=_stop_with_parent if bridge else None,
+        beats = self._vigil.pipe(part.name)
+        # A process that hangs prints where it stands before it is killed.
+        told = {heartbeat.VARIABLE: str(beats), "PYTHONFAULTHANDLER": "1"}
+        if not bridge:
+            told[lifeline.VARIABLE] = str(reading)
+        try:
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                part.module,
+                "--config",
+                str(self._config),
+                *part.arguments,
+                stdout=2,  # our own standard output belongs to the command's answer
+                # A session of its own: Ctrl-C in a terminal must not end media before the bridge.
+                start_new_session=True,
+                pass_fds=(beats, writing if bridge else reading),
+                env={**os.environ, **told},
+                preexec_fn=_stop_with_parent if bridge else None,
+            )
+        finally:
+            os.close(beats)
+
+    def _hung(self, name: str, silent_s: float) -> None:
+        self._bus.send(
+            NodeDegraded(
+                ts=time.time(),
+                component=name,
+                degraded=True,
+                reason=f"stood still for {silent_s:.0f} s, is ended and restarted",
+            )
         )
 
     def _tell(self, part: Part, degraded: bool, reason: str) -> None:
@@ -233,9 +280,13 @@ class Supervisor:
         async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
             while True:
                 try:
-                    if (await client.get(url)).status_code == 200:
+                    answer = await client.get(url)
+                    # A store that is away hinders no call, and must not get the node restarted.
+                    if (parts := answer.json()).get("bridge") and parts.get("media"):
+                        self._vigil.ready()
+                    if answer.status_code == 200:
                         break
-                except httpx.HTTPError:
+                except (httpx.HTTPError, ValueError):
                     pass
                 await asyncio.sleep(0.1)
         self.ready.set()
@@ -243,13 +294,13 @@ class Supervisor:
 
     async def _end(self, part: Part, keeper: asyncio.Task[None]) -> None:
         process = self._processes.get(part.name)
-        patience_s = END_TIMEOUT_S
-        if part.name == "bridge":
-            patience_s += self._settings.node.stop_timeout_s
         if process is not None and process.returncode is None:
+            # One that only begins has no handlers yet, and may have been given an ignored SIGINT (a
+            # node that a script runs in the background): SIGTERM ends it, and nothing else.
             _signal(process, signal.SIGTERM)
+            _signal(process, lifeline.STOP)
             try:
-                async with asyncio.timeout(patience_s):
+                async with asyncio.timeout(self._patience_s(part)):
                     await process.wait()
             except TimeoutError:
                 log.error("process_would_not_end", part=part.name)
@@ -258,6 +309,10 @@ class Supervisor:
             log.info("process_ended", part=part.name, status=process.returncode)
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
+
+    def _patience_s(self, part: Part) -> float:
+        with_calls_s = self._settings.node.stop_timeout_s if part.name == "bridge" else 0.0
+        return END_TIMEOUT_S + with_calls_s
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
@@ -278,18 +333,21 @@ async def _first(*works: object) -> None:
             task.cancel()
 
 
-async def serve(
-    settings: Settings, config: Path, on_supervisor: Callable[[Supervisor], None] | None = None
-) -> None:
-    """Run a node until SIGTERM or SIGINT.
+async def serve(settings: Settings, config: Path) -> None:
+    """Run a node until SIGTERM or SIGINT, as the only thing that this process does.
+
+    Should this event loop ever stand still, the process prints where and exits: the kernel then
+    tells the bridge, running calls finish, and the service manager starts the node anew.
 
     Raises:
         SetupError: a process cannot work as configured.
     """
-    supervisor = Supervisor(settings, config)
+    guard = LoopGuard(settings.node.hang_timeout_s)
+    supervisor = Supervisor(settings, config, SdNotify.take(os.environ), guard.turn)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.request_stop)
-    if on_supervisor is not None:
-        on_supervisor(supervisor)
-    await supervisor.run()
+    try:
+        await supervisor.run()
+    finally:
+        guard.close()

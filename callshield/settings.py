@@ -21,6 +21,8 @@ from callshield.outbound_settings import OutboundSettings, TrunkSettings
 from callshield.settings_base import SECTION, Port
 from callshield.settings_base import address as _address
 from callshield.settings_care import AftercareSettings, BreakSettings, CallbackSettings
+from callshield.settings_cluster import ClusterSettings, check_cluster
+from callshield.settings_edge import EdgeSettings
 from callshield.settings_evidence import EvidenceSettings
 from callshield.settings_fairness import (
     QualitySettings,
@@ -31,6 +33,7 @@ from callshield.settings_fairness import (
 from callshield.settings_headsets import HeadsetSettings, turned_down
 from callshield.settings_hearing import HearingSettings
 from callshield.settings_law import BROKEN, LawDefaults, LawSettings, keep_to_the_law
+from callshield.settings_media import MediaSettings, keep_to_the_plane
 from callshield.settings_notice import CallerSettings, Language, NoticeSettings
 from callshield.settings_oidc import OidcSettings
 from callshield.settings_phones import PhonesSettings
@@ -68,6 +71,9 @@ class NodeSettings(_Section):
     """Lowest level written to standard error."""
     stop_timeout_s: float = Field(30.0, ge=0, le=3600)
     """A clean stop lets running calls finish for at most this long."""
+    hang_timeout_s: float = Field(30.0, ge=0, le=3600)
+    """A process whose event loop stood still for so long is ended and started anew (the media
+    worker: three times as long, since its calls keep their audio meanwhile); 0: never."""
 
 
 class HelpSettings(_Section):
@@ -78,6 +84,9 @@ class HelpSettings(_Section):
     first one with that role when empty."""
     ring_timeout_s: float = Field(30.0, ge=5, le=300)
     """A helper's phone that has not answered by then is cancelled; the call goes on without."""
+    phones: bool = True
+    """Supervisors may join a call by phone, and managers take it over; off: whoever is asked for
+    help sees the call on the screen."""
 
 
 class DetectorSettings(_Section):
@@ -139,6 +148,9 @@ class EarSettings(_Section):
     """Sound pressure level at the ear, related to the diffuse field, of a 1 kHz signal whose RMS
     is full scale, measured at the headset with its volume fixed; without it the dose is an
     estimate."""
+    limiter: bool = True
+    """Nothing louder than the limits below reaches an agent; off only where ``media.plane`` has no
+    limiter, as an employer's own word that phones or headsets limit instead."""
     limit_peak_dbfs: float = Field(-6.0, ge=-30, le=0)
     """No sample that the agent hears is larger."""
     limit_rms_dbfs: float = Field(-18.0, ge=-50, le=0)
@@ -170,7 +182,7 @@ class EarSettings(_Section):
 
     def profile(self) -> dict[str, float]:
         """The keys that the signal processing takes, by name."""
-        others = {"soften_from_level", "levelling", "calibration_db_spl_at_0dbfs"}
+        others = {"soften_from_level", "levelling", "limiter", "calibration_db_spl_at_0dbfs"}
         return self.model_dump(exclude=others)
 
 
@@ -264,6 +276,7 @@ class Settings(BaseSettings):
     node: NodeSettings = Field(default_factory=NodeSettings)  # type: ignore[arg-type]
     law: LawSettings = Field(default_factory=LawSettings)  # type: ignore[arg-type]
     sip: SipSettings = Field(default_factory=SipSettings)  # type: ignore[arg-type]
+    media: MediaSettings = Field(default_factory=MediaSettings)
     peers: list[PeerSettings] = []
     agents: dict[str, AgentSettings] = {}
     supervisors: dict[str, SupervisorSettings] = {}
@@ -292,9 +305,11 @@ class Settings(BaseSettings):
     ringback: RingbackSettings = Field(default_factory=RingbackSettings)  # type: ignore[arg-type]
     shadow: ShadowSettings = Field(default_factory=ShadowSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    cluster: ClusterSettings = Field(default_factory=ClusterSettings)  # type: ignore[arg-type]
     oidc: OidcSettings = Field(default_factory=OidcSettings)  # type: ignore[arg-type]
     retention: RetentionSettings = Field(default_factory=RetentionSettings)  # type: ignore[arg-type]
     privacy: PrivacySettings = Field(default_factory=PrivacySettings)
+    edge: EdgeSettings = Field(default_factory=EdgeSettings)  # type: ignore[arg-type]
 
     phones: PhonesSettings = Field(default_factory=PhonesSettings)  # type: ignore[arg-type]
     webhooks: dict[str, WebhookSettings] = {}
@@ -441,8 +456,18 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _cluster_fits(self) -> Settings:
+        check_cluster(self.cluster, self.node.name, self.store.url)
+        return self
+
+    @model_validator(mode="after")
     def _keeps_to_the_law(self) -> Settings:
         keep_to_the_law(self)
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_to_the_media_plane(self) -> Settings:
+        keep_to_the_plane(self)
         return self
 
     @classmethod

@@ -84,9 +84,9 @@ class NoticeSettings(BaseModel):
     """A folder of one's own with ``<language>/<id>.wav`` (8 or 16 kHz, 16 bit, mono), perhaps
     ``<id>.16k.wav``, and ``manifest.toml``; the shipped prompts when absent. ``callshield prompts
     check`` says whether they will do."""
-    agent_hears: Literal["tone", "prompt"] = "tone"
-    """What the agent hears while the caller hears an announcement: a soft tone, or the
-    announcement itself, 18 dB down."""
+    agent_hears: Literal["tone", "prompt", "nothing"] = "tone"
+    """What the agent hears, besides the caller, while the caller hears an announcement: a soft
+    tone, the announcement itself, 18 dB down, or nothing (the screen tells of it)."""
     upstream_header: str = Field("X-Callshield-Notice", pattern=_HEADER)
     """Header in which a trusted PBX names the prompt ids it already played, each with its version
     where it says one: ``abuse_prevention;v=2,recording;v=1``."""

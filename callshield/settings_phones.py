@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from callshield.private_file import placed
 from callshield.settings_base import SECTION, Port, address
 
 _PROFILE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
@@ -78,6 +79,11 @@ class PhonesSettings(BaseModel):
     @classmethod
     def _is_address(cls, value: str) -> str:
         return address(value)
+
+    @field_validator("private_key")
+    @classmethod
+    def _as_placed(cls, value: Path | None) -> Path | None:
+        return value and placed(value)
 
     @field_validator("url")
     @classmethod

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from callshield.private_file import placed
 from callshield.settings_base import SECTION, DigestSettings, Port
 from callshield.settings_base import address as _address
 from callshield.transcriber_settings import CallerLanguage
@@ -72,6 +73,11 @@ class TlsSettings(_Section):
     """Far ends that we connect to must show a certificate of ``ca_file`` for their address."""
     require_client_certificate: bool = False
     """Far ends that connect to us must show a certificate of ``ca_file``."""
+
+    @field_validator("private_key")
+    @classmethod
+    def _as_placed(cls, value: Path | None) -> Path | None:
+        return value and placed(value)
 
     @property
     def enabled(self) -> bool:
@@ -187,7 +193,7 @@ class SipSettings(_Section):
     phone: PhoneSideSettings = PhoneSideSettings()
     user_agent: str = Field("Callshield", pattern=r"^[\x21-\x7e ]{1,64}$")
     """User-Agent of our SIP messages."""
-    admission_limit: int = Field(300, ge=1, le=500)
+    admission_limit: int = Field(300, ge=1, le=800)
     """Calls at once; the next INVITE gets 503 with Retry-After."""
     retry_after_s: int = Field(5, ge=1, le=3600)
     """Retry-After of every 503."""
@@ -203,6 +209,10 @@ class SipSettings(_Section):
     """A phone that has not answered by then is cancelled; the PBX gets 480."""
     rtp_timeout_s: float = Field(60.0, ge=5, le=3600)
     """Both legs are ended when no RTP came on either for this long, off hold."""
+    ask_silent_legs: bool = True
+    """A leg of which no RTP has come for 10 s, off hold, is asked by OPTIONS inside its dialog, and
+    again every 30 s: a PBX or a phone that was restarted in the call knows of no such dialog, and
+    the call ends. Switch it off for far ends that leave OPTIONS in a dialog without an answer."""
     latch_window_s: float = Field(5.0, ge=1, le=60)
     """How long after the SDP a phone behind NAT may show its media source."""
     session_expires_s: int = Field(1800, ge=90, le=86400)

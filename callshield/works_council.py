@@ -33,7 +33,7 @@ _SOURCE, _QUOTED = "  - ", "> "
 _TABLES = (
     "law", "help", "notice", "callers", "detector", "transcriber", "recording", "alerts",
     "aftercare", "breaks", "callbacks", "evidence", "crisis", "ear", "hearing", "quality",
-    "reports", "ringback", "shadow", "retention", "privacy",
+    "reports", "ringback", "shadow", "retention", "privacy", "media",
 )  # fmt: skip
 
 
@@ -151,14 +151,10 @@ def _what(settings: Settings) -> list[str]:
         f"| 고객의 목소리 크기와 세기 | 음향 모델로 판단 | {_on(voice)} |",
         f"| 고객의 말 | 글로 옮겨 폭언인지 판단({spoken}), 개인정보는 지우고 내보냄 | {_on(words)} "
         "|",
-        "| 상담사의 음성 | **분석하지 않음.** 고객에게 전달하고, 녹취가 켜진 통화에서만 함께 저장. "
-        f"말하고 있는지 여부(1비트)만 소리 되울림을 가리는 데{_voice(settings)} 쓰고 "
-        "저장하지 않음 | 항상 |",
+        _agents_voice(settings),
         f"| 녹취 | {when} {kept} | {_on(recording.enabled)} |",
         "| 상담사 사이의 통화(내선) | **분석도 녹취도 하지 않음** | 항상 |",
-        "| 상담사의 청력 | 들리는 소리를 제한하고 소음 노출량을 잼. 개인별 수치는 본인에게만 보임. "
-        "안전 담당을 위해 주별로 5명 이상 묶음의 추세만 감사 담당자·근로자 대표·시스템 "
-        "관리자가 봄 | 항상 |",
+        _agents_ear(settings),
         "| 고객의 전화번호 | 고객이 자기 자료를 요청할 때 찾을 수 있도록 키를 쓴 해시값만 저장 | "
         f"{_on(settings.privacy.find_by_number)} |",
         f"| 재연락을 약속한 고객의 전화번호 | 재연락할 때까지만 암호화하여 저장 | "
@@ -170,11 +166,41 @@ def _what(settings: Settings) -> list[str]:
     ]
 
 
+def _by_rtpengine(settings: Settings) -> bool:
+    """The audio goes through an rtpengine, which protects no ear and hears nobody speak."""
+    return bool(settings.media.plane == "rtpengine")
+
+
+def _agents_voice(settings: Settings) -> str:
+    told = (
+        "| 상담사의 음성 | **분석하지 않음.** 고객에게 전달하고, 녹취가 켜진 통화에서만 함께 저장."
+    )
+    if _by_rtpengine(settings):
+        return "| 상담사의 음성 | **분석하지 않음.** 고객에게 전달만 하고 저장하지 않음 | 항상 |"
+    return (
+        f"{told} 말하고 있는지 여부(1비트)만 소리 되울림을 가리는 데{_voice(settings)} 쓰고 "
+        "저장하지 않음 | 항상 |"
+    )
+
+
+def _agents_ear(settings: Settings) -> str:
+    if _by_rtpengine(settings):
+        return (
+            "| 상담사의 청력 | **이 시스템은 소리를 제한하지 않고 소음 노출량도 재지 않음**"
+            "(rtpengine 사용). 전화기나 헤드셋의 음량 제한 기능으로 보호해야 함 | 꺼짐 |"
+        )
+    return (
+        "| 상담사의 청력 | 들리는 소리를 제한하고 소음 노출량을 잼. 개인별 수치는 본인에게만 보임. "
+        "안전 담당을 위해 주별로 5명 이상 묶음의 추세만 감사 담당자·근로자 대표·시스템 "
+        "관리자가 봄 | 항상 |"
+    )
+
+
 def _purposes(settings: Settings) -> list[str]:
     lines = [
         "- 폭언을 상담사와 관리자에게 알리고, 상담사가 경고·도움 요청·이관·종료를 할 수 있게 함",
         "- 폭언 뒤의 휴식과 증거자료 지원",
-        "- 상담사의 청력 보호",
+        *([] if _by_rtpengine(settings) else ["- 상담사의 청력 보호"]),
     ]
     if settings.quality.per_agent:
         lines.append(
@@ -377,6 +403,12 @@ def _never(settings: Settings) -> list[str]:
     ]
     if not settings.quality.per_agent:
         lines.append("- 녹취를 품질 평가용으로 열 수 없습니다(추첨 건수 0).")
+    if _by_rtpengine(settings):
+        lines.append(
+            "- 다만 통화 음성은 별도 서버(rtpengine)를 거칩니다. 이 서버의 제어 포트나 관리자 "
+            "계정에 접근할 수 있는 사람은 기술적으로 통화를 엿들을 수 있습니다. 접근할 수 있는 "
+            f"사람과 접근을 막는 방법: {OPEN}"
+        )
     return lines
 
 

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import signal
 import socket
 import sys
 import time
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import structlog
 
-from callshield import lifeline
+from callshield import heartbeat, lifeline
 from callshield.bus import BusClient
 from callshield.errors import BusError, CallshieldError, DetectorModelError, TapError
 from callshield.logs import configure_logs
@@ -403,9 +402,9 @@ class DetectorProcess:
 async def _main(settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    lifeline.stop_on_signals(loop, stop.set)
     lifeline.watch(loop, stop.set)
+    heartbeat.beat(loop)
     await DetectorProcess(settings).run(stop)
 
 

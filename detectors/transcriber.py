@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from callshield import lifeline
+from callshield import heartbeat, lifeline
 from callshield.bus import BusClient
 from callshield.errors import CallshieldError, DetectorModelError
 from callshield.logs import configure_logs
@@ -265,9 +264,9 @@ async def serve(process: TranscriberProcess) -> None:
     """Run a process until SIGTERM, SIGINT or the end of the node."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    lifeline.stop_on_signals(loop, stop.set)
     lifeline.watch(loop, stop.set)
+    heartbeat.beat(loop)
     await process.run(stop)
 
 

@@ -8,6 +8,7 @@ request is read by :mod:`firmware_profiles.phone_request`; nothing of it is logg
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import ssl
@@ -28,6 +29,8 @@ READ_S = 3.0
 #: What is answered may take so long: longer than the notifier and the bridge have for a press.
 ANSWER_S = 5.0
 _WRITE_S = 2.0
+#: Whoever was refused in the middle of a request may still send for so long.
+_LINGER_S = 0.5
 #: Connections at once, and from one address.
 MOST_CONNECTIONS = 256
 MOST_PER_ADDRESS = 32
@@ -197,6 +200,8 @@ class PhoneServer:
             answer, has_body = await self._exchange(reader, connection)
             writer.write(answer.encoded(body=has_body))
             async with asyncio.timeout(_WRITE_S):
+                if connection.reading and writer.can_write_eof():
+                    await _linger(reader, writer)
                 writer.close()
                 await writer.wait_closed()
         finally:
@@ -254,6 +259,17 @@ async def _read(reader: asyncio.StreamReader) -> PhoneRequest:
     if not request.is_form:
         return request
     return replace(request, body=bytes(rest[: request.body_bytes]))
+
+
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Take in what was already under way: closed with bytes unread, the kernel would reset the
+    connection, and the other side might lose the answer (RFC 9112 section 9.6)."""
+    await writer.drain()
+    writer.write_eof()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while await reader.read(4096):
+                pass
 
 
 async def _more(reader: asyncio.StreamReader) -> bytes:

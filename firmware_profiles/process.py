@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from callshield import lifeline
+from callshield import heartbeat, lifeline
 from callshield.bus import BusClient
 from callshield.errors import CallshieldError
 from callshield.logs import configure_logs
@@ -160,9 +159,9 @@ class Phones:
 async def _main(settings: Settings, catalogue: Catalogue) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    lifeline.stop_on_signals(loop, stop.set)
     lifeline.watch(loop, stop.set)
+    heartbeat.beat(loop)
     phones = Phones(settings, catalogue)
     try:
         await phones.start()

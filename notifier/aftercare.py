@@ -42,13 +42,14 @@ from callshield.messages_care import (
     SaidKind,
 )
 from callshield.settings import Settings
-from notifier.board import Board, Call, Entry
+from notifier.board import Board
 from notifier.break_ledger import BreakLedger, BreakPlan, Eaten
 from notifier.callbacks import Callback, Callbacks
 from notifier.care import Mark, Marks, Word
 from notifier.care_store import CareState
 from notifier.evidence import EvidenceRequests
 from notifier.evidence_desk import EvidenceDesk
+from notifier.live import Call, Entry
 from notifier.pbx import Pbx
 from notifier.rest import Rest
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from callshield import __version__
+from notifier.cluster.elsewhere import AnsweredElsewhere
 from notifier.limits import Limits
 from notifier.node import Node
 from notifier.problems import install
@@ -51,6 +52,15 @@ def build_app(node: Node) -> FastAPI:
     app.state.node = node
     app.state.limits = limits = Limits(node.settings.limits)
     install(app)
+    if node.cluster is not None:
+        from notifier.cluster.operations import Operations
+
+        node.cluster.service.operations = Operations(node).all()
+
+        @app.exception_handler(AnsweredElsewhere)
+        async def on_answer(_request: Request, answer: AnsweredElsewhere) -> JSONResponse:
+            return answer.response()
+
     app.include_router(api)
     app.include_router(care)
     app.include_router(care_routes)

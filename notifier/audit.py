@@ -62,7 +62,7 @@ def verify(place: Place, heads: list[Head] | None = None) -> Verdict:
             verifier.feed(row)
         faults = [
             *verifier.finish(running=running),
-            *held_faults(connection, verifier.put_aside),
+            *held_faults(connection, verifier.put_aside, verifier.still_aside),
         ]
         return Verdict(
             sorted(faults, key=lambda fault: fault.event_id),

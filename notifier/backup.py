@@ -33,6 +33,7 @@ from callshield import __version__
 from callshield.errors import CallshieldError, SetupError
 from notifier.audit import begin_snapshot, read
 from notifier.database import Place, alembic_config, migrate, reason_of, transact
+from notifier.node_schema import share, unshare
 from notifier.schema import metadata
 
 FORMAT = 1
@@ -242,6 +243,9 @@ def read_backup(place: Place, path: Path, *, force: bool = False) -> Backup:
     def work(connection: Connection) -> None:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if place.schema:
+            # Tokens are all nodes': those of the file are added to them, and none is deleted.
+            unshare(connection, place.schema)
         there = MetaData()
         there.reflect(connection)
         if not force:
@@ -257,6 +261,8 @@ def read_backup(place: Place, path: Path, *, force: bool = False) -> Backup:
             ) from None
         _load(connection, path)
         command.upgrade(config, "head")
+        if place.schema:
+            share(connection, place.schema)
 
     try:
         transact(place, work)

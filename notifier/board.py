@@ -14,9 +14,8 @@ from __future__ import annotations
 import re
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -27,7 +26,6 @@ from callshield.messages import (
     AlertRaised,
     AlertRefused,
     AlertUnanswered,
-    AlertVerdict,
     CallAnalysed,
     CallAnswered,
     CallEnded,
@@ -36,7 +34,6 @@ from callshield.messages import (
     CallSnapshot,
     CallStarted,
     CrisisHint,
-    Direction,
     EarChanged,
     EarDose,
     EarWarning,
@@ -49,7 +46,6 @@ from callshield.messages import (
     NoticeStarted,
     PauseChanged,
     PolicyAdvice,
-    Reason,
     RecordingChanged,
     RecordRead,
     RestChanged,
@@ -69,23 +65,12 @@ from callshield.messages_care import (
 from callshield.messages_escalation import AcceptedHow
 from callshield.messages_evidence import EvidenceChanged, EvidenceExported
 from callshield.messages_fairness import FAIRNESS_EVENTS, AlertWithheld, RingbackSeen
-from callshield.messages_notice import PromptPlayed, ProtectionChanged, Spared
+from callshield.messages_notice import PromptPlayed, ProtectionChanged
 from callshield.messages_privacy import PRIVACY_EVENTS
 from callshield.purposes import heard
-from notifier.rows import Row
-from notifier.shadow import HIDDEN, Shadow, rules_of, withheld_row
-
-if TYPE_CHECKING:
-    from notifier.break_ledger import Eaten
-    from notifier.callbacks import Callback
-    from notifier.care import Mark, Said
-    from notifier.erasure import Erasure
-    from notifier.escalation import Request
-    from notifier.rest import Rest
-    from notifier.retention import Deletion
-
-JudgeRole = Literal["agent", "supervisor"]
-AlertKind = Literal["risk", "help", "crisis", "notice_failed", "node", "callback"]
+from notifier.call_levels import highest_score, is_known, take_level, tells_of_words
+from notifier.live import Alert, AlertKind, Call, Entry
+from notifier.shadow import Shadow, rules_of, withheld_row
 
 #: A bridge that reconnects says its snapshot first and then what it had queued: an end that is
 #: still in that queue carries the true reason, so "lost" waits this long for it.
@@ -96,150 +81,32 @@ LATE_S = 30.0
 #: Rule of the agent's own word that it is severe, and the reason of an alert that came of it: a
 #: person's, never set against what the machine heard.
 AGENT_PRESS = "agent_press"
-#: Rules by which a level falls.
-_FALLS = frozenset({"calmed_down", "nothing_said", "no_more_words"})
 #: Ended calls and taken alerts remembered, so that a late press gets a true answer.
 _REMEMBERED = 2000
 _ID = re.compile(r"[0-9a-f]{32}")
+#: What the notifier itself says; from the bus it is nobody's to say.
+_OURS = (
+    AgentSaid,
+    AlertEscalated,
+    AlertJudged,
+    AlertRefused,
+    AlertUnanswered,
+    BreakChanged,
+    CallbackChanged,
+    CallLength,
+    CallMarked,
+    EvidenceChanged,
+    EvidenceExported,
+    EvidenceRequested,
+    PolicyAdvice,
+    RecordRead,
+    RestChanged,
+    RetentionDeleted,
+    StoreRestored,
+    *(event for event in FAIRNESS_EVENTS if event is not RingbackSeen),
+    *PRIVACY_EVENTS,
+)
 _OF_CLOSED_PORTS = (EarDose, EarWarning, MediaQuality, PromptPlayed, RecordingChanged)
-
-
-@dataclass(slots=True)
-class Call:
-    """One call as far as it is known; a row of ``calls``."""
-
-    call_id: str
-    agent_id: str
-    pbx_call_id: str
-    pbx: str
-    started_ts: float
-    answered_ts: float | None = None
-    notice: str = ""
-    """``""``, ``playing``, or the source of :class:`NoticeFinished`."""
-    tapped: bool = False
-    level: int = 0
-    peak_level: int = 0
-    alerted_level: int = 0
-    """Highest level for which an alert was raised since the last acknowledged rise."""
-    categories: list[str] = field(default_factory=list)
-    reasons: list[Reason] = field(default_factory=list)
-    warnings: int = 0
-    """Grade of the last warning played."""
-    ending_ts: float | None = None
-    ended_ts: float | None = None
-    end_reason: str = ""
-    duration_s: float = 0.0
-    acoustic_only: bool = False
-    """The level rests on sound alone."""
-    words_confirmed: bool = False
-    """The level rests on words that are no mishearing, not on sound alone."""
-    may_trigger: bool = False
-    """See :attr:`callshield.messages.RiskChanged.may_trigger`."""
-    crisis_ts: float | None = None
-    """When the caller was first heard to be in danger; nothing automatic acts from then on."""
-    purposes: list[str] = field(default_factory=list)
-    """What the caller was told that the call is used for (:mod:`callshield.purposes`)."""
-    caller_pseudonym: str = ""
-    """Keyed hash of the caller's number (:mod:`callshield.caller_pseudonym`); empty: none is
-    kept."""
-    caller_key_id: str = ""
-    """Which key made it."""
-    direction: Direction = Direction.INBOUND
-    """Not in the row, like what follows: every bridge says it again when it connects."""
-    sealed_number: str = ""
-    """The caller's number, encrypted, in case somebody is to call back."""
-    shadow: bool = False
-    """Its group is in shadow mode: the configuration says it."""
-    paused: bool = False
-    """The agent paused recording and analysis."""
-    held: bool = False
-    recording: bool = False
-    """Both sides are being recorded."""
-    choice: str = ""
-    """What the caller's key, or its absence, decided: see :class:`ProtectionChanged`."""
-    spared: Spared = ""
-    """Nothing is done automatically in this call, and why."""
-    waits: bool = False
-    """A key of the caller's may still decide whether the call is analysed."""
-    softening: bool = False
-    """The agent's ear is spared; a bridge does not repeat this one."""
-    left: bool = False
-    """The agent is out of it and it goes on: a manager took it over. Not repeated, either."""
-
-
-@dataclass(slots=True)
-class Alert:
-    """One alert; a row of ``alerts``."""
-
-    alert_id: str
-    call_id: str
-    agent_id: str
-    kind: AlertKind
-    level: int
-    categories: list[str]
-    reason: str
-    raised_ts: float
-    acknowledged_ts: float | None = None
-    acknowledged_by: str = ""
-    """Token id, never a name."""
-    effort_score: float = 0.0
-    """Highest vocal-effort score behind it when it was raised, 0..1; 0 where there was none."""
-    word_score: float = 0.0
-    """Highest score of words behind it when it was raised, 0..1; 0 where there were none."""
-    agent_verdict: AlertVerdict | Literal[""] = ""
-    supervisor_verdict: AlertVerdict | Literal[""] = ""
-    """Was the machine right? What was said last in each role; not by whom."""
-    how: AcceptedHow | Literal[""] = ""
-    """How it was accepted; empty while it is open, and of older rows."""
-    supervisor_id: str = ""
-    """Who accepted it, where the token is tied to somebody."""
-
-
-@dataclass(slots=True)
-class Entry:
-    """One event on its way: to the store, then to whoever may see it."""
-
-    event: Event
-    audience: str | None
-    """Agent who may see it besides supervisors; ``None`` for everybody, ``""`` for no agent."""
-    call: Call | None = None
-    alert: Alert | None = None
-    event_id: int = 0
-    """Given by the journal."""
-    rest: Rest | None = None
-    words_for_supervisors: bool = False
-    """The call's agent has asked for help: who may come may read why."""
-    analysed: CallAnalysed | None = None
-    escalation: Request | None = None
-    rows: Sequence[Row] = ()
-    """Stored in the same transaction."""
-    kept: tuple[Mark | Said | Eaten | Callback, ...] = ()
-    """Rows that this changed (:mod:`notifier.care_store`)."""
-
-    deletion: Deletion | None = None
-    """Old data that goes in the same transaction."""
-    erasure: Erasure | None = None
-    """A call that is erased in the same transaction."""
-
-    @property
-    def is_alert(self) -> bool:
-        """True for what may never be dropped: an alert and its steps, an agent's rest, what is
-        owed, who read what, rows of other modules."""
-        if isinstance(self.event, (RecordRead, EvidenceExported, *PRIVACY_EVENTS)):
-            return True
-        stands = (self.alert or self.rest or self.escalation) is not None
-        return stands or bool(self.kept) or bool(self.rows)
-
-    def body(self) -> dict[str, Any]:
-        """The event as it is stored and sent; every event of a call carries the PBX's own id of
-        it, whichever process it came from."""
-        body: dict[str, Any] = msgspec.to_builtins(self.event)
-        if self.call is not None:
-            body["agent_id"] = self.call.agent_id
-            body["pbx_call_id"] = self.call.pbx_call_id
-            if self.call.shadow and isinstance(self.event, HIDDEN):
-                body["shadow"] = True
-        return body
 
 
 def _new_id() -> str:
@@ -317,30 +184,11 @@ class Board:
                 return self._node(event)
             case AlertRaised():
                 return self._alert(event)
-            case (
-                RestChanged()
-                | AlertJudged()
-                | AgentSaid()
-                | BreakChanged()
-                | CallbackChanged()
-                | CallMarked()
-                | EvidenceChanged()
-                | EvidenceExported()
-                | EvidenceRequested()
-                | RecordRead()
-                | RetentionDeleted()
-                | StoreRestored()
-            ):
-                return []  # ours to say
-            case AlertEscalated() | AlertRefused() | AlertUnanswered():
-                return []
-            case PolicyAdvice() | CallLength():
+            case _ if isinstance(event, _OURS):
                 return []
             case RingbackSeen():
                 call = self.calls.get(event.call_id)
                 return [] if call is None else [Entry(event, call.agent_id, call)]
-            case _ if isinstance(event, (*FAIRNESS_EVENTS, *PRIVACY_EVENTS)):
-                return []  # ours to say, too
             case CallAnalysed():
                 # Of a call that may have ended half a minute ago, or before we were started.
                 return [Entry(event, "", analysed=event)]
@@ -399,7 +247,7 @@ class Board:
                 call.recording = event.state == "recording"
             case TapStarted():
                 call.tapped = True
-            case RiskChanged() if _is_known(call, event):
+            case RiskChanged() if is_known(call, event):
                 return []  # the detector repeats its levels after a reconnect
             case RiskChanged():
                 entries[0].words_for_supervisors = self.help_was_asked(call.call_id)
@@ -445,28 +293,18 @@ class Board:
             return []
         if isinstance(event, CrisisHint):
             return self._crisis(call, event)
-        if not _tells_of_words(event) or _is_known(call, event):
+        if not tells_of_words(event) or is_known(call, event):
             self.ignored += 1
             return []
         if event.level >= call.level:
-            self._take_level(call, event)
+            take_level(call, event)
         entry = Entry(msgspec.structs.replace(event, late=True), call.agent_id, call)
         entry.words_for_supervisors = self.help_was_asked(call.call_id)
         return [entry]
 
-    @staticmethod
-    def _take_level(call: Call, event: RiskChanged) -> None:
-        call.level = event.level
-        call.peak_level = max(call.peak_level, event.level)
-        call.categories = list(event.categories)
-        call.reasons = list(event.reasons)
-        call.acoustic_only = event.acoustic_only
-        call.words_confirmed = event.words_confirmed
-        call.may_trigger = event.may_trigger and call.crisis_ts is None
-
     def _risk(self, call: Call, event: RiskChanged) -> list[Entry]:
         rose = event.level > call.level
-        self._take_level(call, event)
+        take_level(call, event)
         if event.level < self.alert_level_of(call.agent_id):
             return []
         again = rose and not self._is_open("risk", call.call_id)
@@ -479,11 +317,11 @@ class Board:
         for entry in entries:
             if entry.alert is None:
                 continue  # kept back
-            entry.alert.effort_score = _highest(event.reasons, "vocal_effort")
+            entry.alert.effort_score = highest_score(event.reasons, "vocal_effort")
             # Words beside a level that sound made alone did not raise this alert: a threshold of
             # sound would have kept it away, and calibration has to know that.
             if not event.acoustic_only:
-                entry.alert.word_score = _highest(event.reasons, "words")
+                entry.alert.word_score = highest_score(event.reasons, "words")
         return entries
 
     def _crisis(self, call: Call, event: CrisisHint) -> list[Entry]:
@@ -779,57 +617,7 @@ class Board:
         return alert, [Entry(event, alert.agent_id, call, alert)]
 
 
-def judge(alert: Alert, verdict: AlertVerdict, role: JudgeRole, ts: float) -> list[Entry]:
-    """Somebody says whether the machine was right; the newest word of each role counts.
-
-    Args:
-        alert: of kind ``risk``; it is changed.
-        verdict: confirmed or refuted.
-        role: of the person; nothing else of him is kept.
-        ts: when, seconds since the epoch.
-
-    Returns:
-        What to store; empty when that role said the same before.
-    """
-    said = alert.agent_verdict if role == "agent" else alert.supervisor_verdict
-    if said == verdict:
-        return []
-    if role == "agent":
-        alert.agent_verdict = verdict
-    else:
-        alert.supervisor_verdict = verdict
-    event = AlertJudged(
-        ts=ts, alert_id=alert.alert_id, call_id=alert.call_id, verdict=verdict, by=role
-    )
-    # For nobody's screen, and without the call: its event would name the agent.
-    return [Entry(event, "", alert=alert)]
-
-
-def _highest(reasons: Iterable[Reason], kind: str) -> float:
-    return max((reason.score for reason in reasons if reason.kind == kind), default=0.0)
-
-
 def _remember(memory: OrderedDict[str, Any], key: str, value: Any) -> None:
     memory[key] = value
     while len(memory) > _REMEMBERED:
         memory.popitem(last=False)
-
-
-def _tells_of_words(event: RiskChanged) -> bool:
-    """It rests on words, and is no fall."""
-    return (
-        event.level >= event.previous
-        and bool(event.reasons)
-        and event.reasons[0].rule not in _FALLS
-        and any(reason.kind == "words" for reason in event.reasons)
-    )
-
-
-def _is_known(call: Call, event: RiskChanged) -> bool:
-    """Nothing in this event is news."""
-    return (
-        (event.level, event.categories, event.reasons)
-        == (call.level, call.categories, call.reasons)
-        and event.words_confirmed == call.words_confirmed
-        and (event.may_trigger == call.may_trigger or call.crisis_ts is not None)
-    )

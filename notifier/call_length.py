@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from notifier.board import Call
+from notifier.live import Call
 from notifier.policy import LAST_CHANCE_S, Policies, may_act_by_length
 
 Step = Literal["notice", "end_offered", "extended"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from callshield.messages_care import CallbackState
 from callshield.settings_care import CallbackSettings
-from notifier.board import Call
+from notifier.live import Call
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 Pure: events and a clock in, what to record out. A call is marked once, by whatever comes first:
 the level, an *end*, the agent. Nothing unmarks it: what a supervisor says of an alert
-(:func:`notifier.board.judge`) reaches neither this nor the rest.
+(:func:`notifier.live.judge`) reaches neither this nor the rest.
 
 What the agent says is kept as one of a few fixed kinds and choices, never as text: a sentence about
 a call would hold what the caller said, and names; nothing then needs redacting, and every console
@@ -19,7 +19,7 @@ from typing import Literal, get_args
 from callshield.messages import CallEnding, Event, RiskChanged
 from callshield.messages_care import EXCLUSIONS, CallMarked, SaidKind
 from callshield.settings_care import AftercareSettings
-from notifier.board import Call
+from notifier.live import Call
 
 #: How long after a call its agent may speak of it.
 SAID_WITHIN_S = 24 * 3600.0

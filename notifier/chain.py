@@ -26,7 +26,7 @@ An empty row that no such event names, and one that is not empty although one do
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -113,6 +113,8 @@ class Verifier:
         self.put_aside: dict[int, str] = {}
         """Hashes of deleted events that stay elsewhere (:mod:`notifier.evidence_holds`), as
         recorded."""
+        self.still_aside: set[int] = set()
+        """Those of them whose going is not recorded."""
         self._empty: dict[int, tuple[str, str]] = {}
         """Hash before, and hash, of each erased event."""
         self._erasures: list[dict[str, Any]] = []
@@ -206,9 +208,15 @@ class Verifier:
             elif event["kind"] == "events":
                 self._deleted = event
                 held = (one.partition(":") for one in event.get("held", ()))
-                self.put_aside.update({int(number): noted for number, _, noted in held})
+                noted = {int(number): noted for number, _, noted in held}
+                self.put_aside.update(noted)
+                self.still_aside |= noted.keys()
+            elif event["kind"] == "held_events":
+                self._gone_from_aside(event.get("held") or None)
         if row["type"] == "call.erased":
-            self._erasures += msgspec.json.decode(body)["events"]
+            event = msgspec.json.decode(body)
+            self._erasures += event["events"]
+            self._gone_from_aside(event.get("held"))
         if COMMITMENT not in body:
             if row["words"] is not None:
                 self._add("words", row["id"], f"event {row['id']} was given words later")
@@ -220,6 +228,14 @@ class Verifier:
                 self._last_redacted = row["id"]
         elif commitment is None or not commits_to(commitment, row["words"]):
             self._add("words", row["id"], f"the words of event {row['id']} were changed")
+
+    def _gone_from_aside(self, numbers: Iterable[int | str] | None) -> None:
+        """None: an older version recorded that some went, and not which. Then nothing is missed of
+        what had been put aside until then."""
+        if numbers is None:
+            self.still_aside.clear()
+        else:
+            self.still_aside.difference_update(map(int, numbers))
 
     def finish(self, *, running: bool = False) -> list[Fault]:
         """What is wrong, in the order of the events.

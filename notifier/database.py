@@ -16,10 +16,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import ipaddress
 import os
 import sqlite3
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import Engine
@@ -39,17 +42,20 @@ from sqlalchemy.pool import NullPool
 from callshield.errors import SetupError
 from callshield.private_file import read_private
 from callshield.settings import Settings
+from notifier.node_schema import quoted, schema_of, upgrade_schemas
 
 #: How long one statement waits for another process (``callshield token create``) to finish.
 BUSY_TIMEOUT_S = 1.0
 #: How long PostgreSQL may take to accept a connection, and to answer a statement.
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 10.0
+#: How long a program waits while another one brings the tables up to date.
+MIGRATION_WAIT_S = 300.0
 #: Goes before ``store.password_file``.
 PASSWORD_VARIABLE = "CALLSHIELD_STORE_PASSWORD"  # noqa: S105 # the variable's name
 #: Of the advisory locks: "callshield" has ten letters, eight fit.
 MIGRATION_LOCK = int.from_bytes(b"callshie")
-NOTIFIER_LOCK = MIGRATION_LOCK + 1
+_NOTIFIER_LOCK = MIGRATION_LOCK + 1
 _MIGRATIONS = Path(__file__).parent / "migrations"
 T = TypeVar("T")
 
@@ -66,9 +72,19 @@ class Place:
     """Arguments of :func:`asyncpg.connect`, the password among them."""
     shown: str = ""
     """The place as a sentence may name it."""
+    schema: str = ""
+    """Of several nodes in one PostgreSQL, this one's (:mod:`notifier.node_schema`); empty: the
+    database is this node's alone."""
 
     def __str__(self) -> str:
         return self.shown
+
+    @property
+    def notifier_lock(self) -> int:
+        """Key of the advisory lock that one notifier holds: one for each schema."""
+        if not self.schema:
+            return _NOTIFIER_LOCK
+        return int.from_bytes(hashlib.sha256(self.schema.encode()).digest()[:8], signed=True)
 
     @property
     def lock_path(self) -> Path:
@@ -118,7 +134,11 @@ def place_of(settings: Settings) -> Place:
     else:
         server["ssl"] = False
     shown = f"the database {database} of PostgreSQL on {server['host']}"
-    return Place(settings.node.state_dir, None, server, shown)
+    if not settings.cluster.enabled:
+        return Place(settings.node.state_dir, None, server, shown)
+    schema = schema_of(settings.node.name)
+    shown = f"the schema {schema} in {shown}"
+    return Place(settings.node.state_dir, None, server, shown, schema)
 
 
 def _is_here(host: str) -> bool:
@@ -155,7 +175,10 @@ def connector(place: Place) -> Callable[[], Any]:
                 **place.server,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=ANSWER_TIMEOUT_S,
-                server_settings={"application_name": "callshield"},
+                server_settings={
+                    "application_name": "callshield",
+                    **({"search_path": quoted(place.schema)} if place.schema else {}),
+                },
             )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise OperationalError("connect", {}, _first_line(error)) from None
@@ -266,7 +289,7 @@ def migrate(where: Place | Path) -> None:
             "set node.state_dir to a folder that this user can write to"
         ) from None
     try:
-        transact(place, _upgrade)
+        transact(place, lambda connection: _upgrade(connection, place.schema))
     except (SQLAlchemyError, sqlite3.Error) as error:
         what = "give it room, or move it away and start again"
         if place.path is None:
@@ -287,11 +310,35 @@ def alembic_config(connection: Connection) -> Config:
     return config
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, schema: str) -> None:
     if connection.dialect.name == "postgresql":
-        # Two programs that start at once: the second one finds the tables made.
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-    command.upgrade(alembic_config(connection), "head")
+        _wait_for_our_turn(connection)
+    config = alembic_config(connection)
+    if schema:
+        script = ScriptDirectory.from_config(config)
+        upgrade_schemas(connection, schema, script, lambda _: command.upgrade(config, "head"))
+    else:
+        command.upgrade(config, "head")
+
+
+def _wait_for_our_turn(connection: Connection) -> None:
+    """Programs that start at once, on one machine or several: the second one finds the tables made.
+
+    Asked for again and again, since one statement that waited could not wait for longer than
+    :data:`ANSWER_TIMEOUT_S`, and large tables take their time.
+
+    Raises:
+        SetupError: another program has been at it for too long.
+    """
+    asking = text("SELECT pg_try_advisory_xact_lock(:key)")
+    end = time.monotonic() + MIGRATION_WAIT_S
+    while not connection.scalar(asking, {"key": MIGRATION_LOCK}):
+        if time.monotonic() > end:
+            raise SetupError(
+                f"another program has been bringing the database up to date for "
+                f"{MIGRATION_WAIT_S:.0f} s: let it finish, then start this one again"
+            )
+        time.sleep(0.2)
 
 
 def lock(where: Place | Path) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-from notifier.board import Call
+from notifier.live import Call
 
 
 def device_state(calls: Iterable[Call], held: Container[str], left: Container[str]) -> str:

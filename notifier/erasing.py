@@ -23,7 +23,7 @@ from callshield.messages_privacy import (
     Waits,
 )
 from callshield.settings import Settings
-from notifier.board import LATE_S, Board, Entry
+from notifier.board import LATE_S, Board
 from notifier.erased_list import forget, longest_s, note, path_of
 from notifier.erasure import (
     BATCH,
@@ -37,6 +37,7 @@ from notifier.erasure import (
     waiting,
 )
 from notifier.evidence_holds import Hold
+from notifier.live import Entry
 from notifier.rows import Row
 from notifier.store import Store
 

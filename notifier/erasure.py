@@ -26,7 +26,7 @@ from notifier.schema_fairness import openings
 from notifier.schema_privacy import erasures
 
 if TYPE_CHECKING:
-    from notifier.board import Entry
+    from notifier.live import Entry
 
 #: Types of events that stay, and why.
 KEPT_EVENTS: Mapping[str, str] = {
@@ -83,6 +83,8 @@ class Erasure:
     event_ids: tuple[int, ...]
     mark_ids: tuple[str, ...] = ()
     """Marks of ``[ringback]`` that this call made: they go before."""
+    held_ids: tuple[int, ...] = ()
+    """Its events that had been put aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +142,16 @@ async def find(
         return None
     rows = await _events(connection, asked.call_id, BATCH)
     # Events that were put aside while it was held go with the first batch.
-    aside = select(held_events.c.type, held_events.c.body)
-    aside = aside.where(held_events.c.call_id == asked.call_id)
+    query = select(held_events.c.id, held_events.c.type, held_events.c.body)
+    query = query.where(held_events.c.call_id == asked.call_id).order_by(held_events.c.id)
+    aside = (await connection.execute(query)).all()
     marks = [
         msgspec.json.decode(row.body)["mark_id"]
-        for row in [*rows, *(await connection.execute(aside)).all()]
+        for row in [*rows, *aside]
         if row.type == "ringback.marked"
     ]
-    erasure = Erasure(asked.call_id, tuple(row.id for row in rows), tuple(marks))
+    held_ids = [row.id for row in aside]
+    erasure = Erasure(asked.call_id, tuple(row.id for row in rows), tuple(marks), tuple(held_ids))
     event = CallErased(
         ts=now,
         call_id=asked.call_id,
@@ -156,6 +160,7 @@ async def find(
         by=asked.by,
         events=await _ranges(connection, rows),
         files=files,
+        held=held_ids,
     )
     return erasure, event
 
@@ -263,7 +268,11 @@ async def erase(connection: AsyncConnection, erasure: Erasure) -> None:
         await connection.execute(delete(table).where(table.c.alert_id.in_(of_call)))
     for name in ERASED_TABLES:
         table = metadata.tables[name]
-        await connection.execute(delete(table).where(table.c.call_id == call_id))
+        gone = table.c.call_id == call_id
+        if table is held_events:
+            # No other than the record names: one that was put aside since goes with the next batch.
+            gone &= table.c.id.in_(erasure.held_ids)
+        await connection.execute(delete(table).where(gone))
     written = (openings.c.call_id == call_id, openings.c.why == "complaint")
     await connection.execute(update(openings).where(*written).values(ref="", reason=""))
     decided = evidence_decisions.c.call_id == call_id

@@ -29,10 +29,11 @@ from callshield.messages import (
     WarningPlayed,
 )
 from callshield.settings import Settings
-from notifier.board import Alert, Board, Call, Entry
+from notifier.board import Board
 from notifier.call_length import CallLengths, Prompt
 from notifier.commands import BridgeAway
 from notifier.escalation import AS_EVER, Escalation, Moment, Request, Said
+from notifier.live import Alert, Call, Entry
 from notifier.policy import Advice, Advisor, Policies
 from notifier.rota import Teams, on_duty
 
@@ -58,6 +59,7 @@ class Escalating:
         monotonic: seconds of a clock that does not jump.
         connected: supervisors with an open console; ``token:ID`` for tokens tied to nobody.
         ask: sends a command to the bridge and waits for its result.
+        busy_elsewhere: supervisors in a call of another node into which they were asked.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class Escalating:
         monotonic: Callable[[], float],
         connected: Callable[[], frozenset[str]],
         ask: Ask,
+        busy_elsewhere: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
+        self._busy_elsewhere = busy_elsewhere
         self.teams = Teams(settings)
         self.policies = Policies(settings, self.teams)
         self.escalation = Escalation(self.teams, self.policies)
@@ -88,7 +92,13 @@ class Escalating:
         board.alert_level_of = self.policies.alert_level
 
     def _moment(self) -> Moment:
-        return Moment(self._monotonic(), self._clock(), self._connected(), frozenset(self._busy))
+        busy = self.busy | self._busy_elsewhere()
+        return Moment(self._monotonic(), self._clock(), self._connected(), busy)
+
+    @property
+    def busy(self) -> frozenset[str]:
+        """Supervisors who are in a call of this node into which they were asked."""
+        return frozenset(self._busy)
 
     # ---------------------------------------------------------------------------- what happened
 

@@ -30,7 +30,7 @@ from callshield.messages_escalation import (
     Stage,
 )
 from callshield.settings_teams import Team, TeamSettings
-from notifier.board import Alert
+from notifier.live import Alert
 from notifier.policy import Policies
 from notifier.rota import Duty, Teams, duty
 

@@ -20,13 +20,14 @@ from callshield.messages_evidence import (
 )
 from callshield.messages_fairness import RecordingOpened
 from callshield.settings import Settings
-from notifier.board import Board, Entry
+from notifier.board import Board
 from notifier.evidence import DAY_S, Decision, EvidenceRequests, Verdict, Wanted
 from notifier.evidence_store import (
     decision_of,
     is_own_request,
     request_of_call,
 )
+from notifier.live import Entry
 from notifier.rows import Row
 from notifier.store import Store
 from notifier.tokens import Identity

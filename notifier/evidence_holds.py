@@ -9,7 +9,7 @@ that it followed on, and the deletion's own event names their hashes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +18,7 @@ import msgspec
 from sqlalchemy import Connection, Select, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from notifier.chain import GENESIS, Fault, link
+from notifier.chain import GENESIS, MOST_FINDINGS, Fault, link
 from notifier.database import Place
 from notifier.schema import events
 from notifier.schema_care import evidence_decisions, held_events, said
@@ -120,15 +120,23 @@ async def put_aside(connection: AsyncConnection, first: int, last: int, before: 
         await connection.execute(insert(held_events), kept)
 
 
-def held_faults(connection: Connection, recorded: Mapping[int, str]) -> list[Fault]:
+def held_faults(
+    connection: Connection, recorded: Mapping[int, str], still: Collection[int]
+) -> list[Fault]:
     """Check the events that were put aside against themselves and against what was recorded of
     them when they were.
 
     Args:
         connection: to read by.
-        recorded: number → hash, of the deletions' own events.
+        recorded: number → hash, of the deletions' own events. Once retention has deleted such an
+            event, what it named is checked against itself only, and no longer missed.
+        still: numbers that must be there: no event says that they went.
     """
-    found: list[Fault] = []
+    missing = set(still) - set(connection.scalars(select(held_events.c.id)))
+    found = [
+        Fault("missing", number, f"event {number}, held, is missing: no deletion of it is recorded")
+        for number in sorted(missing)[:MOST_FINDINGS]
+    ]
     for found_row in connection.execute(select(held_events).order_by(held_events.c.id)).mappings():
         row = dict(found_row)
         number = row["id"]

@@ -34,8 +34,9 @@ from callshield.messages_fairness import (
 )
 from callshield.settings import Settings
 from notifier import hearing_trend, weekly
-from notifier.board import Board, Entry, JudgeRole
+from notifier.board import Board
 from notifier.fairness_store import FairnessStore
+from notifier.live import Entry, JudgeRole
 from notifier.quality_desk import QualityDesk
 from notifier.ringback import Mark, Marks
 from notifier.rows import Row

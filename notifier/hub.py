@@ -17,8 +17,8 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from callshield.messages import Event
-from notifier.board import Entry
 from notifier.cut import text_frame
+from notifier.live import Entry
 from notifier.sealed import holds_words
 from notifier.tokens import Identity
 from notifier.views import for_supervisor

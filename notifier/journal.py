@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from notifier.board import Call, Entry
+from notifier.live import Call, Entry
 
 log = structlog.get_logger()
 

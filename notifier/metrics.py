@@ -17,7 +17,7 @@ from prometheus_client import (
 )
 
 from callshield.messages import Event
-from notifier.board import Entry
+from notifier.live import Entry
 
 if TYPE_CHECKING:
     from notifier.node import Node
@@ -119,6 +119,11 @@ class Metrics:
         }
         for name, (text, read) in gauges.items():
             Gauge(name, text, registry=self.registry).set_function(read)
+        if node.cluster is not None:
+            # Only who has other nodes loads what talks to them.
+            from notifier.cluster.figures import Figures
+
+            self.registry.register(Figures(node.cluster))
 
     def _tag(self, event: Event) -> str:
         kind = type(event)

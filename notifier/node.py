@@ -6,79 +6,38 @@ import asyncio
 import dataclasses
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from callshield.bus import BusServer, Peer
 from callshield.messages import (
-    Action,
     AlertRaised,
     AlertVerdict,
-    CallEnded,
-    CallSnapshot,
-    CallStarted,
-    Command,
-    CommandResult,
-    CrisisHint,
-    EarDose,
-    Hello,
     NodeDegraded,
-    NodeMessage,
-    RiskChanged,
-    VoiceTalk,
-    WarningPlayed,
 )
-from callshield.messages_care import CallMarked, RecordingsHeld
 from callshield.messages_escalation import AcceptedHow
-from callshield.messages_evidence import EvidenceAnswer, EvidenceMade, OpenEvidence
-from callshield.messages_fairness import (
-    CallerEnded,
-    OpenRecording,
-    RemoveMark,
-    RingbackMarks,
-)
-from callshield.messages_phones import (
-    NotifySent,
-    PhoneKey,
-    PhoneKeyDone,
-    PhoneSeen,
-    ScreenPushed,
-    ScreensLeft,
-    SendNotify,
-    ShowTest,
-)
-from callshield.messages_privacy import (
-    CallerNumber,
-    EraseRecordings,
-    FileGiven,
-    PrivacyAnswer,
-    PrivacyRequest,
-    RecordingsErased,
-)
 from callshield.settings import Settings
 from notifier.aftercare import Aftercare
 from notifier.anchor import Anchor, read_head
-from notifier.board import Alert, Board, Call, Entry, JudgeRole, judge
+from notifier.board import Board
 from notifier.care_store import load_care
 from notifier.commands import Commands
 from notifier.database import place_of
-from notifier.detector_levels import DetectorLevels, said_abusive
 from notifier.escalating import TICK_S, Escalating
 from notifier.fairness import Fairness
 from notifier.hearing import Hearing
 from notifier.holds import hold_on
 from notifier.hub import Hub
 from notifier.journal import Journal
+from notifier.live import Alert, Call, Entry, JudgeRole, judge
 from notifier.metrics import Metrics
+from notifier.node_bus import BusSide
 from notifier.outbox import Channel
 from notifier.outbox_store import OutboxStore
 from notifier.pbx import Pbx
 from notifier.phone_keys import PhoneKeys
-from notifier.phone_relay import ROLE as PHONES
 from notifier.phone_relay import PhoneRelay
 from notifier.phone_screens import PhoneScreens
 from notifier.post import Post, is_channel
@@ -92,15 +51,11 @@ from notifier.store import Store
 from notifier.tokens import Identity
 
 if TYPE_CHECKING:
+    from notifier.cluster.floor import Floor
     from notifier.oidc_sign_in import SignIn
 
 log = structlog.get_logger()
 
-#: Processes whose silence on the bus means that a part of the node is down.
-WATCHED_ROLES = ("bridge", "detector")
-#: A process that has not come this long after our start is said to be missing: a screen must not
-#: promise protection that nobody gives.
-ABSENT_AFTER_S = 15.0
 _STOP_WRITING_S = 5.0
 #: Each console hears from us so often.
 HEARTBEAT_S = 10.0
@@ -126,6 +81,7 @@ class Node:
         channels: Sequence[Channel] = (),
     ) -> None:
         self.settings = settings
+        self.name = settings.node.name
         self.clock = clock
         self.metrics = Metrics()
         self.shadow = Shadow(settings)
@@ -134,7 +90,8 @@ class Node:
         )
         self.store = Store(place_of(settings))
         self.anchor = Anchor(self.store.place.head_path)
-        self.commands = Commands(self._to_bridge)
+        self.bus = BusSide(self)
+        self.commands = Commands(self.bus.to_bridge)
         self.hub = Hub(0, self.words_shown)
         self.hearing = Hearing(self.hub.tell)
         self._readings = Readings()
@@ -145,23 +102,20 @@ class Node:
 
             self.sign_in = SignIn(settings.oidc, oidc_secret)
         self.journal = Journal(self._write, self._publish, self._store_trouble, 0)
-        self._bus: BusServer[NodeMessage] = BusServer(
-            settings.bus_path, NodeMessage, self._on_message, self._on_close
-        )
         self.pbx = Pbx(
             settings,
             ami_secret,
             self.board,
             clock,
             lambda entries: self.journal.stored(entries),
-            lambda part, bad, why: self._note(part, degraded=bad, reason=why),
+            lambda part, bad, why: self.note(part, degraded=bad, reason=why),
             self._pbx_records,
         )
         self.phone_relay = PhoneRelay(
             settings.agents,
             self.pbx.phones,
             self.pbx.client if self.pbx.enabled else None,
-            lambda: self._bus.peers,
+            lambda: self.bus.peers,
             settings.phones.limit_s,
         )
         self.pbx.on_phones = self.phone_relay.changed
@@ -170,11 +124,11 @@ class Node:
             self.board,
             self.pbx,
             clock,
-            self._record,
+            self.record,
             lambda entries: self.journal.stored(entries),
-            self._to_bridge,
+            self.bus.to_bridge,
             self.commands.ask,
-            self.say_abusive,
+            self.bus.say_abusive,
         )
         self.aftercare.evidence_desk.store = self.store
         self.aftercare.evidence_desk.identify = self.identity
@@ -183,8 +137,9 @@ class Node:
             self.board,
             clock,
             time.monotonic,
-            lambda: self.hub.watching(),
+            self.watching,
             self.commands.ask,
+            lambda: frozenset() if self.cluster is None else self.cluster.peers.busy(),
         )
         self.phone_keys = PhoneKeys(
             self.board,
@@ -196,9 +151,9 @@ class Node:
         self.phone_screens = PhoneScreens(
             settings,
             self.board,
-            lambda: self._bus.peers,
+            lambda: self.bus.peers,
             self.metrics,
-            lambda part, bad, why: self._note(part, degraded=bad, reason=why),
+            lambda part, bad, why: self.note(part, degraded=bad, reason=why),
             clock,
         )
         self._ticking: asyncio.TimerHandle | None = None
@@ -209,19 +164,20 @@ class Node:
             lambda entries: self.journal.stored(entries),
             lambda entries: self.journal.append(entries),
             clock,
-            self._to_bridge,
+            self.bus.to_bridge,
         )
         self.privacy = Privacy(
             self.board,
             self.store,
             lambda entries: self.journal.stored(entries),
-            self._to_bridge,
+            self.bus.to_bridge,
             lambda call_id: hold_on(self.aftercare.evidence, call_id),
             self._forget_call,
             self.fairness.forget_marks,
             self.fairness.erase_marks,
             settings,
             clock,
+            settings.cluster.others(settings.node.name),
         )
         self.aftercare.being_erased = self.privacy.erasing.going
         self.retaining: Retaining | None = None
@@ -232,14 +188,16 @@ class Node:
             clock,
             lambda: self.hub.last_id,
             self.known_alert,
-            lambda channel, bad, why: self._note(channel, degraded=bad, reason=why),
+            lambda channel, bad, why: self.note(channel, degraded=bad, reason=why),
             self.metrics,
         )
-        self._lost_check: asyncio.TimerHandle | None = None
-        self._absent_check: asyncio.TimerHandle | None = None
-        self._levels = DetectorLevels(self.board, clock, self._fall)
-        self._stopping = False
         self._answers: set[asyncio.Task[None]] = set()
+        self.cluster: Floor | None = None
+        if settings.cluster.enabled:
+            # Only who has other nodes loads what talks to them.
+            from notifier.cluster.floor import Floor
+
+            self.cluster = Floor(self)
         self._pulse: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -283,6 +241,10 @@ class Node:
         self.anchor.start()
         await self._start_retaining()
         self._compare_heads()
+        for name in list(self.board.degraded):
+            # How the bus and the other nodes are is seen anew; a drain ended with its process.
+            if name in ("cluster", "draining") or name.startswith("node:"):
+                self.board.degraded.pop(name)
         in_trouble = {name for name in self.board.degraded if is_channel(name)}
         for name in in_trouble - set(self.post.channels):
             self.board.degraded.pop(name)
@@ -295,11 +257,10 @@ class Node:
         self._tick()
         await self.fairness.start()
         await self.privacy.start()
-        await self._bus.start()
+        await self.bus.start()
+        if self.cluster is not None:
+            await self.cluster.start()
         self.metrics.watch(self)
-        self._absent_check = asyncio.get_running_loop().call_later(
-            ABSENT_AFTER_S, self._note_absent
-        )
         log.info(
             "board_restored",
             calls=len(self.board.calls),
@@ -309,15 +270,15 @@ class Node:
 
     async def stop(self) -> None:
         """Close the bus, write what is queued, close the store."""
-        self._stopping = True
-        for check in (self._lost_check, self._absent_check, self._ticking):
-            if check is not None:
-                check.cancel()
+        self.bus.stop_noting()
+        if self._ticking is not None:
+            self._ticking.cancel()
         if self._pulse is not None:
             self._pulse.cancel()
             await asyncio.gather(self._pulse, return_exceptions=True)
-        self._levels.close()
-        await self._bus.close()
+        if self.cluster is not None:
+            await self.cluster.stop()
+        await self.bus.close()
         await self.fairness.close()
         await self.privacy.close()
         await self.aftercare.close()
@@ -332,128 +293,40 @@ class Node:
         await self.anchor.close()
         await self.store.close()
 
-    @property
-    def writing(self) -> asyncio.Task[None]:
-        """The journal's writer; its end before :meth:`stop` is a fault."""
-        return self.journal.task
+    # ------------------------------------------------------------------------ for the other parts
 
-    # ------------------------------------------------------------------------------- the bus
+    def watching(self) -> frozenset[str]:
+        """Supervisors with an open console, at whichever node."""
+        here = self.hub.watching()
+        return here if self.cluster is None else here | self.cluster.peers.supervisors()
 
-    def connected(self, role: str) -> bool:
-        """True when a process of this role is on the bus."""
-        return any(peer.role == role for peer in self._bus.peers)
+    def note(self, component: str, *, degraded: bool, reason: str = "") -> None:
+        """Say that a part is down, or works again; nothing where that was said last."""
+        event = NodeDegraded(ts=self.clock(), component=component, degraded=degraded, reason=reason)
+        self.journal.append(self.board.apply(event))
 
-    async def _on_message(self, peer: Peer[NodeMessage], message: NodeMessage) -> None:
-        match message:
-            case Hello():
-                peer.role = message.role
-                log.info("bus_peer_connected", role=message.role, pid=message.pid)
-                if message.role in WATCHED_ROLES:
-                    self._note(message.role, degraded=False)
-                if message.role == "detector":
-                    self._levels.detector_came(peer.send)
-                if message.role == "bridge":
-                    self.commands.bridge_came()
-                    self.hearing.bridge_came(self.clock())
-                    self.fairness.bridge_came()
-                    self._repeat_levels(peer)
-                    self.aftercare.bridge_came(peer.send)
-                if message.role == PHONES:
-                    self.phone_relay.came(peer)
-                    self.phone_screens.came(peer)
-                    if PHONES in self.board.degraded:
-                        self._note(PHONES, degraded=False)
-            case CommandResult():
-                self.commands.answered(message)
-            case Command():
-                # Not awaited: a disk that is slow now must not keep the rest of the bus waiting.
-                self._apart(self._on_command(peer, message))
-            case ScreenPushed():
-                if peer.role == PHONES:
-                    self.phone_screens.pushed(message)
-            case ShowTest():
-                self.phone_screens.test(peer, message)
-            case PhoneKey():
-                if peer.role == PHONES:
-                    self.phone_keys.take(message, peer.send)
-            case RecordingsHeld() | EvidenceAnswer():
-                pass  # ours to say
-            case VoiceTalk():
-                if peer.role == "bridge":
-                    self.hearing.talk(message)
-            case EarDose(last_of_call=False):
-                if peer.role == "bridge":
-                    self.hearing.dose(message)
-            case SendNotify():
-                self.phone_relay.wanted(peer, message)
-            case NotifySent() if peer.role == "bridge":
-                self.phone_relay.sent(message)
-            case PhoneSeen() if peer.role == "bridge":
-                self.phone_relay.seen(message)
-            case NotifySent() | PhoneSeen() | PhoneKeyDone() | ScreensLeft():
-                pass  # nobody else's to say
-            case CallerEnded() | RingbackMarks() | OpenRecording() | RemoveMark():
-                await self.fairness.on_message(message, peer.send)
-            case OpenEvidence() | EvidenceMade():
-                await self.aftercare.evidence_desk.on_message(message, peer.send)
-            case CallerNumber() | RecordingsErased():
-                if peer.role == "bridge":
-                    self.privacy.from_bridge(message)
-            case PrivacyRequest() | FileGiven() | PrivacyAnswer() | EraseRecordings():
-                # Not awaited: an erasure waits for the bridge, which speaks on this very bus.
-                self._apart(self.privacy.on_message(message, peer.send))
-            case _ if peer.role == PHONES:
-                # It is called from the phones' network: no word of it makes a level or ends a call.
-                log.warning("phones_said_more_than_it_may", message=type(message).__name__)
-            case _:
-                if isinstance(message, EarDose):
-                    self.hearing.dose(message)
-                if isinstance(message, RiskChanged):
-                    self._levels.heard(message.call_id)
-                if isinstance(message, RiskChanged | CrisisHint) and peer.role != "bridge":
-                    # It softens shouting in the agent's ear and keeps automatic steps back.
-                    self._to_bridge(message)
-                self.metrics.received(message)
-                self._record(self.board.apply(message))
-                if isinstance(message, CallSnapshot):
-                    self._tell_spared(message)
-                    self.pbx.snapshot(message)
-                    self._check_lost()
-
-    def _apart(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._answers.add(task)
-        task.add_done_callback(self._answers.discard)
-
-    def _tick(self) -> None:
-        self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
-        self._record(self.escalating.tick())
-
-    def _record(self, entries: Sequence[Entry]) -> None:
+    def record(self, entries: Sequence[Entry]) -> None:
+        """Store, send and act upon what happened here."""
         entries = [*entries, *self.escalating.feed(entries)]
-        self._tell_detector(entries)
+        self.bus.tell_detector(entries)
         self.phone_screens.feed(entries)
         self.journal.append(entries)
         self.pbx.feed(entries)
         self.aftercare.feed(entries)
 
-    async def _on_command(self, peer: Peer[NodeMessage], command: Command) -> None:
-        """The bridge passes on what the agent keyed on the phone: help is ours to do.
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Hold on to a task until it is done."""
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
 
-        Answered when the alert is stored: until then the bridge asks again after a reconnect. A
-        request for help opens words and lets a supervisor join: no other process says it for an
-        agent.
-        """
-        if command.action is not Action.HELP or peer.role != "bridge":
-            peer.send(CommandResult(command_id=command.command_id, status="not_supported"))
-            return
-        asked = await self.ask_for_help(command.call_id, request_id=command.command_id)
-        if asked is None:
-            peer.send(CommandResult(command_id=command.command_id, status="unknown_call"))
-            return
-        peer.send(
-            CommandResult(command_id=command.command_id, status="done" if asked[1] else "already")
-        )
+    @property
+    def writing(self) -> asyncio.Task[None]:
+        """The journal's writer; its end before :meth:`stop` is a fault."""
+        return self.journal.task
+
+    def _tick(self) -> None:
+        self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self.record(self.escalating.tick())
 
     def words_shown(self, identity: Identity, call_id: str) -> None:
         """A screen shows what a caller said; recorded, once for each token and call."""
@@ -477,37 +350,13 @@ class Node:
         agent_id = call.agent_id if call else ""
         return self._readings.shown(identity, call_id, agent_id, self.clock())
 
-    def _on_close(self, peer: Peer[NodeMessage]) -> None:
-        if self._stopping:
-            return
-        log.info("bus_peer_gone", role=peer.role)
-        self.phone_relay.gone(peer)
-        if peer.role == "bridge" and not self.connected("bridge"):
-            self.commands.bridge_left()
-        if peer.role in WATCHED_ROLES and not self.connected(peer.role):
-            self._note(peer.role, degraded=True, reason="disconnected")
-        if peer.role == PHONES and self.phone_screens.expected and not self.connected(PHONES):
-            self._note(PHONES, degraded=True, reason="disconnected")
-
-    def _note_absent(self) -> None:
-        for role in WATCHED_ROLES:
-            expected = role != "detector" or self.settings.detector.enabled
-            if expected and not self.connected(role):
-                self._note(role, degraded=True, reason="not connected")
-        if self.phone_screens.expected and not self.connected(PHONES):
-            self._note(PHONES, degraded=True, reason="not connected")
-
-    def _note(self, component: str, *, degraded: bool, reason: str = "") -> None:
-        event = NodeDegraded(ts=self.clock(), component=component, degraded=degraded, reason=reason)
-        self.journal.append(self.board.apply(event))
-
     def _pbx_records(self, call_id: str, trouble: str) -> None:
         """The agent paused, and the PBX records on: agent and supervisors must know."""
         call = self.board.calls.get(call_id)
         if call is None:
             return
         now = self.clock()
-        self._record(
+        self.record(
             self.board.apply(
                 NodeDegraded(
                     ts=now,
@@ -520,7 +369,7 @@ class Node:
         )
         if trouble:
             log.error("pbx_records_on", call_id=call_id, reason=trouble)
-            self._record(
+            self.record(
                 self.board.apply(
                     AlertRaised(
                         ts=now,
@@ -533,81 +382,6 @@ class Node:
                     )
                 )
             )
-
-    def _check_lost(self) -> None:
-        self._record(self.board.end_lost(self.clock()))
-        if self.board.has_missing and self._lost_check is None:
-            self._lost_check = asyncio.get_running_loop().call_later(0.5, self._lost_check_again)
-
-    def _lost_check_again(self) -> None:
-        self._lost_check = None
-        self._check_lost()
-
-    def _repeat_levels(self, bridge: Peer[NodeMessage]) -> None:
-        """What a bridge may have missed while its connection was away."""
-        for call in self.board.calls.values():
-            if call.crisis_ts is not None:
-                bridge.send(CrisisHint(ts=call.crisis_ts, call_id=call.call_id))
-            if call.peak_level:
-                level = RiskChanged(
-                    ts=self.clock(),
-                    call_id=call.call_id,
-                    level=call.level,
-                    previous=call.level,
-                    categories=list(call.categories),
-                    score=0.0,
-                    acoustic_only=call.acoustic_only,
-                    words_confirmed=call.words_confirmed,
-                    may_trigger=call.may_trigger,
-                )
-                bridge.send(self._for_bridge(level))
-
-    def _fall(self, level: RiskChanged) -> None:
-        self._to_bridge(level)
-        self._record(self.board.apply(level))
-
-    def _tell_detector(self, entries: Sequence[Entry]) -> None:
-        """Whose call it is, and when its agent asked for help or warned the caller."""
-        for entry in entries:
-            event = entry.event
-            match event:
-                case CallStarted() | CallEnded() | WarningPlayed() | AlertRaised(kind="help"):
-                    for peer in self._bus.peers:
-                        if peer.role == "detector":
-                            peer.send(event)
-
-    def _tell_spared(self, snapshot: CallSnapshot) -> None:
-        """Calls that the store knew, too: it does not keep whose sound is not to be judged."""
-        for started in snapshot.calls:
-            for peer in self._bus.peers if started.spared else ():
-                if peer.role == "detector":
-                    peer.send(started)
-
-    def _for_bridge(self, message: RiskChanged) -> RiskChanged:
-        call = self.board.calls.get(message.call_id)
-        return message if call is None else self.shadow.for_bridge(message, call.agent_id)
-
-    def _to_bridge(
-        self,
-        message: Command
-        | RiskChanged
-        | CrisisHint
-        | CallMarked
-        | RingbackMarks
-        | RecordingsHeld
-        | EraseRecordings,
-    ) -> bool:
-        # A level softens the ear and keeps automatic steps back; what was said is nothing to it.
-        if isinstance(message, RiskChanged):
-            level = self._for_bridge(message)
-            message = msgspec.structs.replace(level, reasons=[], score=0.0)
-        elif isinstance(message, CrisisHint):
-            message = msgspec.structs.replace(message, words=[], detail="")
-        for peer in self._bus.peers:
-            if peer.role == "bridge":
-                peer.send(message)
-                return True
-        return False
 
     # ----------------------------------------------------------------------------- the store
 
@@ -657,13 +431,15 @@ class Node:
         ):
             reason = f"event {noted.last_id} was noted and the store ends at {head.last_id}"
             log.error("chain_head_differs", noted=noted.last_id, stored=head.last_id)
-            self._note("chain", degraded=True, reason=reason)
+            self.note("chain", degraded=True, reason=reason)
         elif "chain" in self.board.degraded:
-            self._note("chain", degraded=False)
+            self.note("chain", degraded=False)
 
     def _publish(self, entries: Sequence[Entry]) -> None:
+        if self.cluster is not None:
+            self.cluster.published(entries)
         self.hub.publish(entries)
-        self.phone_screens.published(entries)
+        self.phone_screens.published([entry for entry in entries if not entry.origin])
         self.post.published(entries)
         self.metrics.stored(entries)
 
@@ -674,7 +450,7 @@ class Node:
             self.hub.announce(
                 NodeDegraded(ts=self.clock(), component="store", degraded=True, reason=reason)
             )
-        self._note("store", degraded=reason is not None, reason=reason or "")
+        self.note("store", degraded=reason is not None, reason=reason or "")
 
     async def store_is_writable(self) -> bool:
         """For readiness: a transaction can begin and nothing waits for one."""
@@ -708,17 +484,9 @@ class Node:
         if not request_id:
             # Every press is a request of its own: after somebody came and left, it asks anew.
             self.commands.tell_help(call_id, alert.alert_id if entries else uuid.uuid4().hex)
-        self._tell_detector(entries)
+        self.bus.tell_detector(entries)
         await self.journal.stored(entries)
         return alert, bool(entries)
-
-    def say_abusive(self, call_id: str) -> bool:
-        """The agent says that this is severe abuse; False when no detector is there to take it."""
-        command = said_abusive(call_id)
-        detectors = [peer for peer in self._bus.peers if peer.role == "detector"]
-        for peer in detectors:
-            peer.send(command)
-        return bool(detectors)
 
     async def identity(self, token: str) -> Identity | None:
         """Whom a token stands for, and whom that person may see; ``None`` for no good token."""

@@ -32,8 +32,9 @@ from callshield.messages import (
 from callshield.settings import Settings
 from notifier.ami_client import AmiAway, AmiClient
 from notifier.ami_protocol import Message
-from notifier.board import Board, Call, Entry
+from notifier.board import Board
 from notifier.device_state import device_state
+from notifier.live import Call, Entry
 from notifier.pbx_marks import CallRecords
 from notifier.pbx_recording import Mutes
 from notifier.phones import Phones

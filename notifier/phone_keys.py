@@ -17,7 +17,8 @@ import structlog
 from callshield.errors import BusError
 from callshield.messages import Action, CommandResult
 from callshield.messages_phones import PhoneKey, PhoneKeyDone
-from notifier.board import Alert, Board, Call
+from notifier.board import Board
+from notifier.live import Alert, Call
 
 log = structlog.get_logger()
 

@@ -32,7 +32,8 @@ from callshield.messages import (
 from callshield.messages_escalation import AlertAcknowledged, AlertUnanswered
 from callshield.messages_phones import ScreenPushed, ScreensLeft, ShowTest
 from callshield.settings import Settings
-from notifier.board import Alert, Board, Call, Entry
+from notifier.board import Board
+from notifier.live import Alert, Call, Entry
 from notifier.phone_relay import ROLE
 
 if TYPE_CHECKING:

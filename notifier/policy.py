@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from callshield.settings import Settings
 from callshield.settings_base import SECTION
 from callshield.settings_teams import Category, Count, Team, Told
-from notifier.board import Alert, Call
+from notifier.live import Alert, Call
 from notifier.rota import Teams
 
 PRESETS = Path(__file__).parent / "policies"

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from notifier.board import Alert, Entry
+from notifier.live import Alert, Entry
 from notifier.metrics import Metrics
 from notifier.outbox import Channel, Letter, Undelivered, fate
 from notifier.outbox_store import DEAD, WAITING, OutboxStore

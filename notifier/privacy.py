@@ -7,7 +7,7 @@ out and what is erased is in the event log by the reference that the request has
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,10 +26,12 @@ from callshield.messages_privacy import (
     Scope,
 )
 from callshield.settings import Settings
-from notifier.board import Board, Entry
+from notifier.board import Board
+from notifier.cluster.erasures import owner_of
 from notifier.erasing import Erasing
 from notifier.erasure import agent_of, calls_of, known
 from notifier.evidence_holds import Hold
+from notifier.live import Entry
 from notifier.permissions import ADMIN
 from notifier.reading import reading, shown_to_agent
 from notifier.store import Store
@@ -110,6 +112,7 @@ class Privacy:
         erase_marks: takes marks of ``[ringback]`` away by the hashes of a number; how many.
         settings: the node's configuration.
         clock: seconds since the epoch.
+        others: names of the other nodes of ``[cluster]``, which answer for their own calls.
     """
 
     def __init__(
@@ -124,8 +127,10 @@ class Privacy:
         erase_marks: Callable[[Sequence[str]], Awaitable[int]],
         settings: Settings,
         clock: Callable[[], float],
+        others: Collection[str] = (),
     ) -> None:
         self._board = board
+        self._others = others
         self._store = store
         self._stored = stored
         self._erase_marks = erase_marks
@@ -305,6 +310,7 @@ class Privacy:
 
     async def _calls(self, wanted: Wanted) -> list[str]:
         if wanted.call_id:
+            await self._refuse_others(wanted.call_id)
             return [wanted.call_id]
         found = await self._store.asking(calls_of, wanted.pseudonyms)
         live = [
@@ -318,6 +324,17 @@ class Privacy:
                 "numbers that many people share into ringback.never, and answer by the calls' ids"
             )
         return [*found, *live]
+
+    async def _refuse_others(self, call_id: str) -> None:
+        """Of another node's call there is a copy here, and the whole of it there."""
+        if not self._others or call_id in self._board.calls:
+            return
+        owner = await self._store.asking(owner_of, call_id, self._others)
+        if owner:
+            raise PrivacyRefused(
+                f"node {owner} had this call: ask there; what the other nodes hold of it goes when "
+                "it is erased there"
+            )
 
     async def _agents(self, call_ids: Sequence[str]) -> dict[str, str]:
         """Agents of calls; of one whose row is gone, as its events say."""

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ import structlog
 import uvicorn
 import uvloop
 
-from callshield import lifeline
+from callshield import heartbeat, lifeline
 from callshield.errors import CallshieldError
 from callshield.listening import listen
 from callshield.logs import configure_logs
@@ -132,9 +131,9 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
 async def _main(settings: Settings, listener: socket.socket) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    lifeline.stop_on_signals(loop, stop.set)
     lifeline.watch(loop, stop.set)
+    heartbeat.beat(loop)
     await run(settings, listener, stop)
 
 

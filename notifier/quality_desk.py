@@ -23,8 +23,8 @@ from callshield.messages_fairness import (
 from callshield.purposes import QUALITY
 from callshield.settings import Settings
 from notifier import quality
-from notifier.board import Entry
 from notifier.fairness_store import FairnessStore
+from notifier.live import Entry
 from notifier.rows import Row
 
 log = structlog.get_logger()

@@ -12,7 +12,7 @@ from collections import OrderedDict
 
 from callshield.messages_fairness import ShownReason
 from callshield.messages_store import ReadWhat, RecordRead
-from notifier.board import Entry
+from notifier.live import Entry
 from notifier.rows import Row
 from notifier.tokens import Identity
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from callshield.settings_care import AftercareSettings
-from notifier.board import Call
+from notifier.live import Call
 
 #: Calls remembered so that one call makes one rest.
 _REMEMBERED = 2000

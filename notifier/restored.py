@@ -14,11 +14,11 @@ from callshield.errors import SetupError
 from callshield.messages_store import StoreRestored
 from notifier.anchor import read_head, write_head
 from notifier.backup import Backup
-from notifier.board import Entry
 from notifier.chain import Head
 from notifier.database import Place, reason_of
 from notifier.erased_list import noted, path_of
 from notifier.erasure import known
+from notifier.live import Entry
 from notifier.schema_privacy import erasures
 from notifier.store import Store
 

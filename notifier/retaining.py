@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from callshield.messages_store import RetentionDeleted
 from callshield.settings_store import RetentionSettings
-from notifier.board import Entry
+from notifier.live import Entry
 from notifier.retention import ClockGuard, Deletion, Due, due
 
 log = structlog.get_logger()

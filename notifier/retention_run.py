@@ -12,8 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from callshield.errors import SetupError
 from callshield.settings import Settings
 from notifier.anchor import write_head
-from notifier.board import Entry
 from notifier.database import locked, migrate, place_of, reason_of
+from notifier.live import Entry
 from notifier.retention import KINDS, due
 from notifier.store import Store
 

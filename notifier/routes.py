@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from callshield import __version__
 from callshield.messages import Action, Direction
 from callshield.messages_escalation import AcceptedHow
-from notifier.board import Alert, Call
+from notifier.cluster import elsewhere
 from notifier.commands import TIMEOUT_S, BridgeAway
-from notifier.node import WATCHED_ROLES, Node
+from notifier.live import Alert, Call
+from notifier.node import Node
+from notifier.node_bus import WATCHED_ROLES
 from notifier.permissions import allowed, refusal
 from notifier.problems import MEDIA_TYPE, Problem
 from notifier.tokens import Identity
@@ -79,6 +81,10 @@ class CallState(BaseModel):
     crisis: bool
     """The caller may be in danger."""
     ending: bool
+    node: str = ""
+    """The other node that has the call; empty: this one."""
+    unreachable: bool = False
+    """That node is not heard: how the call stands is not known."""
     reasons: list[dict[str, Any]] | None = None
     warnings: int | None = None
     paused: bool | None = None
@@ -147,6 +153,8 @@ class AlertState(BaseModel):
     """How it was accepted."""
     supervisor_id: str
     """Who accepted it, of ``[supervisors.ID]``; empty for a token that is tied to nobody."""
+    node: str = ""
+    """The other node that has it; empty: this one."""
     escalation: EscalationState | None = None
     """While it is open."""
 
@@ -212,6 +220,7 @@ async def identity_of(request: Request, node: Annotated[Node, Depends(node_of)])
     Raises:
         Problem: 401 for a token that is missing, unknown, expired or revoked; 403 for a role that
             :mod:`notifier.permissions` does not let in.
+        AnsweredElsewhere: the request is about what another node has, and that node answered.
     """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     identity = None
@@ -230,6 +239,7 @@ async def identity_of(request: Request, node: Annotated[Node, Depends(node_of)])
     path = request.scope["route"].path
     if not allowed(identity.role, request.method, path):
         raise Problem(403, "role", refusal(request.method, path))
+    await elsewhere.answer_elsewhere(request, node, identity)
     return identity
 
 
@@ -265,7 +275,11 @@ async def list_calls(node: NodeDependency, identity: IdentityDependency) -> Call
         for call in node.board.calls.values()
         if identity.sees(call.agent_id)
     ]
-    return Calls(last_event_id=node.hub.last_id, now=node.clock(), calls=calls)
+    # Read before the others are asked for what they have: twice rather than never.
+    last_id = node.hub.last_id
+    there = await elsewhere.calls(node, identity)
+    calls += [CallState.model_validate(view) for view in there]
+    return Calls(last_event_id=last_id, now=node.clock(), calls=calls)
 
 
 async def _words_may_be_shown(node: Node, identity: Identity) -> bool:
@@ -294,6 +308,8 @@ async def list_alerts(
     else:
         found = await node.store.alert_history(own, limit, identity.hidden)
     alerts = [alert_state(alert, identity, node) for alert in found]
+    there = elsewhere.alerts(node, identity)
+    alerts += [AlertState.model_validate(view) for view in there[: limit - len(alerts)]]
     return Alerts(last_event_id=last_id, alerts=alerts)
 
 
@@ -553,10 +569,13 @@ async def show_node(node: NodeDependency, identity: IdentityDependency) -> NodeS
         hand_over=bool(node.settings.supervisors),
         record_on_request=node.settings.recording.enabled
         and node.settings.recording.begin == "on_request",
-        connected={role: node.connected(role) for role in WATCHED_ROLES},
+        connected={role: node.bus.connected(role) for role in WATCHED_ROLES},
         degraded=[
             Component(component=item.component, reason=item.reason, since_ts=item.ts)
-            for item in node.board.degraded.values()
+            for item in [
+                *node.board.degraded.values(),
+                *([] if node.cluster is None else node.cluster.degraded()),
+            ]
         ],
     )
 
@@ -572,7 +591,7 @@ async def readyz(node: NodeDependency) -> JSONResponse:
     """Everything a call needs is there: bridge on the bus with a media worker, store writable."""
     parts = {
         "bus": True,
-        "bridge": node.connected("bridge"),
+        "bridge": node.bus.connected("bridge"),
         "media": "media" not in node.board.degraded,
         "store": await node.store_is_writable(),
     }

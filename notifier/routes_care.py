@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from callshield.messages_care import CallbackState, SaidKind
 from callshield.messages_evidence import RequestState
 from notifier.aftercare import BeingErased
-from notifier.board import Call
 from notifier.callbacks import Callback
 from notifier.care import NoteChoice, Said, may_still_be_said
 from notifier.care_store import known_callback, said_by
+from notifier.cluster import elsewhere
 from notifier.evidence import Decision, state_of
 from notifier.evidence_store import decisions
+from notifier.live import Call
 from notifier.node import Node
 from notifier.problems import Problem
 from notifier.routes import (
@@ -389,7 +390,8 @@ async def list_callbacks(node: NodeDependency, identity: IdentityDependency) -> 
             )
             for item in node.aftercare.callbacks.open
             if _sees(item, identity)
-        ],
+        ]
+        + await elsewhere.listed(node, "callbacks", CallbackView, "callback_id", identity),
     )
 
 

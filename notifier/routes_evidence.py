@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from callshield.messages_evidence import RequestState
 from notifier.care import Said
+from notifier.cluster import elsewhere
 from notifier.evidence import Verdict, Wanted
 from notifier.evidence_store import known_request, was_handed_out
 from notifier.node import Node
@@ -78,7 +79,8 @@ async def list_requests(node: NodeDependency, identity: IdentityDependency) -> E
             _view(item, may_decide=not await desk.why_not(identity, item.said.agent_id))
             for item in node.aftercare.evidence.open
             if identity.sees(item.said.agent_id)
-        ],
+        ]
+        + await elsewhere.listed(node, "requests", EvidenceRequest, "request_id", identity),
     )
 
 

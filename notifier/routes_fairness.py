@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from callshield.messages_fairness import CallVerdict, ShownReason
 from notifier import quality
-from notifier.board import JudgeRole
+from notifier.live import JudgeRole
 from notifier.problems import Problem
 from notifier.quality_desk import ScoreRefused
 from notifier.routes import (

@@ -62,6 +62,8 @@ class AccessAnswer(BaseModel):
     """What is held on the caller, without names and ids of staff."""
 
     outcomes: list[Outcome]
+    other_nodes: list[str]
+    """They answer for their own calls: ask each of them too. Empty for one call."""
     held: dict[str, Any]
     """``format``, ``calls``, ``marks_of_the_number``, ``not_given`` (docs/privacy.md)."""
 
@@ -70,6 +72,8 @@ class EraseAnswer(BaseModel):
     """What came of each call."""
 
     outcomes: list[Outcome]
+    other_nodes: list[str]
+    """They answer for their own calls: ask each of them too. Empty for one call."""
     marks: int
     """Marks of ``[ringback]`` of the number that went."""
 
@@ -135,6 +139,10 @@ async def _wanted(body: SubjectRequest, node: Node) -> Wanted:
         raise Problem(503, "no_keys", _sentence(error)) from None
 
 
+def _others(node: Node, wanted: Wanted) -> list[str]:
+    return [] if wanted.call_id else node.settings.cluster.others(node.name)
+
+
 def _sentence(error: Exception) -> str:
     text = str(error)
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
@@ -159,7 +167,8 @@ async def give_access(
     def gather(connection: Connection) -> bytes:
         begin_snapshot(connection)
         held = collect(connection, node.settings, given, list(wanted.ringback_marks))
-        answer = AccessAnswer(outcomes=_outcomes(found), held=held)
+        others = _others(node, wanted)
+        answer = AccessAnswer(outcomes=_outcomes(found), other_nodes=others, held=held)
         return answer.model_dump_json().encode()
 
     try:
@@ -185,7 +194,8 @@ async def erase(
         raise Problem(409, "refused", _sentence(refused)) from None
     except TimeoutError:
         raise _late("What you asked for") from None
-    return EraseAnswer(outcomes=_outcomes(found), marks=marks)
+    others = _others(node, wanted)
+    return EraseAnswer(outcomes=_outcomes(found), other_nodes=others, marks=marks)
 
 
 @privacy.get("/privacy/erasures")

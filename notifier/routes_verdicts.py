@@ -12,7 +12,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
 from callshield.messages import AlertVerdict
-from notifier.board import AGENT_PRESS, JudgeRole
+from notifier.board import AGENT_PRESS
+from notifier.live import JudgeRole
 from notifier.problems import Problem
 from notifier.routes import (
     STORED_WITHIN_S,

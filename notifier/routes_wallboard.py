@@ -7,14 +7,17 @@ wall needs no supervisor's token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from typing import Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
 from callshield.messages import Direction
-from notifier.board import Board, Call
+from callshield.messages_cluster import AlertState
+from notifier.board import Board
+from notifier.cluster.peers import Peer
+from notifier.live import Alert, Call
 from notifier.routes import IdentityDependency, NodeDependency, problems
 
 wallboard = APIRouter(prefix="/api/v1", responses=problems(400, 401, 429))
@@ -73,6 +76,7 @@ def picture(
     analysis: bool,
     due_ts: Sequence[float] = (),
     hidden: Set[str] = frozenset(),
+    others: Collection[Peer] = (),
 ) -> Wallboard:
     """What the board looks like from five metres away.
 
@@ -82,6 +86,7 @@ def picture(
         analysis: the detector is switched on.
         due_ts: when each open call-back is due, seconds since the epoch.
         hidden: agents of other teams, whose calls are not counted here.
+        others: the other nodes; what one that is not heard had is counted no more.
     """
     down = "detector" in board.degraded or "media" in board.degraded
     levels = [
@@ -89,7 +94,20 @@ def picture(
         for call in board.calls.values()
         if call.direction is not Direction.INTERNAL and call.agent_id not in hidden
     ]
-    alerts = [alert for alert in board.alerts.values() if alert.agent_id not in hidden]
+    alerts: list[Alert | AlertState] = [
+        alert for alert in board.alerts.values() if alert.agent_id not in hidden
+    ]
+    for peer in others:
+        if not peer.reachable:
+            continue
+        deaf = bool({"detector", "media"} & set(peer.degraded))
+        levels += [
+            call.level if call.tapped and analysis and not deaf and not call.hidden else None
+            for call in peer.calls.values()
+            if call.direction != "internal" and call.agent_id not in hidden
+        ]
+        alerts += [alert for alert in peer.alerts.values() if alert.agent_id not in hidden]
+        due_ts = [*due_ts, *(ts for agent_id, ts in peer.callbacks if agent_id not in hidden)]
     requests = [
         WallboardRequest.model_validate(
             {"kind": alert.kind, "level": alert.level, "raised_ts": alert.raised_ts}
@@ -106,7 +124,12 @@ def picture(
         alerts_open=len(alerts),
         callbacks_open=len(due_ts),
         callbacks_overdue=sum(due < now for due in due_ts),
-        degraded=sorted(board.degraded),
+        degraded=sorted(
+            [
+                *board.degraded,
+                *(f"{one.name}/{part}" for one in others if one.reachable for part in one.degraded),
+            ]
+        ),
     )
 
 
@@ -122,4 +145,5 @@ async def show_wallboard(node: NodeDependency, identity: IdentityDependency) -> 
         analysis=node.settings.detector.enabled,
         due_ts=[item.due_ts for item in owed if item.agent_id not in hidden],
         hidden=hidden,
+        others=() if node.cluster is None else tuple(node.cluster.peers),
     )

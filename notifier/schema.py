@@ -218,5 +218,6 @@ outbox_cursors = Table(
 # The tables of other topics belong to the same database: whoever backs it up, restores it or
 # deletes from it must have them all, whatever else the program has loaded.
 from notifier import schema_care as schema_care  # noqa: E402
+from notifier import schema_cluster as schema_cluster  # noqa: E402
 from notifier import schema_fairness as schema_fairness  # noqa: E402
 from notifier import schema_privacy as schema_privacy  # noqa: E402

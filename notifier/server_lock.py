@@ -1,4 +1,5 @@
-"""One notifier for one PostgreSQL database, from whichever machine: an advisory lock.
+"""One notifier for one PostgreSQL database (of several nodes: for one schema in it), from whichever
+machine: an advisory lock.
 
 The server holds it for as long as our connection lives, and no longer: no lock is left behind by a
 machine that lost its power.
@@ -11,7 +12,7 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from notifier.database import NOTIFIER_LOCK, Place, connector
+from notifier.database import Place, connector
 
 
 class ServerLock:
@@ -23,6 +24,7 @@ class ServerLock:
 
     def __init__(self, place: Place) -> None:
         self._connect = connector(place)
+        self._key = place.notifier_lock
         self._connection: Any = None
 
     async def hold(self) -> bool:
@@ -36,7 +38,7 @@ class ServerLock:
         self._connection = None
         connection = await self._connect()
         try:
-            got = await connection.fetchval("SELECT pg_try_advisory_lock($1)", NOTIFIER_LOCK)
+            got = await connection.fetchval("SELECT pg_try_advisory_lock($1)", self._key)
         except BaseException as error:
             connection.terminate()
             if isinstance(error, Exception):

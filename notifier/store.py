@@ -21,12 +21,12 @@ from sqlalchemy.sql import text
 
 from callshield.errors import SetupError
 from callshield.messages import CallAnalysed, CallLength, NodeDegraded, Reason, RetentionDeleted
-from notifier.board import Alert, Call, Entry
 from notifier.care_store import care_rows
 from notifier.chain import ERASED, GENESIS, Head, link
 from notifier.database import BUSY_TIMEOUT_S, Place, as_place, open_async
 from notifier.erasure import erase, keep_held
 from notifier.escalation import Request
+from notifier.live import Alert, Call, Entry
 from notifier.reading import READINGS
 from notifier.rest import Rest
 from notifier.retention import Deletion, Due
@@ -457,7 +457,8 @@ def _event_row(entry: Entry) -> dict[str, Any]:
     return {
         "id": entry.event_id,
         "ts": fields["ts"],
-        "type": fields["type"],
+        # No question about this node's own events finds another's.
+        "type": ("@" if entry.origin else "") + fields["type"],
         "call_id": fields.get("call_id", ""),
         "agent_id": entry.audience,
         "body": msgspec.json.encode(fields).decode(),

@@ -49,6 +49,9 @@ OF_MONTHS = ("quality_draws", "quality_scores")
 #: Tables that retention leaves alone, and why.
 KEPT = {
     "rests": "one row an agent, replaced by the next",
+    "cluster_own": "one row",
+    "cluster_peers": "one row a node",
+    "cluster_position": "one row",
     "outbox_cursors": "one row a channel",
     "erasures": "goes when the call is erased",
     "ringback_marks": "expires by itself, within thirty days",
@@ -231,7 +234,12 @@ async def _old_rows(
         return None
     deletion = Deletion(due.kind, due.before_ts, tuple(str(item) for item in keys))
     event = RetentionDeleted(
-        ts=now, kind=due.kind, count=len(keys), rule=due.rule, before_ts=due.before_ts
+        ts=now,
+        kind=due.kind,
+        count=len(keys),
+        rule=due.rule,
+        before_ts=due.before_ts,
+        held=list(deletion.keys) if due.kind == "held_events" else [],
     )
     return deletion, event
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from notifier.board import Alert, Call
+from notifier.live import Alert, Call
 from notifier.shadow import calm
 
 #: What a supervisor's screen gets. Not in it: the agent's own actions and presence

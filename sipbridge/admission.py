@@ -229,6 +229,7 @@ class Admission:
             levelling=settings.ear.levelling,
             soften_level=settings.ear.soften_from_level,
             agent_hears=settings.notice.agent_hears,
+            ear_can_be_set=settings.media.plane == "relay",
             direction=route.direction,
             incoming=route.incoming,
             called_uri=route.called_uri,

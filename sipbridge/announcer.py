@@ -99,6 +99,8 @@ class Announcer:
 
     def murmur(self, prompts: Sequence[Prompt]) -> list[Step]:
         """The agent's soft tone while the caller hears ``prompts``, or the prompts, quietly."""
+        if self._plan.agent_hears == "nothing":
+            return []
         if self._plan.agent_hears == "tone":
             return [self.to_agent([self._plan.notice_tone], gain_db=0.0)]
         return [self.to_agent(prompts, gain_db=AGENT_PROMPT_DB)] if prompts else []

@@ -113,13 +113,15 @@ class Results:
         self._path_ms = float(np.median(known)) if len(known) else 0.0
 
     def between(self, from_ns: int, to_ns: int) -> dict[str, Any]:
-        """Of what was sent in ``[from_ns, to_ns)``, wall clock: sent, received, added_ms."""
+        """Of what was sent in ``[from_ns, to_ns)``, wall clock: sent, received, added_ms; and the
+        longest gap that one far end heard, packets that did not come one after the other."""
         chosen = (self._sent_ns >= from_ns) & (self._sent_ns < to_ns) & (self._sent_ns > 0)
         took_ms = self._took_ms[chosen]
         arrived_ms = took_ms[~np.isnan(took_ms)]
         return {
             "sent": int(chosen.sum()),
             "received": len(arrived_ms),
+            "longest_gap_packets": _longest_run(chosen & np.isnan(self._took_ms)),
             "added_ms": _quantiles(arrived_ms - self._path_ms),
             "direct_ms": _quantiles(self._direct_known_ms),
         }
@@ -135,6 +137,15 @@ class Results:
         added_ms = self._took_ms[~np.isnan(self._took_ms)] - self._path_ms
         step = np.clip(added_ms / step_ms, 0, steps - 1).astype(np.int64)
         return [int(count) for count in np.bincount(step, minlength=steps)]
+
+
+def _longest_run(missing: NDArray[np.bool_]) -> int:
+    """Of each flow the longest stretch of true; the longest of those."""
+    longest, run = 0, np.zeros(missing.shape[0], np.int64)
+    for column in missing.T:
+        run = np.where(column, run + 1, 0)
+        longest = max(longest, int(run.max(initial=0)))
+    return longest
 
 
 def _took_ms(sent_ns: NDArray[np.int64], arrived_ns: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from sipbridge.bench_worker import (
     cpu_s,
     rss_mib,
 )
-from sipbridge.rtpengine_ng import Rtpengine
+from sipbridge.rtpengine_process import Rtpengine, rtpengine_binary
 
 _WARM_UP_S = 2.0
 #: The name of the relay's thread (engine.c).
@@ -139,32 +139,49 @@ async def _tick(name: str, expected_s: float, progress: Progress) -> None:
         await asyncio.sleep(0.5)
 
 
-async def _under_load(
+def _no_progress(name: str, done: float) -> None:
+    """Nobody looks."""
+
+
+async def under_load(
     name: str,
     far_ends: FarEnds,
     targets: tuple[Ends, Ends],
-    pid: int,
+    pids: tuple[int, ...],
     load: Load,
-    progress: Progress,
-    srtp: list[tuple[str, str]],
+    progress: Progress = _no_progress,
+    srtp: Sequence[tuple[str, str]] = (),
 ) -> Measurement:
-    """Send through one relay and measure it."""
+    """Send through one relay and measure it.
+
+    Args:
+        name: of the relay.
+        far_ends: who sends and hears.
+        targets: where they send to.
+        pids: of all its processes.
+        load: what is sent.
+        progress: told now and then.
+        srtp: keys of the agents' legs.
+
+    Raises:
+        SetupError: it died, or nothing came through it.
+    """
     load_average = os.getloadavg()[0]
-    await far_ends.talk(targets, warm_up_s=_WARM_UP_S, seconds=load.seconds, srtp=srtp)
+    await far_ends.talk(targets, warm_up_s=_WARM_UP_S, seconds=load.seconds, srtp=list(srtp))
     relay_died = SetupError(f"the {name} died under load: its log is on standard error")
     ticker = asyncio.create_task(_tick(name, _WARM_UP_S + load.seconds + 1.0, progress))
     clock = asyncio.get_running_loop().time
     try:
         await far_ends.hear()
-        began = cpu_s(pid), cpu_s(pid, RELAY_THREAD), clock()
+        began = _cpu(pids), _cpu(pids, RELAY_THREAD), clock()
         await far_ends.hear()
         took = [
             end - begin
             for begin, end in zip(
-                began, (cpu_s(pid), cpu_s(pid, RELAY_THREAD), clock()), strict=True
+                began, (_cpu(pids), _cpu(pids, RELAY_THREAD), clock()), strict=True
             )
         ]
-        memory_mib = rss_mib(pid)
+        memory_mib = sum(rss_mib(pid) for pid in pids)
         report = await far_ends.hear()
     except FileNotFoundError:
         raise relay_died from None
@@ -196,7 +213,12 @@ async def _under_load(
     )
 
 
-async def _measure_worker(load: Load, progress: Progress) -> Measurement:
+def _cpu(pids: tuple[int, ...], thread: str = "") -> float:
+    return sum(cpu_s(pid, thread) for pid in pids)
+
+
+async def measure_worker(load: Load, progress: Progress = _no_progress) -> Measurement:
+    """Our media worker."""
     with tempfile.TemporaryDirectory(prefix="callshield-bench-") as name:
         folder = Path(name)
         (folder / "run").mkdir(mode=0o700)
@@ -222,8 +244,8 @@ async def _measure_worker(load: Load, progress: Progress) -> Measurement:
                 srtp=load.srtp,
                 ear=(load.ear, load.ear),
             )
-            measured = await _under_load(
-                "media worker", far_ends, targets, worker.pid, load, progress, bridge.srtp
+            measured = await under_load(
+                "media worker", far_ends, targets, (worker.pid,), load, progress, bridge.srtp
             )
             measured = replace(measured, rss_idle_mib=round(idle_mib, 1))
             accepted = await bridge.close_calls()
@@ -240,18 +262,21 @@ async def _measure_worker(load: Load, progress: Progress) -> Measurement:
             await worker.stop()
 
 
-async def _measure_rtpengine(binary: str, load: Load, progress: Progress) -> Measurement:
+async def measure_rtpengine(
+    binary: str, load: Load, progress: Progress = _no_progress
+) -> Measurement:
+    """rtpengine by itself: it neither taps nor limits nor records."""
     far_ends = await FarEnds.open(load.calls)
     try:
-        async with Rtpengine(binary, calls=load.calls) as engine:
+        async with Rtpengine(binary, ports=(22000, 22200 + 4 * load.calls)) as engine:
             idle_mib = rss_mib(engine.pid)
             pairs = [
                 await engine.relay(caller, agent)
                 for caller, agent in zip(far_ends.callers, far_ends.agents, strict=True)
             ]
             targets = ([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-            measured = await _under_load(
-                "rtpengine", far_ends, targets, engine.pid, load, progress, []
+            measured = await under_load(
+                "rtpengine", far_ends, targets, (engine.pid,), load, progress
             )
             return replace(measured, rss_idle_mib=round(idle_mib, 1))
     finally:
@@ -271,10 +296,10 @@ async def measure(
     Raises:
         SetupError: a process of the benchmark did not start.
     """
-    worker = await _measure_worker(load, progress)
-    binary = Rtpengine.installed() if reference else None
+    worker = await measure_worker(load, progress)
+    binary = rtpengine_binary() if reference else None
     return RelayBench(
-        worker, None if binary is None else await _measure_rtpengine(binary, load, progress)
+        worker, None if binary is None else await measure_rtpengine(binary, load, progress)
     )
 
 

@@ -26,7 +26,7 @@ from sipbridge.bench_relay import (
     RelayBench,
     measure,
 )
-from sipbridge.rtpengine_ng import Rtpengine
+from sipbridge.rtpengine_process import rtpengine_binary
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def machine() -> list[str]:
         f"Python {platform.python_version()}, uvloop {version('uvloop')}",
         f"Callshield {__version__}",
     ]
-    if (binary := Rtpengine.installed()) is not None:
+    if (binary := rtpengine_binary()) is not None:
         # It prints its version on standard error.
         said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
         lines.append(f"rtpengine {(said.stdout + said.stderr).removeprefix('Version:').strip()}")

@@ -199,6 +199,7 @@ class WorkerProcess:
         calls: for which it needs ports.
         record: with the recorder on.
         module: what to run with ``--config FILE``.
+        extra: more tables of its configuration.
     """
 
     def __init__(
@@ -208,11 +209,13 @@ class WorkerProcess:
         *,
         record: bool = False,
         module: str = "sipbridge.media_worker",
+        extra: str = "",
     ) -> None:
         self._folder = folder
         self._ports = 2 * calls + 100
         self._record = record
         self._module = module
+        self._extra = extra
         self.process: Helper | None = None
         self.media_path = folder / "run" / "media.sock"
         self.tap_path = folder / "run" / "tap.sock"
@@ -241,7 +244,7 @@ class WorkerProcess:
                 f'[recording]\nenabled = true\nkey_file = "{key_file}"\n'
                 f'directory = "{self._folder / "recordings"}"\nmin_free_mib = 256\n'
             )
-        config.write_text("".join(tables))
+        config.write_text("".join(tables) + self._extra)
         self.process = await Helper.start(self._module, "--config", str(config))
 
     async def stop(self) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pjsip_guard
-import pjsua2 as pj
 import structlog
 
 from callshield.messages import (
@@ -47,6 +46,7 @@ from callshield.messages_media import (
 from callshield.messages_phones import NotifySent, PhoneSeen
 from callshield.settings import Settings
 from callshield.settings_sip import SideSettings, uri_transport
+from sipbridge.account import BridgeAccount
 from sipbridge.admission import CALL_ID_HEADER, Admission
 from sipbridge.bridged import Bridged
 from sipbridge.call import CallState
@@ -61,6 +61,8 @@ from sipbridge.digest_accounts import (
 )
 from sipbridge.feature_codes import feature_codes
 from sipbridge.hearing_desk import HearingDesk
+from sipbridge.keeping import Keeping
+from sipbridge.kept_calls import KeptCalls
 from sipbridge.legs import Leg, Refusal
 from sipbridge.media_link import MediaLink
 from sipbridge.media_news import note, tell_call
@@ -131,6 +133,18 @@ class Bridge:
         self.media = MediaLink(
             settings.media_path, self._on_media, self._on_media_found, self._on_media_lost
         )
+        self.keeping = Keeping(self.media.send)
+        self.stack.on_rest = self.keeping.tell
+        self._accounts_by_name: dict[str, Any] = {}
+        self.kept = KeptCalls(
+            self.media.send,
+            self.emit,
+            self.call_supervisor,
+            self._accounts_by_name,
+            self.codes,
+            lambda: self.stack.rearm(),
+        )
+        self.stack.on_packet = self.kept.take
         self.ringback = Ringback(settings.ringback, time.time, self._key_trouble("ringback"))
         self.caller_numbers = CallerNumbers(settings, self._key_trouble("caller_keys"))
         self.phones_seen = PhonesSeen(settings.agents, self._about_phones)
@@ -149,6 +163,7 @@ class Bridge:
             settings.bus_path,
             settings.node.name,
             self.calls,
+            self.kept,
             self.ringback.take,
             RecordingsDesk(settings.recording.directory, lambda gone: self._notifier.send(gone)),
             self.notify.send,
@@ -172,6 +187,9 @@ class Bridge:
         """
         self._phone_credentials.update(phone_credentials(self.settings))
         self._trunk_credentials = trunk_credentials(self.settings)
+        # Before the first packet is read: a BYE that is repeated finds its dialog.
+        self.media.start()
+        await self.kept.fetch(self.media)
         self.stack.start()
         self.pbx_accounts = self._accounts(self.settings.sip.pbx, self.stack.pbx_transports)
         self.phone_accounts = self._accounts(self.settings.sip.phone, self.stack.phone_transports)
@@ -180,8 +198,10 @@ class Bridge:
         for name in self._trunk_credentials:
             self.trunk_account(name)
         # Without a media worker the node is not ready, and must not look it: the bus comes last.
-        self.media.start()
+        await self.kept.adopt_fetched()
         await self.media.connected.wait()
+        # The worker was found before there was a stack to say so.
+        self.stack.set_ready(self.media.connected.is_set() and not self.draining)
         self._notifier.start()
         self._tell_of_prompts(self._refused_prompts)
         self.ringback.look_at_keys()
@@ -198,14 +218,18 @@ class Bridge:
 
     def _account(
         self, side: SideSettings, kind: str, credentials: Credentials | None = None
-    ) -> _Account:
+    ) -> BridgeAccount:
         pbx = side is self.settings.sip.pbx
         transports = self.stack.pbx_transports if pbx else self.stack.phone_transports
         config = self.stack.account_config(side, kind, transports[kind])
         if credentials is not None:
             add_to(config, credentials)
-        account = _Account(self)
+        account = BridgeAccount(self)
+        account.name = f"{'pbx' if pbx else 'phone'} {kind}"
+        if credentials is not None:
+            account.name += f" {credentials.username} {credentials.realm}"
         account.create(config, pbx and kind == "udp" and credentials is None)
+        self._accounts_by_name[account.name] = account
         return account
 
     def phone_account(self, uri: str) -> Any:
@@ -278,7 +302,7 @@ class Bridge:
             return
         recent_end = self.ringback.recent_end(headers, route.direction)
         plan = dataclasses.replace(plan, recent_end=recent_end)
-        bridged = Bridged(self, plan, headers, source)
+        bridged = Bridged(self, plan, headers, source, message)
         bridged.take_incoming(account, pjsua_id)
         # The first answer fixes what PJSIP negotiates; the 200 replaces it (RFC 3261 13.3.1.4).
         self.calls[call_id] = bridged
@@ -479,6 +503,7 @@ class Bridge:
         if bridged.call.plays_untold and waited_s < PLAYS_TOLD_S:
             asyncio.get_running_loop().call_later(0.1, self._forget, call_id, waited_s + 0.1)
             return
+        bridged.probe.close()
         if any(not leg.gone for leg in bridged.legs()):
             # BYE or CANCEL is still under way; PJSIP's own timers (64 T1, 32 s) bound the wait.
             if waited_s < LAST_LEG_S:
@@ -490,6 +515,8 @@ class Bridge:
             self._idle.set()
 
     async def _on_media(self, message: MediaMessage) -> None:
+        if self.kept.on_media(message):
+            return
         match message:
             case (
                 PlayFinished()
@@ -511,10 +538,10 @@ class Bridge:
                 TapStarted() | RecordingChanged() | MediaQuality() | MediaSilent() | NodeDegraded()
             ):
                 self._notifier.send(message)
-            case SessionOpened() if message.call_id not in self.calls:
-                # Left by a bridge that died: nobody can hang it up any more but its far ends. The
-                # worker keeps the audio until then; taking it away would only cut two people off.
-                log.warning("orphaned_media", call_id=message.call_id)
+                if isinstance(message, MediaSilent) and (call := self.calls.get(message.call_id)):
+                    call.probe.heard(message.leg, silent=message.silent)
+            case SessionOpened():
+                pass  # of a bridge that died: what can be done for it, sipbridge.kept_calls does
             case _:
                 note(message)
 
@@ -531,8 +558,10 @@ class Bridge:
                 ts=time.time(), component="media", degraded=True, reason="the media worker stopped"
             )
         )
+        self.keeping.forget_all()
         for bridged in list(self.calls.values()):
             bridged.run(bridged.call.on_media_lost())
+        self.kept.on_media_lost()
 
     # --------------------------------------------------------------------------------- stop
 
@@ -540,21 +569,28 @@ class Bridge:
         """Take no new calls; let the running ones finish, at most for ``timeout_s``."""
         self.draining = True
         self.stack.set_ready(False)
+        self._notifier.send(
+            NodeDegraded(
+                ts=time.time(), component="draining", degraded=True, reason="takes no new calls"
+            )
+        )
         try:
             async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
+                await asyncio.gather(self._idle.wait(), self.kept.idle.wait())
         except TimeoutError:
-            log.warning("calls_cut_by_stop", calls=len(self.calls))
+            log.warning("calls_cut_by_stop", calls=len(self.calls) + len(self.kept.calls))
             for bridged in list(self.calls.values()):
                 bridged.run(bridged.call.on_shutdown())
+            self.kept.shut_down()
             try:
                 async with asyncio.timeout(LAST_BYES_S):
-                    await self._idle.wait()
+                    await asyncio.gather(self._idle.wait(), self.kept.idle.wait())
             except TimeoutError:
                 log.warning("legs_without_answer_to_bye", calls=len(self.calls))
 
     async def stop(self) -> None:
         """Close everything; call :meth:`drain` first."""
+        self.kept.close()
         for bridged in list(self.calls.values()):
             self.media.send(CloseSession(call_id=bridged.call_id))
         self._log_counters({})
@@ -569,29 +605,6 @@ class Bridge:
         self.calls.clear()
         self.pbx_accounts.clear()
         self.phone_accounts.clear()
+        self._accounts_by_name.clear()
         self.digest.clear()
         self.stack.stop()
-
-
-class _Account(pj.Account):
-    """Hands incoming calls to the bridge."""
-
-    def __init__(self, bridge: Bridge) -> None:
-        super().__init__()
-        self._bridge = bridge
-
-    def onIncomingCall(self, prm: Any) -> None:
-        try:
-            self._bridge.on_invite(
-                self, prm.callId, str(prm.rdata.wholeMsg), str(prm.rdata.srcAddress)
-            )
-        except Exception:  # the process must outlive any one INVITE
-            log.exception("invite_failed")
-
-    def onSendRequest(self, prm: Any) -> None:
-        try:
-            # Not inside PJSIP's callback: what follows may be another request.
-            done = self._bridge.requests.done(prm)
-            asyncio.get_running_loop().call_soon(self._bridge.notify.answered, *done)
-        except Exception:  # never out of a pjsua2 callback
-            log.exception("notify_answer_failed")

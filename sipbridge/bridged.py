@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import pjsua2 as pj
@@ -46,6 +46,7 @@ from sipbridge.pjsip_stack import PjsipStack
 from sipbridge.redirect import Redirections
 from sipbridge.refer import Transfers
 from sipbridge.routing import calling_numbers
+from sipbridge.silence_probe import SilenceProbe
 from sipbridge.sip_message import (
     SipHeaders,
     address_uri,
@@ -54,6 +55,9 @@ from sipbridge.sip_message import (
     uri_host_port,
 )
 from sipbridge.transfer import Replaces
+
+if TYPE_CHECKING:
+    from sipbridge.keeping import Keeping
 
 log = structlog.get_logger()
 
@@ -78,6 +82,7 @@ class CallHost(Protocol):
     pbx_accounts: dict[str, Any]
     """pjsua2 accounts of the PBX side by transport: udp, tcp, and tls where it is configured."""
     phone_accounts: dict[str, Any]
+    keeping: Keeping
     codes: Mapping[str, Action]
 
     own_headers: Collection[str]
@@ -144,17 +149,20 @@ class CallHost(Protocol):
 class Bridged:
     """One call with its two legs; carries out what :class:`Call` decides."""
 
-    def __init__(self, bridge: CallHost, plan: CallPlan, headers: SipHeaders, source: str) -> None:
+    def __init__(
+        self, bridge: CallHost, plan: CallPlan, headers: SipHeaders, source: str, message: str
+    ) -> None:
         self._bridge = bridge
         self.call = Call(plan, time.time)
         self.headers = headers
+        self.invite_message, self.invite_source = message, source
         self.source = source_host(source)
         """Where the call's INVITE came from."""
         self.numbers = calling_numbers(headers)
-        self._callers_numbers = self.numbers
+        self.callers_numbers = self.numbers
         """By which whoever is not the agent was named, until the answer."""
         if plan.incoming is LegName.AGENT:
-            self._callers_numbers = frozenset({plan.dialled, plan.dialled.replace("#", "%23")})
+            self.callers_numbers = frozenset({plan.dialled, plan.dialled.replace("#", "%23")})
         self.caller_number: CallerNumber | None = None
         """What the notifier was told of the caller's number; told again when it comes back."""
         self.caller: Leg | None = None
@@ -165,6 +173,8 @@ class Bridged:
         self._held: dict[LegName, bool] = {}
         self._early_response = ""
         self.transfers = Transfers(bridge, self)
+        asks = bridge.settings.sip.ask_silent_legs
+        self.probe = SilenceProbe(self.call_id, self.leg, bridge.stack.rearm, enabled=asks)
         self.invites = OurInvites(bridge, plan, headers)
         self.called_host = uri_host_port(headers.start_line.split(" ")[1])[0].lower()
         """The host of the request's URI: our own domain, as the PBX and the phones know it."""
@@ -219,6 +229,8 @@ class Bridged:
     def leg_request_answered(self, leg: LegName, method: str, status: int) -> None:
         if method == "REFER" and leg is LegName.CALLER:
             self.transfers.on_refer_answered(status)
+        elif method == "OPTIONS":
+            self.probe.answered(leg, status)
 
     def leg_answered(self, leg: LegName, response: str, source: str) -> None:
         """The called side's 200: its session description must be one that the relay can carry."""
@@ -246,7 +258,7 @@ class Bridged:
             )
             self.run(self.call.on_error("phone_answer_unusable", 488))
             return
-        if (called := self._leg(leg)) is not None:
+        if (called := self.leg(leg)) is not None:
             called.signalling_address = source_host(source)
         self._bridge.phones.believed(self._called)
         self.run(steps)
@@ -275,7 +287,7 @@ class Bridged:
         if leg is LegName.HELPER:
             self.run(self.call.on_helper_gone())
             return
-        plan, own, rest_s = self.call.plan, self._leg(leg), 0
+        plan, own, rest_s = self.call.plan, self.leg(leg), 0
         if leg is plan.outgoing and own is not None and not own.answered:
             # A line's Retry-After is about one number, or its own trouble: the next call tries.
             rest_s = own.rest_s if status == 503 and not plan.trunk else 0
@@ -289,7 +301,7 @@ class Bridged:
 
     def leg_offer(self, leg: LegName, offer: sdp.SessionDescription) -> str:
         """Answer a re-INVITE ourselves: new address, hold or resume; the other leg is not told."""
-        own = self._leg(leg)
+        own = self.leg(leg)
         other = self.call.media[_OTHER[leg]].negotiated
         try:
             answer, offer, negotiated = self.call.media[leg].answer(
@@ -349,12 +361,12 @@ class Bridged:
         assert description.audio is not None  # take_answer() took it
         self._hold(leg, description.audio.held)
 
-    def _leg(self, leg: LegName) -> Leg | None:
+    def leg(self, leg: LegName) -> Leg | None:
         legs = {LegName.CALLER: self.caller, LegName.AGENT: self.phone}
         return legs.get(leg, self.helper)
 
     def _signalling_address(self, leg: LegName) -> str:
-        own = self._leg(leg)
+        own = self.leg(leg)
         return own.signalling_address if own else ""
 
     def _hold(self, leg: LegName, held: bool) -> None:
@@ -374,15 +386,18 @@ class Bridged:
         if leg is not LegName.CALLER:
             return
         if leg is self.call.plan.outgoing and not self.call.answered_ts:
-            self._callers_numbers |= named_numbers(headers)  # whoever answers hears the notice
+            self.callers_numbers |= named_numbers(headers)  # whoever answers hears the notice
             return
-        other = is_somebody_else(self._callers_numbers, headers)
+        other = is_somebody_else(self.callers_numbers, headers)
         if other is not None:
             self.run(self.call.on_caller_named(somebody_else=other))
 
     def leg_digit(self, leg: LegName, digit: str) -> None:
         """A digit by INFO takes the way of a telephone-event through the media worker."""
         self._bridge.media.send(DigitReceived(call_id=self.call_id, leg=leg, digit=digit))
+
+    def leg_dialog_moved(self, leg: LegName) -> None:
+        self._bridge.keeping.moved(self)
 
     def leg_failed(self, leg: LegName, error: str) -> None:
         if leg is LegName.HELPER:  # the conversation goes on without
@@ -461,6 +476,7 @@ class Bridged:
                     self.run(self.call.on_helper_gone())
                     continue
                 self.run(self.call.on_error(f"error:{type(error).__name__}"))
+        self._bridge.keeping.moved(self)
         self._bridge.stack.rearm()
 
     def _do(self, step: Step) -> None:
@@ -485,7 +501,7 @@ class Bridged:
                 if incoming is not None and not incoming.gone:
                     incoming.respond(status, answer, self._bridge.headers_for(self, headers))
             case HangUp((LegName.CALLER | LegName.AGENT) as leg, status):
-                if (own := self._leg(leg)) is not None:
+                if (own := self.leg(leg)) is not None:
                     extra = self._retry_after() if status == 503 else self._excluded(leg)
                     if status and self.call.plan.tells_first and own.accepted:
                         # RFC 3326: so the PBX learns why nobody came, and may try elsewhere.
@@ -510,7 +526,7 @@ class Bridged:
 
     def _excluded(self, leg: LegName) -> tuple[tuple[str, str], ...]:
         """What a marked call is left out of, said with its BYE to a PBX of ours and nobody else."""
-        plan, own = self.call.plan, self._leg(leg)
+        plan, own = self.call.plan, self.leg(leg)
         if not self.call.excluded or own is None:
             return ()
         to_trunk = leg is plan.outgoing and plan.trunk
@@ -518,6 +534,10 @@ class Bridged:
         if to_trunk or not self._bridge.is_peer(host):
             return ()
         return ((EXCLUDE_HEADER, ", ".join(EXCLUSIONS)),)
+
+    def bye_headers(self, leg: LegName) -> list[tuple[str, str]]:
+        """What our BYE on a leg says besides."""
+        return self._bridge.headers_for(self, self._excluded(leg))
 
     def _retry_after(self) -> tuple[tuple[str, str], ...]:
         return (("Retry-After", str(self._bridge.settings.sip.retry_after_s)),)
@@ -542,7 +562,7 @@ class Bridged:
     @property
     def incoming_leg(self) -> Leg | None:
         """The leg that the call's INVITE came on."""
-        return self._leg(self.call.plan.incoming)
+        return self.leg(self.call.plan.incoming)
 
     def _set_leg(self, name: LegName, leg: Leg | None) -> None:
         if name is LegName.CALLER:

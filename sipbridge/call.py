@@ -29,6 +29,7 @@ The promises of the house live here and are tested here:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -90,10 +91,13 @@ class Call(CallMoves):
     Args:
         plan: what the INVITE fixed.
         now: wall clock, seconds since the epoch; stamps events only.
+        clock: seconds that no step of the wall clock moves.
     """
 
-    def __init__(self, plan: CallPlan, now: Callable[[], float]) -> None:
-        super().__init__(plan, now)
+    def __init__(
+        self, plan: CallPlan, now: Callable[[], float], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(plan, now, clock)
         self.warnings_played = 0
         self.paused = False
         """Card data: no tap, no recording, and the caller's digits go nowhere."""
@@ -362,6 +366,8 @@ class Call(CallMoves):
                 return "already", "The notice is over.", []
             return "done", "Connected; this call is not analysed.", self._skip_notice()
         if action in (Action.SOFTEN, Action.LEVELLING):
+            if not self.plan.ear_can_be_set:
+                return "not_supported", "Here the sound reaches you as it comes.", []
             return self.ear.toggle(action, by)
         if self.state is CallState.NOTICE:
             return "not_now", "The notice is still playing.", []
@@ -704,4 +710,5 @@ class Call(CallMoves):
         return steps
 
     def _ended(self, reason: str, sip_status: int) -> Emit:
-        return self.events.ended(reason, answered_ts=self.answered_ts, sip_status=sip_status)
+        spoken_s = self.clock() - self.answered_s if self.answered_ts else 0.0
+        return self.events.ended(reason, duration_s=spoken_s, sip_status=sip_status)

@@ -228,16 +228,15 @@ class CallEvents:
             )
         )
 
-    def ended(self, reason: str, *, answered_ts: float, sip_status: int) -> Emit:
-        """The call is over for its agent; ``answered_ts`` is 0 where nobody answered."""
-        now = self._now()
+    def ended(self, reason: str, *, duration_s: float, sip_status: int) -> Emit:
+        """The call is over for its agent; ``duration_s`` is 0 where nobody answered."""
         return Emit(
             CallEnded(
-                ts=now,
+                ts=self._now(),
                 call_id=self._plan.call_id,
                 agent_id=self._plan.agent_id,
                 reason=reason,
-                duration_s=round(now - answered_ts, 3) if answered_ts else 0.0,
+                duration_s=round(duration_s, 3),
                 sip_status=sip_status,
                 pbx_call_id=self._plan.pbx_call_id,
             )

@@ -69,8 +69,10 @@ class CallPlan:
     ring_timeout_s: float = 60.0
     record_allowed: bool = False
     """Recording is switched on; the notice gate decides the rest."""
-    agent_hears: Literal["tone", "prompt"] = "tone"
+    agent_hears: Literal["tone", "prompt", "nothing"] = "tone"
     """What the agent hears while the caller hears an announcement."""
+    ear_can_be_set: bool = True
+    """The media plane softens and levels; else the agent's keys for it change nothing."""
     help: HelpPlan | None = None
     """``None``: nobody can be asked into this call."""
     call_back: Prompt | None = None

@@ -8,6 +8,7 @@ The second half, and the picture of the whole, is in :mod:`sipbridge.call`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Literal, cast
@@ -49,11 +50,14 @@ class CallSetup:
     Args:
         plan: what the INVITE fixed.
         now: wall clock, seconds since the epoch; stamps events only.
+        clock: seconds that no step of the wall clock moves; how long was spoken.
     """
 
-    def __init__(self, plan: CallPlan, now: Callable[[], float]) -> None:
+    def __init__(
+        self, plan: CallPlan, now: Callable[[], float], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.plan = plan
-        self.now = now
+        self.now, self.clock = now, clock
         self.state = CallState.OPENING
         self.media = {
             LegName.CALLER: LegMedia(plan.caller_policy, plan.pbx_address),
@@ -64,6 +68,8 @@ class CallSetup:
         self.gate = MediaGate(plan.call_id, internal=plan.internal)
         self.started_ts = 0.0
         self.answered_ts = 0.0
+        self.answered_s = 0.0
+        """The same moment by :attr:`clock`."""
         self.on_hold = False
         self.incoming_negotiated: Negotiated | None = None
         """What is agreed on the incoming leg, once the called side had chosen."""
@@ -236,7 +242,7 @@ class CallSetup:
         incoming = self.incoming_negotiated or negotiated
         self.called_sdp = sdp
         self.state = CallState.ANSWERING
-        self.answered_ts = self.now()
+        self.answered_ts, self.answered_s = self.now(), self.clock()
         said_before = self.plan.place == "before_ringing"
         return [
             StopTimer("ring"),

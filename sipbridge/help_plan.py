@@ -42,8 +42,8 @@ class HelpPlan:
 
 
 def help_plan(settings: Settings, prompts: HelpPrompts | None) -> HelpPlan | None:
-    """The node's helpers; ``None`` when no supervisor's phone is configured."""
-    if prompts is None:
+    """The node's helpers; ``None`` when no supervisor's phone is configured, or none is called."""
+    if prompts is None or not settings.help.phones:
         return None
     helpers = tuple(
         Helper(helper_id, supervisor.uri, supervisor.role, phone_policy(settings, supervisor))

@@ -512,7 +512,10 @@ _WRONG_CODEC = "That phone may not take this call's codec (hearing_protection, c
 
 def _unknown(plan: HelpPlan | None, what: str) -> str:
     if plan is None:
-        return "No supervisor's phone is configured: an administrator adds [supervisors.ID]."
+        return (
+            "No supervisor's phone can be called: an administrator adds [supervisors.ID], or sets "
+            "help.phones."
+        )
     if what == "manager":
         return "No manager's phone is configured under that id, or at all."
     return "No supervisor's phone is configured under that id."

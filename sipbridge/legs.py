@@ -7,6 +7,7 @@ it is logged and the call is ended, never the node.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -20,13 +21,14 @@ from sipbridge import sdp
 from sipbridge.ended_legs import ended
 from sipbridge.phone_news import retry_after_s
 from sipbridge.redirect import Redirections, contacts_of
+from sipbridge.session_timer import SessionTimer, agreed
 from sipbridge.sip_message import SipHeaders, body_of
 from sipbridge.transfer import Replaces
 
 log = structlog.get_logger()
 
 #: Requests that :meth:`Leg.request` sends.
-_OURS = ("REFER", "NOTIFY", "INFO")
+_OURS = ("REFER", "NOTIFY", "INFO", "OPTIONS")
 
 
 class LegOwner(Protocol):
@@ -74,6 +76,9 @@ class LegOwner(Protocol):
     def leg_request_answered(self, leg: LegName, method: str, status: int) -> None:
         """The final answer to a request that :meth:`Leg.request` sent."""
 
+    def leg_dialog_moved(self, leg: LegName) -> None:
+        """The state of the leg's dialog changed: a tag, a target, a CSeq, a session timer."""
+
     def leg_failed(self, leg: LegName, error: str) -> None:
         """A callback failed; end the call."""
 
@@ -112,6 +117,7 @@ class Leg(pj.Call):
         self.owner = owner
         self.name = name
         self.call_id = call_id
+        self.account_name: str = getattr(account, "name", "")
         self.local_sdp = ""
         """What we say next: our offer, or our answer to the INVITE."""
         self.signalling_address = ""
@@ -136,6 +142,10 @@ class Leg(pj.Call):
         """Retry-After of the refusal."""
         self._refused_with = 0
         """The answer after which a redirection was not followed."""
+        self.timer = SessionTimer(0)
+        """Agreed by the last INVITE or UPDATE, either way."""
+        self.refreshed_s = 0.0
+        """When that was, seconds of CLOCK_MONOTONIC."""
 
     # -------------------------------------------------------------------------- pjsua2 callbacks
 
@@ -162,6 +172,8 @@ class Leg(pj.Call):
     def onCallTsxState(self, prm: Any) -> None:
         # PJSIP calls this after the state has already become CONFIRMED.
         transaction = prm.e.body.tsxState.tsx
+        self._timer_moved(prm.e, transaction)
+        self.owner.leg_dialog_moved(self.name)
         if transaction.role != pj.PJSIP_ROLE_UAC:
             if transaction.method in ("INVITE", "UPDATE") and (message := _received(prm.e)):
                 self.owner.leg_named(self.name, SipHeaders(message))
@@ -188,8 +200,18 @@ class Leg(pj.Call):
             source = prm.e.body.tsxState.src.rdata.srcAddress
             self.owner.leg_answered(self.name, message, source)
 
+    def _timer_moved(self, event: Any, transaction: Any) -> None:
+        """A 2xx to INVITE or UPDATE, ours or theirs, fixes the session timer (RFC 4028)."""
+        if transaction.method not in ("INVITE", "UPDATE"):
+            return
+        ours = transaction.role == pj.PJSIP_ROLE_UAC
+        message = _received(event) if ours else _sent(event)
+        if message.startswith("SIP/2.0 2"):
+            self.timer = agreed(SipHeaders(message), ours=ours)
+            self.refreshed_s = time.monotonic()
+
     def _own_request_moved(self, event: Any, transaction: Any) -> None:
-        """REFER, NOTIFY, INFO of ours: its final answer, or the timeout that stands for one."""
+        """A request of ours: its final answer, or the timeout that stands for one."""
         status = int(transaction.statusCode)
         if event.body.tsxState.prevState == pj.PJSIP_TSX_STATE_COMPLETED or status < 200:
             return
@@ -414,12 +436,22 @@ class Refusal:
     def leg_digit(self, leg: LegName, digit: str) -> None:
         return
 
+    def leg_dialog_moved(self, leg: LegName) -> None:
+        return
+
 
 def _received(event: Any) -> str:
     """The SIP message behind a pjsua2 event, or ``""`` when it was not a received one."""
     if event.type != pj.PJSIP_EVENT_TSX_STATE or event.body.tsxState.type != pj.PJSIP_EVENT_RX_MSG:
         return ""
     return str(event.body.tsxState.src.rdata.wholeMsg)
+
+
+def _sent(event: Any) -> str:
+    """The SIP message behind a pjsua2 event, or ``""`` when it was not one that we sent."""
+    if event.type != pj.PJSIP_EVENT_TSX_STATE or event.body.tsxState.type != pj.PJSIP_EVENT_TX_MSG:
+        return ""
+    return str(event.body.tsxState.src.tdata.wholeMsg)
 
 
 def _parsed(text: str) -> sdp.SessionDescription:

@@ -8,7 +8,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from callshield.bus import BusClient
-from callshield.messages_media import MediaMessage, SessionOpened
+from callshield.messages_media import (
+    FetchKept,
+    KeptCall,
+    KeptEnd,
+    MediaMessage,
+    SessionOpened,
+)
 
 #: A worker that has not reserved ports after this long is not going to.
 OPEN_TIMEOUT_S = 3.0
@@ -36,6 +42,8 @@ class MediaLink:
         self._on_lost = on_lost
         self._requests = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[SessionOpened]] = {}
+        self._kept: list[KeptCall] = []
+        self._kept_told: asyncio.Future[None] | None = None
         self._client: BusClient[MediaMessage] = BusClient(
             path, MediaMessage, self._receive, self._found, on_disconnect=self._disconnected
         )
@@ -73,7 +81,27 @@ class MediaLink:
         finally:
             self._waiting.pop(request_id, None)
 
+    async def fetch_kept(self) -> list[KeptCall]:
+        """The calls of a bridge that died; from now on they are ours. Waits for the worker.
+
+        Raises:
+            ConnectionError: the worker is gone again.
+        """
+        await self._client.connected.wait()
+        self._kept.clear()
+        self._kept_told = asyncio.get_running_loop().create_future()
+        self._client.send(FetchKept())
+        await self._kept_told
+        return list(self._kept)
+
     async def _receive(self, message: MediaMessage) -> None:
+        if isinstance(message, KeptCall):
+            self._kept.append(message)
+            return
+        if isinstance(message, KeptEnd):
+            if self._kept_told is not None and not self._kept_told.done():
+                self._kept_told.set_result(None)
+            return
         if isinstance(message, SessionOpened):
             if message.request_id == 0:
                 # A session that outlived an earlier bridge; its signalling is gone.
@@ -92,6 +120,8 @@ class MediaLink:
     def _disconnected(self) -> None:
         for future in self._waiting.values():
             future.cancel()
+        if self._kept_told is not None and not self._kept_told.done():
+            self._kept_told.set_exception(ConnectionError("the media worker is gone"))
         self._on_lost()
 
     async def close(self) -> None:

@@ -15,12 +15,16 @@ from callshield.messages import LegName, MediaQuality
 from callshield.messages_media import (
     EarUpdate,
     FlowUpdate,
+    KeepCall,
+    KeepDialog,
+    KeptCall,
     LegStats,
     LegUpdate,
     SessionClosed,
     SrtpKeys,
 )
 from callshield.tap import TapCodec
+from sipbridge.kept_by_worker import KeptByWorker
 from sipbridge.ports import PortPair
 from sipbridge.quality import mean_opinion_score
 from sipbridge.relay_core import Core
@@ -102,6 +106,7 @@ class MediaSession:
         self._keys: dict[LegName, SrtpKeys | None] = {}
         self.on_hold = False
         self.flow: FlowUpdate | None = None
+        self._kept = KeptByWorker()
         self._opened_at = now
         self._waiting_since: float | None = None
         self._timed_out = False
@@ -259,6 +264,20 @@ class MediaSession:
         _rename(self._silent)
         _rename(self._expected_since)
         return ports
+
+    # ------------------------------------------------------------------ kept for a next bridge
+
+    def keep(self, message: KeepCall | KeepDialog) -> None:
+        """Keep what the bridge says of its side of the call."""
+        self._kept.keep(message)
+
+    def kept(self) -> KeptCall | None:
+        """What was kept; None when nothing was. Whoever asks for it commands the call from now on,
+        and is told anew when all its audio stops."""
+        kept = self._kept.told(self.flow, (name for name, is_so in self._silent.items() if is_so))
+        if kept is not None:
+            self._timed_out = False
+        return kept
 
     # ----------------------------------------------------------------------------- silence
 

@@ -6,9 +6,11 @@ Python. This is the other half: it binds ports, does what the bridge commands (`
 prompts, hands frames to the recorder and reports. It may stand still for seconds without a packet
 lost.
 
-The bridge may die and come back while the calls go on. A bridge that connects is told what lives,
-by a :class:`SessionOpened` with request_id 0 for each session; a session whose bridge is gone, and
-which no other one commands, ends when its media ends.
+The bridge may die and come back while the calls go on. Of each call it keeps here what the next
+bridge must know (:class:`KeepCall`, :class:`KeepDialog`), and that one fetches it
+(:class:`FetchKept`). A bridge that connects is also told what lives, by a :class:`SessionOpened`
+with request_id 0 for each session; a session whose bridge is gone, and which no other one commands,
+ends when its media ends.
 
 Run it with ``python -m sipbridge.media_worker --config FILE``.
 """
@@ -20,7 +22,6 @@ import asyncio
 import contextlib
 import gc
 import ipaddress
-import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -30,7 +31,7 @@ from typing import Any, Literal
 import structlog
 import uvloop
 
-from callshield import lifeline
+from callshield import heartbeat, lifeline
 from callshield.bus import BusServer, Peer
 from callshield.errors import CallshieldError
 from callshield.logs import configure_logs
@@ -51,8 +52,12 @@ from callshield.messages_media import (
     DigitReceived,
     DigitUndelivered,
     EarUpdate,
+    FetchKept,
     FlowUpdate,
     HearingDose,
+    KeepCall,
+    KeepDialog,
+    KeptEnd,
     LegOpened,
     LegUpdate,
     MediaFailed,
@@ -76,6 +81,7 @@ from sipbridge.ports import PortPair, PortRange
 from sipbridge.prompt_player import PromptPlayer
 from sipbridge.recording_flow import RecordingFlow
 from sipbridge.relay_core import Core
+from sipbridge.tap_watch import TapWatch
 
 log = structlog.get_logger()
 
@@ -111,6 +117,7 @@ class MediaWorker:
         self._recording: RecordingFlow | None = None
         self._player = PromptPlayer(self._core, self._outbox, self._flush)
         self._looks = 0
+        self._tap_watch = TapWatch()
         self._timer: asyncio.TimerHandle | None = None
         self._pbx_ports = _port_range(sip.pbx, sip.dscp_media, "sip.pbx.rtp_ports")
         self._phone_ports = _port_range(sip.phone, sip.dscp_media, "sip.phone.rtp_ports")
@@ -268,6 +275,8 @@ class MediaWorker:
             self._report_voices(self._sessions.values())
         if self._looks % _LOOKS_A_SECOND == 0:
             totals = self._core.totals()
+            if self._tap_watch.look(totals["tapped"], totals["tap_dropped"]):
+                self._outbox.append(self._tap_watch.alarm())
             self._outbox.append(
                 MediaStats(
                     sessions=len(self._sessions),
@@ -296,6 +305,8 @@ class MediaWorker:
             self._greeted.add(peer)
             for session in self._sessions.values():
                 peer.send(_opened(0, session))
+            if self._tap_watch.told:
+                peer.send(self._tap_watch.alarm())
 
     def _on_bridge_gone(self, peer: Peer[MediaMessage]) -> None:
         self._greeted.discard(peer)
@@ -355,6 +366,10 @@ class MediaWorker:
                 session = self._session(peer, message.call_id)
                 with contextlib.suppress(KeyError):
                     self._core.digit(session.handle, LEG_NUMBER[message.leg], message.digit)
+            case KeepCall() | KeepDialog():
+                self._session(peer, message.call_id).keep(message)
+            case FetchKept():
+                self._hand_over(peer)
             case _:
                 raise CallshieldError("this message is not a command to the media worker")
         # A play that was stopped or replaced is reported before what follows it.
@@ -369,6 +384,14 @@ class MediaWorker:
             raise CallshieldError("no session with this call id is open") from None
         self._own(peer, call_id)
         return session
+
+    def _hand_over(self, peer: Peer[MediaMessage]) -> None:
+        """The calls that nobody commands become this bridge's."""
+        for call_id, session in self._sessions.items():
+            if call_id not in self._owners and (kept := session.kept()) is not None:
+                self._own(peer, call_id)
+                peer.send(kept)
+        peer.send(KeptEnd())
 
     def _own(self, peer: Peer[MediaMessage], call_id: str) -> None:
         if call_id in self._sessions:
@@ -509,9 +532,9 @@ async def run(settings: Settings) -> None:
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    lifeline.stop_on_signals(loop, stop.set)
     lifeline.watch(loop, stop.set)
+    heartbeat.beat(loop)
     worker = MediaWorker(settings)
     await worker.start()
     # What exists now lives as long as the process: the collector need not look at it again.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from callshield.messages_media import PlayFinished
+import msgspec
+
+from callshield.messages_media import PlayFinished, PlayPrompts
 from callshield.messages_notice import PromptStamp, StoppedBy
 from sipbridge.prompt_catalogue import Prompt
 
@@ -91,3 +93,47 @@ def played_stamps(
             zip(prompts, played.spans, strict=False)
         )
     ]
+
+
+def unplayed_stamp(prompt: Prompt) -> PromptStamp:
+    """Everything of a stamp but what the playing adds; :func:`kept_stamp` adds it."""
+    return PromptStamp(
+        prompt_id=prompt.prompt_id,
+        version=prompt.version,
+        sha256=prompt.sha256,
+        started_ts=0.0,
+        finished_ts=0.0,
+        complete=False,
+        length_s=round(prompt.duration_s, 3),
+        language=prompt.language,
+        names=sorted(prompt.names),
+        purposes=list(prompt.purposes),
+    )
+
+
+def kept_stamp(
+    unplayed: PromptStamp, play: PlayPrompts, played: PlayFinished, stopped_by: StoppedBy
+) -> PromptStamp | None:
+    """The stamp of one prompt by a bridge that has only what another one kept.
+
+    Args:
+        unplayed: by :func:`unplayed_stamp`.
+        play: of this one prompt.
+        played: what the media worker says of it.
+        stopped_by: why, where it was not played to its end.
+
+    Returns:
+        None: it was never begun.
+    """
+    if not played.spans:
+        return None
+    started, finished = played.spans[0]
+    wide = next(iter(play.wide_sha256), "")
+    return msgspec.structs.replace(
+        unplayed,
+        sha256=wide if played.wide and wide else unplayed.sha256,
+        started_ts=started,
+        finished_ts=finished,
+        complete=played.complete,
+        stopped_by="" if played.complete else stopped_by,
+    )

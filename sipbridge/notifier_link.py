@@ -29,6 +29,7 @@ from callshield.messages_phones import NotifySent, PhoneSeen, SendNotify
 from callshield.messages_privacy import CallerNumber, EraseRecordings, RecordingsErased
 from sipbridge.bridged import Bridged
 from sipbridge.call import CallState
+from sipbridge.kept_calls import KeptCalls
 from sipbridge.recordings_desk import RecordingsDesk
 
 #: Ended calls remembered so that a late second press is "already", not "unknown".
@@ -42,6 +43,7 @@ class NotifierLink:
         path: the notifier's socket.
         node: this node's name.
         calls: the running calls by id; read only.
+        kept: those of a bridge that died.
         on_marks: told which callers were ended lately.
         recordings: told of which calls the recordings must stay, and which must go.
         on_notify: told what a phone's screen is to show.
@@ -53,6 +55,7 @@ class NotifierLink:
         path: Path,
         node: str,
         calls: Mapping[str, Bridged],
+        kept: KeptCalls,
         on_marks: Callable[[RingbackMarks], None],
         recordings: RecordingsDesk,
         on_notify: Callable[[SendNotify], None] = lambda _wanted: None,
@@ -64,6 +67,7 @@ class NotifierLink:
         self._on_marks = on_marks
         self._node = node
         self._calls = calls
+        self._kept = kept
         self._ended: OrderedDict[str, str] = OrderedDict()
         """Agent of each call that ended lately."""
         self._help_wanted: OrderedDict[str, Command] = OrderedDict()
@@ -93,8 +97,11 @@ class NotifierLink:
 
     def agent_of(self, call_id: str) -> str | None:
         """The agent of a call that runs or ended lately."""
-        bridged = self._calls.get(call_id)
-        return bridged.call.plan.agent_id if bridged else self._ended.get(call_id)
+        if bridged := self._calls.get(call_id):
+            return bridged.call.plan.agent_id
+        if kept := self._kept.calls.get(call_id):
+            return kept.kept.started.agent_id
+        return self._ended.get(call_id)
 
     def call_supervisor(self, call_id: str, by: str) -> str:
         """*help* keyed on the phone: an alert is the notifier's to raise.
@@ -147,6 +154,9 @@ class NotifierLink:
             self._bus.send(self._carry_out(message))
 
     def _carry_out(self, command: Command) -> CommandResult:
+        if command.call_id in self._kept.calls:
+            outcome, detail = self._kept.act(command.call_id, command.action, command.by)
+            return CommandResult(command_id=command.command_id, status=outcome, detail=detail)
         bridged = self._calls.get(command.call_id)
         if bridged is not None and bridged.call.state is not CallState.ENDED:
             outcome, detail, steps = bridged.call.act(
@@ -169,16 +179,21 @@ class NotifierLink:
     def _introduce(self) -> list[NodeMessage]:
         over = (CallState.ENDED, CallState.TRANSFERRED)
         live = [b for b in self._calls.values() if b.call.state not in over]
+        kept = self._kept.live()
         return [
             Hello(role="bridge", pid=os.getpid(), node=self._node),
             CallSnapshot(
                 ts=time.time(),
-                calls=[b.call.started_event() for b in live],
-                answered=[b.call_id for b in live if b.call.answered_ts],
-                paused=[b.call_id for b in live if b.call.paused],
-                held=[b.call_id for b in live if b.call.on_hold],
+                calls=[b.call.started_event() for b in live] + [k.kept.started for k in kept],
+                answered=[b.call_id for b in live if b.call.answered_ts]
+                + [k.call_id for k in kept if k.kept.answered_ts],
+                paused=[b.call_id for b in live if b.call.paused]
+                + [k.call_id for k in kept if k.kept.paused],
+                held=[b.call_id for b in live if b.call.on_hold]
+                + [k.call_id for k in kept if k.on_hold],
                 waits=[b.call_id for b in live if b.call.notice_waits],
-                choices={b.call_id: one for b in live if (one := b.call.notice_choice)},
+                choices={b.call_id: one for b in live if (one := b.call.notice_choice)}
+                | {k.call_id: k.kept.choice for k in kept if k.kept.choice},
             ),
             *(b.caller_number for b in live if b.caller_number is not None),
             *self._help_wanted.values(),

@@ -116,6 +116,10 @@ class PjsipStack:
         self.pbx_transports: dict[str, int] = {}
         """PJSIP's numbers of the transports by kind: udp, tcp, and tls where it is configured."""
         self.phone_transports: dict[str, int] = {}
+        self.on_packet: Callable[[], None] = lambda: None
+        """Called after each of PJSIP's events."""
+        self.on_rest: Callable[[], None] = lambda: None
+        """Called when PJSIP has handled what it had, and after our own calls into it."""
 
     def start(self) -> None:
         """Open the transports; requests are refused until :meth:`set_ready`.
@@ -254,9 +258,10 @@ class PjsipStack:
             free_ended()
             for request in pjsip_guard.take_requests():
                 self._on_request(*request)
+            self.on_packet()
             if handled <= 0:
                 break
-        self._arm()
+        self.rearm()
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -268,6 +273,7 @@ class PjsipStack:
 
     def rearm(self) -> None:
         """After a call into PJSIP from outside its callbacks: it may have set a timer."""
+        self.on_rest()
         self._arm()
 
     @property

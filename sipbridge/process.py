@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
 from pathlib import Path
 
 import structlog
 import uvloop
 
+from callshield import heartbeat, lifeline
 from callshield.errors import CallshieldError
 from callshield.logs import configure_logs
 from callshield.settings import Settings, load_settings
@@ -29,12 +29,14 @@ async def serve(settings: Settings) -> None:
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    lifeline.stop_on_signals(loop, stop.set)
     announcements = in_force(settings)
     if announcements.refused:
         log.error("announcements_refused", error=announcements.refused)
     bridge = Bridge(settings, announcements.prompts, announcements.refused)
+    # The kernel's signal at the supervisor's death comes once, and one that comes amid the imports
+    # may be lost in a callback of theirs: a broken pipe says the same, and goes on saying it.
+    heartbeat.beat(loop, lambda: len(bridge.calls), stop.set)
     starting = asyncio.create_task(bridge.start())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -32,13 +32,13 @@ _Key = tuple[str, LegName]
 _DONE, _STOPPED, _UNHEARD, _NO_ADDRESS, _WRONG_CODEC = range(5)
 
 #: Codecs that carry more than a telephone's band.
-_WIDE_BAND = frozenset({TapCodec.G722, TapCodec.OPUS})
+WIDE_BAND = frozenset({TapCodec.G722, TapCodec.OPUS})
 
 
-def _chosen(message: PlayPrompts, codec: TapCodec) -> list[tuple[Path, str]]:
+def chosen_files(message: PlayPrompts, codec: TapCodec) -> list[tuple[Path, str]]:
     """Of each prompt the file for this codec, and its hash: the 16 kHz one where it serves and
     exists."""
-    wide = codec in _WIDE_BAND
+    wide = codec in WIDE_BAND
     narrow_files = zip_longest(message.files, message.sha256, fillvalue="")
     wide_files = zip_longest(message.wide_files, message.wide_sha256, fillvalue="") if wide else ()
     return [
@@ -83,7 +83,7 @@ class PromptPlayer:
             self._refuse(message, "no prompt was named")
             return
         form = self._form(session, message)
-        chosen = _chosen(message, form[0])
+        chosen = chosen_files(message, form[0])
         clips = [self._clips.cached(path, *form, sha256) for path, sha256 in chosen]
         if all(clip is not None for clip in clips):
             self._begin(session, message)
@@ -127,7 +127,8 @@ class PromptPlayer:
         form = self._form(session, message)
         try:
             clips = [
-                self._clips.load(path, *form, sha256) for path, sha256 in _chosen(message, form[0])
+                self._clips.load(path, *form, sha256)
+                for path, sha256 in chosen_files(message, form[0])
             ]
             self._next_id += 1
             begun = self._core.play(
@@ -145,7 +146,7 @@ class PromptPlayer:
             begun = False
         if begun:
             self._playing[self._next_id] = _Playing(
-                message.call_id, message.play_id, form[0] in _WIDE_BAND
+                message.call_id, message.play_id, form[0] in WIDE_BAND
             )
         else:
             self._refuse(

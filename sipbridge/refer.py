@@ -21,6 +21,7 @@ from callshield.errors import SdpError
 from callshield.messages import LegName
 from callshield.settings_sip import uri_transport
 from sipbridge import sdp
+from sipbridge.dtmf_info import digit_of_info
 from sipbridge.leg_policy import caller_policy
 from sipbridge.legs import Leg
 from sipbridge.offer_answer import LegMedia, OfferRefused, offered_to_late_caller, read_offer
@@ -69,11 +70,8 @@ _REASONS = {
     503: "Service Unavailable",
     603: "Decline",
 }
-_DTMF_RELAY = re.compile(r"^\s*Signal\s*=\s*([0-9A-D*#]|1[0-5])\s*$", re.MULTILINE | re.IGNORECASE)
 #: What a PBX may take for a number, with the signs that people write between digits.
 _NUMBER = re.compile(r"[0-9*#+().-]+")
-#: Event codes of RFC 4733 that some phones write instead of the sign.
-_EVENTS = {"10": "*", "11": "#", "12": "A", "13": "B", "14": "C", "15": "D"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +90,6 @@ class DialogRequest:
         """Send the final answer."""
         if not pjsip_guard.answer_request(self.token, status, headers or []):
             log.info("request_unanswered", method=self.method, status=status)
-
-
-def digit_of_info(content_type: str, body: str) -> str | None:
-    """The digit in an INFO body; None when it is not one.
-
-    ``application/dtmf-relay`` carries ``Signal=5``, ``application/dtmf`` the sign alone; both are
-    conventions of the makers, and RFC 6086 only carries them.
-    """
-    kind = content_type.split(";", 1)[0].strip().lower()
-    if kind == "application/dtmf-relay":
-        match = _DTMF_RELAY.search(body)
-        sign = match[1].upper() if match else ""
-    elif kind == "application/dtmf":
-        sign = body.strip().upper()
-    else:
-        return None
-    sign = _EVENTS.get(sign, sign)
-    return sign if len(sign) == 1 and sign in "0123456789*#ABCD" else None
 
 
 class Transfers:
@@ -551,6 +531,9 @@ class _Candidate:
         return
 
     def leg_request_answered(self, leg: LegName, method: str, status: int) -> None:
+        return
+
+    def leg_dialog_moved(self, leg: LegName) -> None:
         return
 
     def leg_failed(self, leg: LegName, error: str) -> None:

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import re
 
+#: Answers to a request inside a dialog after which there is none: RFC 3261 section 12.2.1.2, and
+#: RFC 5057 section 5.1 of a far end that was started again and knows its own address no more. Those
+#: that a proxy on the way may give (482, 483, 502) say nothing of the far end.
+DIALOG_GONE = frozenset({404, 408, 410, 481, 484, 485, 604})
+
 _COMPACT = {
     "i": "call-id",
     "m": "contact",

@@ -10,6 +10,7 @@ import ssl
 import stat
 
 from callshield.errors import SetupError
+from callshield.private_file import forbidden_bits
 from callshield.settings_sip import TlsSettings
 
 
@@ -40,7 +41,7 @@ def check_tls_files(tls: TlsSettings, key: str) -> None:
                 f"{key}.{name}: {path} cannot be read ({error.strerror}): name a PEM file that "
                 "this user may read"
             ) from None
-        if name == "private_key" and mode & 0o077:
+        if name == "private_key" and mode & forbidden_bits(path):
             raise SetupError(
                 f"{key}.private_key: others may read {path} (mode {mode:04o}): chmod 600 {path}"
             )

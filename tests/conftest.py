@@ -14,8 +14,11 @@ from hypothesis import settings
 
 from callshield.settings import load_settings
 from notifier.database import Place, migrate, place_of
+from tests.cluster_kit import migrated
+from tests.nats_server import MISSING as NO_NATS
+from tests.nats_server import PROGRAM
 from tests.notifier_kit import write_config
-from tests.postgres import MISSING, Cluster, programs
+from tests.postgres import MISSING, Cluster, Database, programs
 
 # A busy machine is no failure: no test hangs on an absolute time.
 settings.register_profile("callshield", deadline=None)
@@ -34,6 +37,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(no_data)
     if programs() is None and any(item.get_closest_marker("postgres") for item in items):
         raise pytest.UsageError(MISSING)
+    if PROGRAM is None and any(item.get_closest_marker("nats") for item in items):
+        raise pytest.UsageError(NO_NATS)
     if missing and any(item.get_closest_marker("peers") for item in items):
         raise pytest.UsageError(
             f"{', '.join(missing)} missing: `./run test` installs them (sip-tester, baresip-core, "
@@ -87,6 +92,18 @@ def postgres_cluster() -> Iterator[Cluster]:
     cluster.start()
     yield cluster
     cluster.remove()
+
+
+@pytest.fixture(scope="session")
+def cluster_template(postgres_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Name of a database with the tables of two nodes."""
+    return migrated(tmp_path_factory.mktemp("cluster"), postgres_cluster).name
+
+
+@pytest.fixture
+def cluster_database(postgres_cluster: Cluster, cluster_template: str) -> Database:
+    """A database of two nodes without a past."""
+    return postgres_cluster.database(cluster_template)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -18,13 +18,14 @@ RATE = 8000
 def tones(*hz: float, seconds: float = 2.0, level: float = 0.2) -> NDArray[np.float32]:
     """A sum of steady sines."""
     time_s = np.arange(int(seconds * RATE)) / RATE
-    return (level * sum(np.sin(2 * np.pi * f * time_s) for f in hz)).astype(np.float32)
+    waves = np.array([np.sin(2 * np.pi * f * time_s) for f in hz])
+    return (level * waves.sum(axis=0)).astype(np.float32)
 
 
 def dtmf(seconds: float = 4.0) -> NDArray[np.float32]:
     """Keys 1 5 9 D in turn, 100 ms on, 100 ms off (ITU-T Q.23)."""
     keys = [(697, 1209), (770, 1336), (852, 1477), (941, 1633)]
-    parts = []
+    parts: list[NDArray[np.float32]] = []
     while sum(map(len, parts)) < seconds * RATE:
         parts += [tones(*keys[len(parts) // 2 % 4], seconds=0.1), np.zeros(800, np.float32)]
     return np.concatenate(parts)[: int(seconds * RATE)]

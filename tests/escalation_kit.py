@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from callshield.settings import Settings
-from notifier.board import Alert, AlertKind
 from notifier.escalation import Escalation
+from notifier.live import Alert, AlertKind
 from notifier.policy import Policies
 from notifier.rota import Teams
 

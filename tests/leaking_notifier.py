@@ -22,11 +22,13 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 
 import notifier.hub
+import notifier.node
 import notifier.process
 from callshield import g711
 from callshield.messages import NodeMessage, RiskChanged
 from notifier.app import build_app
 from notifier.node import Node
+from notifier.node_bus import BusSide
 
 log = structlog.get_logger()
 
@@ -89,7 +91,7 @@ async def _more(node: Node) -> None:
     await server.serve_forever()
 
 
-class _LeakingNode(Node):
+class _LeakingBus(BusSide):
     async def _on_message(self, peer: Any, message: NodeMessage) -> None:
         if isinstance(message, RiskChanged):
             _words.extend(word for reason in message.reasons for word in reason.words)
@@ -98,7 +100,7 @@ class _LeakingNode(Node):
 
 
 if __name__ == "__main__":
-    notifier.process.Node = _LeakingNode  # type: ignore[misc]
+    notifier.node.BusSide = _LeakingBus  # type: ignore[attr-defined]
     notifier.process.build_app = _leaking_app  # type: ignore[attr-defined]
     notifier.hub.for_supervisor = lambda body, **_: body  # type: ignore[attr-defined]
     sys.exit(notifier.process.main())

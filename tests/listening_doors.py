@@ -231,6 +231,12 @@ PROCESSES: Mapping[str, Carries] = {
     "closed": C.STATE,
     "stats": C.FIGURES,
     "failed": C.STATE,
+    # kept with the media worker, in memory, for a bridge that follows one that died
+    "keep_dialog": C.SIGNALLING,
+    "keep_call": C.SIGNALLING,
+    "fetch_kept": C.NOTHING,
+    "kept_call": C.SIGNALLING,
+    "kept_end": C.NOTHING,
     # detector and transcribers
     "state": C.NOTHING,
     "transcribe": C.CALLER_AUDIO,
@@ -256,8 +262,27 @@ SPOKEN = frozenset(
         "transcribed.words.hits.quote",
     }
 )
-#: Fields of bytes: sound, or keys.
-BYTES = frozenset({"transcribe.samples", "leg.srtp.send", "leg.srtp.receive"})
+#: A call's own SIP messages, kept while it is set up.
+INVITES = frozenset(
+    {
+        *("keep_call.invited.message", "keep_call.inviting.message"),
+        *("kept_call.kept.invited.message", "kept_call.kept.inviting.message"),
+    }
+)
+#: Fields of bytes: sound, keys, or SIP.
+BYTES = frozenset({"transcribe.samples", "leg.srtp.send", "leg.srtp.receive"}) | INVITES
+#: Of a leg's dialog: what was on the wire in headers and session descriptions of SIP.
+_DIALOG = (
+    *("account", "bye_headers", "contact", "local_sdp", "local_tag", "local_uri", "remote_sdp"),
+    *("remote_tag", "remote_uri", "routes", "target"),
+)
+#: Of a call: the same of an INVITE that has no answer yet, and a configured announcement.
+_KEPT = (
+    *("callers_numbers", "closing.files", "closing.wide_files", "closing_stamp.language"),
+    *("closing_stamp.names", "closing_stamp.purposes", "closing_stamp.version", "end_reason"),
+    *("invited.account", "invited.address", "invited.tag", "inviting.account"),
+    *("inviting.address", "inviting.tag", "started.pbx", "started.pbx_channel"),
+)
 #: Every other field of text: names from a fixed list, sentences that this program made, what an
 #: administrator configured, or what a person typed on purpose (``alert.refused.reason``,
 #: ``recording.opened.reason``, ``evidence.changed.reason``).
@@ -314,8 +339,62 @@ TEXTS = frozenset(
         *("privacy.file.token", "privacy.request.ref", "privacy.request.ringback_marks"),
         *("privacy.request.token", "prompt.played.stamp.names", "prompt.played.stamp.purposes"),
         *("quality.closed.purpose", "recordings.erased.problem", "retention.deleted.held"),
+        *(f"keep_dialog.dialog.{name}" for name in _DIALOG),
+        *(f"kept_call.dialogs{{}}.{name}" for name in _DIALOG),
+        *(f"{of}.{name}" for of in ("keep_call", "kept_call.kept") for name in _KEPT),
     }
 )
+
+# ------------------------------------------------------------------------------- other nodes
+
+#: Messages between nodes, over the NATS server (docs/cluster.md); a stream keeps ``Batch`` alone.
+NODES: Mapping[str, Carries] = {
+    "Beat": C.STATE,
+    "Batch": C.STATE,
+    "Snapshot": C.STATE,
+    # A person's wish, signed; what may be asked for is in NODE_REQUESTS.
+    "Ask": C.JOINS,
+    # To the asking node's own inbox, kept nowhere.
+    "Answer": C.QUOTES,
+}
+#: What one node may ask another for. Quotations: to a person who may read them by the same route,
+#: recorded where the call is before they leave.
+NODE_REQUESTS: Mapping[str, Carries] = {
+    "state": C.STATE,
+    "words": C.QUOTES,
+    "act": C.JOINS,
+    "after": C.ACTS,
+    "call_verdict": C.ACTS,
+    "acknowledge": C.STATE,
+    "accept": C.JOINS,
+    "refuse": C.STATE,
+    "verdict": C.ACTS,
+    "callbacks": C.STATE,
+    "callback_done": C.STATE,
+    "requests": C.STATE,
+    "request_approve": C.STATE,
+    "request_refuse": C.STATE,
+    "request_done": C.STATE,
+}
+#: Their fields of text that are no ids: names of nodes, fixed lists, what was configured.
+NODE_TEXTS = frozenset(
+    {
+        *("Beat.node", "Beat.boot", "Beat.version", "Beat.config", "Beat.supervisors"),
+        *("Beat.busy", "Batch.node", "Batch.boot", "Batch.calls.notice", "Batch.ended"),
+        *("Batch.calls.categories", "Batch.alerts.categories", "Batch.alerts.reason"),
+        *("Batch.alerts.acknowledged_by", "Batch.alerts.escalation.asking"),
+        *("Batch.alerts.escalation.told", "Batch.alerts.escalation.refusals.by"),
+        # Typed on purpose, by somebody who cannot come.
+        "Batch.alerts.escalation.refusals.reason",
+        *("Snapshot.node", "Snapshot.boot", "Snapshot.calls.notice", "Snapshot.degraded{}"),
+        *("Snapshot.calls.categories", "Snapshot.alerts.categories", "Snapshot.alerts.reason"),
+        *("Snapshot.alerts.acknowledged_by", "Snapshot.alerts.escalation.asking"),
+        *("Snapshot.alerts.escalation.told", "Snapshot.alerts.escalation.refusals.by"),
+        "Snapshot.alerts.escalation.refusals.reason",
+    }
+)
+#: Events as :func:`notifier.cluster.views.without_words` leaves them.
+NODE_EVENTS = frozenset({"Batch.events.event"})
 
 # ------------------------------------------------------------------------------- command line
 
@@ -335,6 +414,7 @@ class Command:
 
 
 _OTHER_NODE = "starts a node or a load of its own; of a running node it has nothing"
+_EDGE = "writes and asks Kamailio, which has no sound; of a node it has its readiness"
 _FILES = "works on files that it is given, not on a node"
 _KEYS = "makes or changes keys and tokens"
 _WRITES = "changes the node's store"
@@ -355,9 +435,14 @@ COMMANDS: Mapping[str, Command] = {
     "bench table": Command(C.NOTHING, why_not=_OTHER_NODE),
     "calibrate": Command(C.FIGURES, ()),
     "classify": Command(C.NOTHING, why_not=_FILES),
+    "cluster status": Command(C.NOTHING, why_not="asks the other nodes, and this one has none"),
     "compliance works-council": Command(C.NOTHING, ()),
     "demo": Command(C.NOTHING, why_not=_OTHER_NODE),
     "doctor": Command(C.NOTHING, ("--json",)),
+    "edge password": Command(C.NOTHING, why_not=_KEYS),
+    "edge reload": Command(C.NOTHING, why_not=_EDGE),
+    "edge render": Command(C.NOTHING, why_not=_EDGE),
+    "edge status": Command(C.NOTHING, why_not=_EDGE),
     "eval acoustic": Command(C.NOTHING, why_not=_FILES),
     "eval asr": Command(C.NOTHING, why_not=_FILES),
     "eval calls": Command(C.NOTHING, why_not=_FILES),
@@ -455,16 +540,25 @@ MAKES_SOCKETS: Mapping[str, str] = {
     "callshield/doctor.py": "tries whether ports are free",
     "callshield/doctor_pbx.py": "tries whether ports are free",
     "callshield/doctor_phone_listener.py": "tries whether ports are free",
+    "callshield/edge_command.py": "lets Kamailio read its files (`kamailio -c`)",
+    "callshield/edge_rpc.py": "Kamailio's control socket: which nodes are ready, how many phones",
     "callshield/evidence_export.py": "sound of a call that is over, in memory without a name",
     "callshield/free_ports.py": "tries whether ports are free",
     "callshield/listening.py": "a TCP port: consoles, keys of phones",
     "callshield/notifier_request.py": "asks the notifier from the command line",
+    "callshield/sd_notify.py": "tells the service manager: ready, stopping, how many calls",
     "callshield/serve.py": "starts the node's processes, asks its /readyz",
+    "callshield/cluster_command.py": "asks the bus between nodes from the command line",
     "detectors/analyze.py": "processes that work on files",
     "detectors/process.py": "takes the tap",
     "firmware_profiles/http_push.py": "levels onto phones' screens",
     "firmware_profiles/online.py": "asks the notifier from the command line",
     "notifier/ami_client.py": "asks the PBX's manager interface",
+    "notifier/cluster/floor.py": "the bus between nodes: its session",
+    "notifier/cluster/incoming.py": "the bus between nodes: what others say, without words",
+    "notifier/cluster/link.py": "the bus between nodes: the connection",
+    "notifier/cluster/outgoing.py": "the bus between nodes: what this one says, without words",
+    "notifier/cluster/service.py": "the bus between nodes: requests of persons",
     "notifier/cut.py": "frames of the consoles' WebSocket",
     "notifier/mail.py": "alerts by mail, without words",
     "notifier/oidc_provider.py": "asks the company's sign-in",
@@ -477,11 +571,15 @@ MAKES_SOCKETS: Mapping[str, str] = {
     "sipbridge/bench_worker.py": "load of its own",
     "sipbridge/ear_report.py": "measures on files",
     "sipbridge/listener_shield.py": "narrows PJSIP's listeners",
+    "sipbridge/ng_client.py": "commands for rtpengine, no sound",
     "sipbridge/pbx_probe_options.py": "asks a PBX (doctor --pbx)",
     "sipbridge/pjsua2_build/apt_source.py": "builds pjsua2",
     "sipbridge/pjsua2_build/build.py": "builds pjsua2",
     "sipbridge/pjsua2_build/recipe.py": "builds pjsua2",
     "sipbridge/pjsua2_build/source.py": "builds pjsua2",
     "sipbridge/ports.py": "RTP and RTCP ports of calls",
-    "sipbridge/rtpengine_ng.py": "the benchmark's reference",
+    "sipbridge/rtpengine_dtmf.py": "keys that rtpengine heard",
+    "sipbridge/rtpengine_probe.py": "a call of nobody, with silence",
+    "sipbridge/rtpengine_process.py": "the benchmark's reference",
+    "sipbridge/rtpengine_tap.py": "the caller's sound, copied by rtpengine, for the tap",
 }

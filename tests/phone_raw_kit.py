@@ -24,7 +24,7 @@ async def raw(phone: Phone, request: bytes, source: str = "127.0.0.1") -> Told:
     reader, writer = await asyncio.open_connection("127.0.0.1", phone.port, local_addr=(source, 0))
     try:
         writer.write(request)
-        head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+        head, _, body = (await asyncio.wait_for(reader.read(), 30)).partition(b"\r\n\r\n")
     finally:
         writer.close()
     first, *rest = head.decode().split("\r\n")

@@ -136,13 +136,13 @@ class Cluster:
             ssl=False,
         )
 
-    def database(self) -> Database:
-        """A new, empty database."""
+    def database(self, template: str = "template0") -> Database:
+        """A new database: empty, or a copy of another one, to which nobody is connected."""
         name = f"t{uuid.uuid4().hex}"
 
         async def make() -> None:
             connection = await self.connect("postgres")
-            await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
             await connection.close()
 
         run_beside(make())

@@ -22,12 +22,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("call")
-    parser.add_argument("--chunk-s", type=float, default=recorder_module.CHUNK_S)
+    parser.add_argument("--chunk-s", type=float, default=recorder_module.CHUNK_S)  # type: ignore[attr-defined]
     parser.add_argument("--file-limit", type=int, default=0)
     parser.add_argument("--unhandled", action="store_true")
     parser.add_argument("--frames-at-once", type=int, default=1)
     arguments = parser.parse_args()
-    recorder_module.CHUNK_S = arguments.chunk_s
+    recorder_module.CHUNK_S = arguments.chunk_s  # type: ignore[attr-defined]
     if arguments.file_limit:
         import resource
 

@@ -12,7 +12,7 @@ import wave
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import uvloop
@@ -31,7 +31,7 @@ from callshield.messages_media import (
 )
 from callshield.settings import Settings
 from callshield.tap import CallerFrame, decode_batch
-from sipbridge.bench_load import HEADER
+from sipbridge.bench_arrivals import HEADER
 from sipbridge.media_worker import MediaWorker
 
 WAIT_S = 20.0
@@ -393,5 +393,12 @@ def payloads(samples: NDArray[np.int16], payload_type: int = 0) -> list[bytes]:
     return [data[at : at + 160] for at in range(0, len(data) - 159, 160)]
 
 
-def decoded(heard: Iterable[Heard], payload_type: int = 0) -> NDArray[np.int16]:
+class Payload(Protocol):
+    """Whatever has one."""
+
+    @property
+    def payload(self) -> bytes: ...
+
+
+def decoded(heard: Iterable[Payload], payload_type: int = 0) -> NDArray[np.int16]:
     return g711.decode(b"".join(packet.payload for packet in heard), payload_type)

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, select
 
 from callshield.messages import CallEnded, CallStarted, Event, Reason, RiskChanged, TapStarted
 from notifier.anchor import write_head
-from notifier.board import Board, Entry
+from notifier.board import Board
 from notifier.database import Place, transact
+from notifier.live import Entry
 from notifier.schema import events
 from notifier.store import Store
 

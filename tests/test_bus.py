@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import msgspec
@@ -225,3 +226,75 @@ async def test_closing_is_no_loss(tmp_path: Path) -> None:
         while not lost:  # noqa: ASYNC110 - a callback, not an event
             await asyncio.sleep(0.01)
     await peers[1].close()
+
+
+@pytest.mark.parametrize("unread", [0, 3])
+async def test_the_last_words_of_a_peer_that_died_are_heard(tmp_path: Path, unread: int) -> None:
+    """We speak to it before we have read them, or it died with words of ours unread."""
+    path, codec = tmp_path / "bus.sock", Codec[NodeMessage](NodeMessage)
+    heard: list[NodeMessage] = []
+    gone = asyncio.Event()
+    with socket.socket(socket.AF_UNIX) as dying:
+
+        async def hear(peer: Peer[NodeMessage], message: NodeMessage) -> None:
+            heard.append(message)
+            if isinstance(message, Hello):
+                for number in range(unread):
+                    peer.send(degraded(number))
+                for number in range(20):
+                    dying.sendall(codec.frame(degraded(number)))
+                dying.close()
+                peer.send(degraded(0))
+
+        server: BusServer[NodeMessage] = BusServer(path, NodeMessage, hear, lambda _: gone.set())
+        await server.start()
+        dying.connect(str(path))
+        dying.sendall(codec.frame(Hello(role="bridge", pid=1, node="n")))
+        async with asyncio.timeout(30):
+            await gone.wait()
+    await server.close()
+    assert heard[1:] == [degraded(number) for number in range(20)]
+
+
+async def test_the_last_words_of_a_server_that_died_are_heard(tmp_path: Path) -> None:
+    """The same at the client's side; what it could not say any more goes to the next server."""
+    path, codec = tmp_path / "bus.sock", Codec[NodeMessage](NodeMessage)
+    heard: list[NodeMessage] = []
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        speaker = client(path, heard)
+        speaker.start()
+        dying, _ = await asyncio.to_thread(listening.accept)
+        dying.sendall(b"".join(codec.frame(degraded(number)) for number in range(20)))
+        dying.close()  # with the Hello unread
+        for number in range(20, 40):
+            speaker.send(degraded(number))
+    async with asyncio.timeout(30):
+        await speaker.connected.wait()
+        while speaker.connected.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert heard == [degraded(number) for number in range(20)]
+    sink = Sink(path)
+    await sink.server.start()
+    await sink.until(21)
+    assert sink.heard[1:] == [degraded(number) for number in range(20, 40)]
+    await speaker.close()
+    await sink.server.close()
+
+
+async def test_a_message_is_said_before_the_next_step(tmp_path: Path) -> None:
+    """A process killed right after it has told something has told it."""
+    path, codec = tmp_path / "bus.sock", Codec[NodeMessage](NodeMessage)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        speaker = client(path, [])
+        speaker.start()
+        await speaker.connected.wait()
+        heard, _ = listening.accept()
+        with heard:
+            heard.recv(65536)  # the Hello
+            speaker.send(degraded(1))
+            assert heard.recv(65536, socket.MSG_DONTWAIT) == codec.frame(degraded(1))
+        await speaker.close()

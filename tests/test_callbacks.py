@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callshield.settings_care import CallbackSettings
-from notifier.board import Call
 from notifier.callbacks import Callback, Callbacks
+from notifier.live import Call
 
 NOW = 1_000_000.0
 HOUR = 3600.0

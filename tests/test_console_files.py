@@ -119,7 +119,9 @@ def test_every_string_that_a_page_asks_for_exists() -> None:
 FAMILIES = {
     "level.": "0 1 2 3",
     "category.": " ".join(CATEGORIES),
-    "alert.": "risk help crisis notice_failed node callback",
+    "alert.": "risk help crisis notice_failed node callback node_away",
+    "component.": "bridge detector cluster node at other",
+    "down.": "draining",
     "notice.": "playing played upstream skipped failed internal",
     "request.taken.": "join take_over seen",
     "request.calling.": "supervisor manager",

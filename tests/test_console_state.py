@@ -133,3 +133,51 @@ async def test_the_whole_way_of_a_call_for_help_is_kept(tmp_path: Path) -> None:
         )
         for key in ("stage", "step", "refusals", "unanswered", "offers"):
             assert loaded[key] == alert[key], key
+
+
+async def test_a_call_of_a_node_that_is_not_heard_is_no_calm_one(tmp_path: Path) -> None:
+    def at(event_type: str, ts: float, **fields: Any) -> dict[str, Any]:
+        return event(event_type, ts, node="node-b", **fields)
+
+    def silent(part: str, degraded: bool) -> dict[str, Any]:
+        told = {"type": "node.degraded", "ts": 9, "component": part}
+        return {**told, "degraded": degraded, "reason": "x"}
+
+    story = [
+        at("call.started", 1, agent_id="1001"),
+        at("notice.finished", 2, source="played", tapped=True),
+        at("alert.raised", 3, alert_id=ALERT, agent_id="1001", kind="risk", level=3, categories=[]),
+        silent("node:node-b", True),
+        silent("node:node-b", False),
+        silent("detector", True),
+        silent("detector", False),
+        silent("node-b/detector", True),
+        silent("node-b/detector", False),
+        silent("cluster", True),
+    ]
+    async with (
+        desk_in_process(tmp_path) as desk,
+        chromium() as browser,
+        screen(browser, desk.address, "/supervisor", "") as one,
+    ):
+        seen = await one.page.evaluate(
+            """async ([node, story, call]) => {
+              const { apply, loaded, openAlerts, protection } = await import("/console/state.js");
+              const { downText } = await import("/console/strings.js");
+              const state = loaded(node, [], []);
+              return story.map((event) => {
+                apply(state, event);
+                const down = [...state.degraded.keys()].map(downText).join();
+                return [protection(state, state.calls.get(call)), openAlerts(state).length, down];
+              });
+            }""",
+            [NODE, story, CALL],
+        )
+    assert [(guard, alerts) for guard, alerts, _ in seen] == [
+        ("wait", 0), ("on", 0), ("on", 1),
+        ("down", 0), ("on", 1),  # nobody can take its alert while it is not heard
+        ("on", 1), ("on", 1),  # our own detector does not hear its calls
+        ("down", 1), ("on", 1), ("down", 1),
+    ]  # fmt: skip
+    assert "node-b" in seen[3][2]
+    assert "node-b" in seen[7][2]

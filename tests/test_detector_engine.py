@@ -218,7 +218,7 @@ def test_a_call_costs_less_than_32_kib_of_state(model: AcousticModel) -> None:
 
 
 def test_hop_length_and_decisions_agree() -> None:
-    assert int(HOP_S * 8000) == engine.HOP_SAMPLES
+    assert int(HOP_S * 8000) == engine.HOP_SAMPLES  # type: ignore[attr-defined]
 
 
 def test_a_calm_caller_becomes_known_and_a_shouting_one_never(

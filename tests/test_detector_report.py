@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,11 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_folder_without_recordings_is_named(tmp_path: Path) -> None:
-    for command in (
+    commands: tuple[Callable[[], object], ...] = (
         lambda: train_acoustic(tmp_path),
         lambda: eval_acoustic(tmp_path, tmp_path / "report"),
-    ):
+    )
+    for command in commands:
         with pytest.raises(SetupError, match=r"--data: .*manifest\.tsv is not there"):
             command()
     assert not (tmp_path / "report").exists()
@@ -40,10 +42,11 @@ def test_a_package_that_only_training_needs_is_named_with_its_lock_file(
     for name in ("detectors.train", "detectors.net", "detectors.plots", "detectors.examples"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, package, None)
-    command = {
+    commands: dict[str, Callable[[], object]] = {
         "sklearn": lambda: train_acoustic(data, data),
         "matplotlib": lambda: eval_acoustic(data, data / "report"),
-    }[package]
+    }
+    command = commands[package]
     with pytest.raises(SetupError, match=r"requirements-train\.lock"):
         command()
     assert not (data / "report").exists()

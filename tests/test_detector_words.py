@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from callshield.bus import BusServer
+from callshield.bus import BusServer, Peer
 from callshield.messages import (
     AlertRaised,
     CallStarted,
@@ -252,11 +252,11 @@ async def test_callers_speak_what_their_agents_configuration_says(tmp_path: Path
         update={"agents": {name: AgentSettings(**table) for name, table in agents.items()}}
     )
     notifier = Notifier()
-    peers = []
+    peers: list[Peer[NodeMessage]] = []
 
-    async def on_message(peer: object, message: NodeMessage) -> None:
+    async def on_message(peer: Peer[NodeMessage], message: NodeMessage) -> None:
         peers.append(peer)
-        await notifier.on_message(peer, message)  # type: ignore[arg-type]
+        await notifier.on_message(peer, message)
 
     bus: BusServer[NodeMessage] = BusServer(settings.bus_path, NodeMessage, on_message)
     await bus.start()

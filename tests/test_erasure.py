@@ -23,10 +23,10 @@ from callshield.settings import load_settings
 from notifier import erasure
 from notifier.anchor import write_head
 from notifier.audit import verify
-from notifier.board import Entry
 from notifier.chain import ERASED, ERASED_BODY, GENESIS, Fault, Head, Verifier, link
 from notifier.database import BUSY_TIMEOUT_S, Place, migrate, sqlite_place, transact
 from notifier.erasure import ERASED_TABLES, KEPT_EVENTS, KEPT_TABLES, OF_ALERTS, Asked, known
+from notifier.live import Entry
 from notifier.retention import DAY_S, Due
 from notifier.retention_run import delete_due
 from notifier.schema import events, metadata, outbox

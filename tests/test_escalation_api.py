@@ -531,8 +531,8 @@ async def test_a_token_is_tied_to_somebody_who_is_configured(tmp_path: Path) -> 
 
 
 async def test_as_ever_without_teams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for agent in ("1001", "1002"):
-        monkeypatch.delenv(f"CALLSHIELD_AGENTS__{agent}__TEAM")
+    for agent_id in ("1001", "1002"):
+        monkeypatch.delenv(f"CALLSHIELD_AGENTS__{agent_id}__TEAM")
     async with asked(tmp_path, "") as (desk, _, agent, _, _, alert_id):
         step = await agent.until("alert.escalated", alert_id=alert_id)
         assert (step["stage"], step["to"]) == ("all", [])

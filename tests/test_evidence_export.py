@@ -337,16 +337,16 @@ async def test_a_package_by_a_password(tmp_path: Path) -> None:
         assert sentence in refused.stderr
     assert b"-> scrypt " in out.read_bytes()[:60]
     opened = tmp_path / "opened.zip"
-    words = ("decrypt", str(out), "-o", str(opened), "--password-file")
-    assert evidence(None, *words, str(wrong)).returncode == 2
+    opening = ("decrypt", str(out), "-o", str(opened), "--password-file")
+    assert evidence(None, *opening, str(wrong)).returncode == 2
     assert not opened.exists()
-    assert evidence(None, *words, str(password)).returncode == 0
+    assert evidence(None, *opening, str(password)).returncode == 0
     assert evidence(None, "verify", str(opened), "--public-key", str(key)).returncode == 0
     data = bytearray(out.read_bytes())
     data[-9] ^= 1
     out.write_bytes(data)
     opened.unlink()
-    assert evidence(None, *words, str(password)).returncode == 2
+    assert evidence(None, *opening, str(password)).returncode == 2
     assert not opened.exists()
 
 

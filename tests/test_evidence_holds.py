@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sqlalchemy import Connection, insert, select, update
 from typer.testing import CliRunner
 
@@ -129,6 +130,48 @@ async def test_what_was_put_aside_is_part_of_the_audit(
     (fault,) = verify(place).faults
     assert fault.kind == kind
     assert "held" in fault.sentence
+
+
+@pytest.mark.parametrize("rows_gone", ["id = 2", "id > 3", "1 = 1"])
+async def test_what_is_taken_from_what_was_put_aside_is_missed(
+    place: Place, settings: Settings, tmp_path: Path, rows_gone: str
+) -> None:
+    """Until its deletion is recorded, which names it: what another call's deletion names does not
+    excuse it."""
+    await past(place, tmp_path, [390, 380, 1])
+    for number in (0, 1):
+        ask(place, call_id(number))
+    delete_due(settings, NOW)
+    settle(place, call_id(1))
+    assert delete_due(settings, NOW)["held_events"] > 0
+    assert verify(place).faults == []
+    before = {row["id"] for row in aside(place)}
+    tamper(place, f"DELETE FROM held_events WHERE {rows_gone}")
+    gone = before - {row["id"] for row in aside(place)}
+    assert gone
+    faults = verify(place).faults
+    assert {(fault.kind, fault.event_id) for fault in faults} == {("missing", one) for one in gone}
+    assert faults[0].sentence.endswith("held, is missing: no deletion of it is recorded")
+
+
+async def test_an_older_version_did_not_say_what_went(
+    place: Place, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stores are whole."""
+    await past(place, tmp_path, [390, 1])
+    ask(place, call_id(0))
+    delete_due(settings, NOW)
+    settle(place, call_id(0))
+    find = store_deletion._old_rows
+
+    async def unnamed(*args: Any) -> Any:
+        found = await find(*args)
+        return found and (found[0], structs.replace(found[1], held=[]))
+
+    with monkeypatch.context() as older:
+        older.setattr(store_deletion, "_old_rows", unnamed)
+        assert delete_due(settings, NOW)["held_events"] > 0
+    assert verify(place).faults == []
 
 
 async def test_a_forged_event_with_a_right_hash_is_not_the_one_that_was_recorded(

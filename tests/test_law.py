@@ -315,7 +315,8 @@ def test_every_key_that_a_preset_names_is_one(tmp_path: Path) -> None:
     settings = load(tmp_path, "")
     for preset_id in preset_ids():
         preset = load_preset(preset_id)
-        keys = [*preset.defaults, *(one.key for one in [*preset.limits, *preset.asks])]
+        keys = [*preset.defaults, *(one.key for one in preset.limits)]
+        keys += [one.key for one in preset.asks]
         keys += [key for rule in preset.rules for key in rule.settings]
         keys += [limit.above for limit in preset.limits if limit.above]
         for key in keys:

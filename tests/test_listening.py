@@ -23,7 +23,7 @@ import typer
 from fastapi import APIRouter, FastAPI
 from starlette.routing import Mount
 
-from callshield import g711
+from callshield import g711, messages_cluster
 from callshield.cli import app as command_line
 from callshield.message_base import Message
 from callshield.messages import Action, CrisisHint, Event, NodeMessage, Reason, RiskChanged
@@ -32,16 +32,22 @@ from callshield.serve import parts_of
 from callshield.settings import load_settings
 from detectors.words_link import LinkMessage
 from notifier.app import build_app
+from notifier.cluster.requests import ROUTES
+from notifier.cluster.views import without_words
 from notifier.node import Node
 from notifier.outside import told
 from notifier.permissions import ADMIN, AGENT, AUDITOR, REPRESENTATIVE, ROLES, SUPERVISOR, TABLE
-from notifier.views import for_supervisor
+from notifier.views import SUPERVISOR_TYPES, for_supervisor
 from tests.listening_doors import (
     BYTES,
     COMMANDS,
     HTTP,
     IDS,
     MAKES_SOCKETS,
+    NODE_EVENTS,
+    NODE_REQUESTS,
+    NODE_TEXTS,
+    NODES,
     PROCESSES,
     SOCKETS,
     SPOKEN,
@@ -166,7 +172,7 @@ def leaves(kind: Any, path: str) -> Iterator[tuple[str, type]]:
         for name, inner in get_type_hints(kind).items():
             if get_origin(inner) is not ClassVar and not name.startswith("__"):
                 yield from leaves(inner, f"{path}.{name}")
-    elif isinstance(kind, type) and issubclass(kind, bytes | bytearray | memoryview):
+    elif isinstance(kind, type) and issubclass(kind, bytes | bytearray | memoryview | msgspec.Raw):
         yield path, bytes
     elif kind is str or kind is Any:
         yield path, str
@@ -202,6 +208,39 @@ def test_every_field_that_can_hold_words_or_sound_is_classed() -> None:
         tag = next(tag for tag in EVERY_MESSAGE if path.startswith(f"{tag}."))
         carries = WEBSOCKET.get(tag) or PROCESSES[tag]
         assert carries in (Carries.QUOTES, Carries.CALLER_WORDS)
+
+
+def test_what_nodes_tell_each_other_is_classed_and_a_stream_has_no_words() -> None:
+    decoders = {name for name in vars(messages_cluster) if name.startswith("decode_")}
+    assert {name.removeprefix("decode_") for name in decoders} == {one.lower() for one in NODES}
+    asked = set(get_args(messages_cluster.Operation))
+    assert asked ^ NODE_REQUESTS.keys() == set()
+    assert asked ^ ROUTES.keys() == {"state"}
+    for op, (method, path) in ROUTES.items():
+        # Whoever asks through another node gets no more than at the door itself.
+        assert NODE_REQUESTS[op] == HTTP[f"{method} {path}"], op
+    for name in ("Beat", "Batch", "Snapshot"):
+        for path, holds in leaves(getattr(messages_cluster, name), name):
+            known = path in NODE_TEXTS | NODE_EVENTS or path.rpartition(".")[2] in IDS
+            assert known, path
+            assert (holds is bytes) == (path in NODE_EVENTS), path
+    for event in (
+        RiskChanged(
+            ts=1.0,
+            call_id="c",
+            level=2,
+            previous=0,
+            categories=[],
+            score=0.5,
+            reasons=[msgspec.convert(REASON, Reason)],
+        ),
+        CrisisHint(ts=1.0, call_id="c", words=["비밀"], detail="비밀"),
+    ):
+        assert "비밀" in msgspec.json.encode(event).decode(), "the control"
+        assert "비밀" not in msgspec.json.encode(without_words(event)).decode()
+    spoken = {path.split(".words")[0].removesuffix(".reasons") for path in SPOKEN}
+    travel = {tag for tag in members(Event) if tag in SUPERVISOR_TYPES}
+    assert spoken & travel == {"risk.changed", "crisis.hint"}, "these two are what was tried"
 
 
 class Frame(msgspec.Struct):
@@ -302,7 +341,7 @@ CALLS = frozenset(
 LIBRARIES = frozenset(
     {
         *("httpx", "uvicorn", "websockets", "smtplib", "aiosmtplib", "requests", "aiohttp"),
-        *("ftplib", "multiprocessing", "subprocess", "socketserver", "zmq"),
+        *("ftplib", "multiprocessing", "subprocess", "socketserver", "zmq", "nats"),
         *("urllib.request", "http.server", "http.client", "starlette.websockets"),
     }
 )
@@ -406,6 +445,8 @@ def test_three_people_hear_each_other_only_by_the_helpers_state_machine() -> Non
                     opened.setdefault(path.name, []).append(f"{function}: {value}")
     assert opened == {
         "call.py": ["self.gate.flow: self.help.conference"],
+        # Of a bridge that died: a conference that was one goes on, and none begins.
+        "kept_call.py": ["FlowUpdate: together and (not ending)"],
         "media_gate.py": ["FlowUpdate: conference and talks"],
     }
     wrong = 'FlowUpdate(call_id="c", conference=True)'

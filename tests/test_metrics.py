@@ -9,6 +9,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.mentions import labelled
 from tests.notifier_kit import Desk, desk_in_process
 from tests.receiver import receiver
 from tests.test_webhooks import until_counts, webhook_table
@@ -54,25 +55,6 @@ async def _busy(desk: Desk) -> tuple[str, tuple[str, ...]]:
         await until_counts(desk, waiting=0)
         async with desk.http() as http:
             return (await http.get("/metrics")).text, (call_id, "1001", "1763.42")
-
-
-def labelled(page: str) -> set[str]:
-    """Values of all labels of a page: a person could be named there, and nowhere else.
-
-    Counters of the Prometheus client may by chance be any number, also somebody's extension.
-    """
-    return {
-        value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-        for value in sample.labels.values()
-    }
-
-
-def test_a_person_in_a_label_would_be_seen() -> None:
-    """Negative control: an agent's id as a label is found, the same figure as a count is not."""
-    assert "1001" in labelled('calls_total{agent="1001"} 4.0\n')
-    assert "1001" not in labelled('calls_total{type="risk"} 1001.0\n')
 
 
 async def test_the_dashboard_asks_only_for_what_a_node_exports(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_nothing_of_a_voice_outlives_its_call() -> None:
     call = detector._calls[CALL]
     call.voice = WatchedVoice()
     # Its figures, as they would be if the whole call had been calm speech.
-    call.voice.learn(np.ones(engine.features.FEATURE_COUNT, np.float32), 8.0)
+    call.voice.learn(np.ones(engine.features.FEATURE_COUNT, np.float32), 8.0)  # type: ignore[attr-defined]
     left = weakref.ref(call.voice)
     del call
     detector.step(0.5)

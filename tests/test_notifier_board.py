@@ -21,7 +21,8 @@ from callshield.messages import (
     RiskChanged,
     WarningPlayed,
 )
-from notifier.board import LATE_S, LOST_AFTER_S, Alert, AlertKind, Board, Entry
+from notifier.board import LATE_S, LOST_AFTER_S, Board
+from notifier.live import Alert, AlertKind, Entry
 from notifier.views import for_supervisor
 
 CALL, OTHER = "a" * 32, "b" * 32

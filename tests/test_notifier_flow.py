@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from callshield.messages import Action, Reason, RiskChanged
-from notifier import node
-from tests.notifier_kit import desk_in_process
+from notifier import node_bus
+from tests.notifier_kit import WITHIN_S, desk_in_process
 
 
 async def test_an_angry_call_raises_one_alert_that_one_supervisor_takes(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ async def test_the_last_words_of_a_call_reach_its_record_and_its_agent_but_raise
 async def test_a_level_of_a_detector_that_died_does_not_last_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.detector_levels.LEVELS_WITHIN_S", 0.3)
+    monkeypatch.setattr("notifier.detector_levels.LEVELS_WITHIN_S", 1.0)
     async with (
         desk_in_process(tmp_path) as desk,
         desk.bridge() as bridge,
@@ -113,7 +113,7 @@ async def test_the_agents_word_outlives_the_detector_that_took_it(tmp_path: Path
             )
             await console.until("risk.changed", call_id=pressed)
         async with desk.bridge("detector") as second:
-            await asyncio.wait_for(second.asked.wait(), 5)
+            await asyncio.wait_for(second.asked.wait(), WITHIN_S)
             said = [(command.action, command.call_id) for command in second.commands]
         assert said == [(Action.ABUSIVE, pressed)], "not the other call's"
 
@@ -121,7 +121,7 @@ async def test_the_agents_word_outlives_the_detector_that_took_it(tmp_path: Path
 async def test_a_detector_that_never_came_is_said_to_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node, "ABSENT_AFTER_S", 1.0)
+    monkeypatch.setattr(node_bus, "ABSENT_AFTER_S", 1.0)
     async with (
         desk_in_process(tmp_path) as desk,
         desk.bridge(),

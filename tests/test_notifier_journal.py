@@ -15,9 +15,9 @@ from sqlalchemy.exc import OperationalError
 from callshield.messages import AlertRaised, CallStarted, TapStarted
 from callshield.settings import Settings
 from notifier import database
-from notifier.board import Alert, Call, Entry
 from notifier.database import connector, place_of
 from notifier.journal import Journal
+from notifier.live import Alert, Call, Entry
 from tests.notifier_kit import desk_in_process
 
 CALL = "a" * 32

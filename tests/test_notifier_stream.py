@@ -167,7 +167,6 @@ async def test_a_crisis_reaches_agent_supervisor_and_bridge(tmp_path: Path) -> N
 async def test_tokens_that_are_missing_forged_or_expired_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "TOKEN_WITHIN_S", 0.2)
     async with desk_in_process(tmp_path) as desk:
         short = await asyncio.to_thread(
             create_token, desk.settings, "supervisor", "short", expires=timedelta(microseconds=1)
@@ -178,7 +177,9 @@ async def test_tokens_that_are_missing_forged_or_expired_are_refused(
         assert await _close_code(desk, json.dumps({"token": ""})) == stream.BAD_TOKEN
         assert await _close_code(desk, "hello") == stream.BAD_MESSAGE
         assert await _close_code(desk, b"\x00") == stream.BAD_MESSAGE
+        monkeypatch.setattr(stream, "TOKEN_WITHIN_S", 0.2)
         assert await _close_code(desk, None) == stream.NO_TOKEN
+        monkeypatch.setattr(stream, "TOKEN_WITHIN_S", WITHIN_S)
         async with desk.console(desk.supervisor):
             pass  # the control: the unforged one opens
 

@@ -56,7 +56,7 @@ def run_schemathesis(
     found: list[str] = []
     operations = 0
     for result in schema.get_all_operations():
-        operation = result.ok()
+        operation = result.ok()  # type: ignore[union-attr]
         operations += 1
         parameters = {one.name for one in operation.path_parameters}
         known = {name: value for name, value in (real or {}).items() if name in parameters}

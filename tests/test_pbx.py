@@ -46,7 +46,6 @@ def extra(double: AmiDouble, folder: Path, rest_s: float = 600.0, more: str = ""
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ami_client, "FIRST_RETRY_S", 0.05)
     monkeypatch.setattr(ami_client, "LAST_RETRY_S", 0.2)
-    monkeypatch.setattr(ami_client, "REQUEST_TIMEOUT_S", 1.0)
     monkeypatch.setattr(settling, "RETRY_S", 0.2)
 
 

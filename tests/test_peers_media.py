@@ -236,17 +236,18 @@ async def test_an_ordinary_call_is_one_clean_stream_on_each_leg(tmp_path: Path) 
             )
             # Beside what the other telephone sent, late as it may be. A digit of ours takes the
             # voice's place; tshark takes the voice after it for late.
-            came = [s for s in await other.streams(other_port) if s.destination[1] == other_port]
+            to_us = (SIDES[1] if side == SIDES[0] else SIDES[0], other_port)
+            came = [s for s in await other.streams(other_port) if s.destination == to_us]
             assert max(s.mean_jitter_ms for s in streams) < 2 + max(s.mean_jitter_ms for s in came)
             assert max(s.max_jitter_ms for s in streams) < max(s.max_jitter_ms for s in came) + (
                 20 if side == SIDES[0] else 4
             )
             # No hole in what we send while anything comes from the other side (not so on hold).
             packets = await capture.packets(sent_by=port)
-            came = np.array([packet.at_s for packet in await other.packets(sent_to=other_port)])
+            came_s = np.array([packet.at_s for packet in await other.packets(sent_to=other_port)])
             for one, two in itertools.pairwise(packets):
                 if two.at_s - one.at_s > 0.08:  # between two digits of ours there are 70 ms
-                    assert not ((one.at_s + 0.03 < came) & (came < two.at_s - 0.03)).any(), side
+                    assert not ((one.at_s + 0.03 < came_s) & (came_s < two.at_s - 0.03)).any(), side
             # Timestamps keep to the clock over all seams: a phone must not hold back more and more.
             voice = [packet for packet in packets if not is_event(packet)]
             ahead_s = [
@@ -269,7 +270,12 @@ async def test_an_ordinary_call_is_one_clean_stream_on_each_leg(tmp_path: Path) 
         meanwhile = [p for p in to_caller if before_code - 0.1 < p.at_s < after_code + 0.1]
         assert len(meanwhile) > 15
         gaps = [two.at_s - one.at_s for one, two in itertools.pairwise(meanwhile)]
-        assert max(gaps) < 0.04
+        # Beside what the phone sent us in that time, late as it may be; its digits go on at its
+        # pace, so that what is held back of them is a hole of ours alone.
+        sent = await phone_side.packets(sent_to=phone_port)
+        came_then = [p.at_s for p in sent if before_code - 0.1 < p.at_s < after_code + 0.1]
+        late_s = max(two - one for one, two in itertools.pairwise(came_then)) - 0.02
+        assert max(gaps) < 0.04 + max(0.0, late_s), (max(gaps), late_s)
         for number in range(3):
             start = first_of_each(events)[number].timestamp
             press = [p for p in events if p.timestamp == start]
@@ -326,7 +332,36 @@ LAWS = {A_LAW: PCMA, MU_LAW: PCMU}
 
 
 async def sent_to(capture: Capture, streams: list[Stream], telephone: Baresip) -> list[Packet]:
-    """What we sent to one telephone; its range of ports says which stream that is."""
-    first, last = telephone.media_ports
-    (ours,) = {s.source[1] for s in streams if first <= s.destination[1] <= last}
-    return await capture.packets(sent_by=ours)
+    """What we sent to one telephone."""
+    return await capture.packets(sent_by=port_towards(streams, telephone.media_ports))
+
+
+def port_towards(streams: list[Stream], media_ports: tuple[int, int]) -> int:
+    """From which port we send to a telephone; its range of ports says which stream that is.
+
+    Our own ports lie on other addresses and may well have the same numbers: a stream that comes
+    **to** us says nothing.
+    """
+    first, last = media_ports
+    (ours,) = {
+        stream.source[1]
+        for stream in streams
+        if stream.source[0] in SIDES and first <= stream.destination[1] <= last
+    }
+    return ours
+
+
+def test_a_port_of_ours_with_the_number_of_a_telephones_is_not_the_telephones() -> None:
+    """Seen once: one telephone was given 15000 to 15019, we used 15004 towards another one."""
+
+    def stream(source: tuple[str, int], destination: tuple[str, int]) -> Stream:
+        return Stream(source, destination, "0x1", "g711A", 100, 0, 20.0, 0.1, 0.2, problems=False)
+
+    streams = [
+        stream((SIDES[0], 15400), ("127.0.0.1", 15006)),
+        stream(("127.0.0.1", 15006), (SIDES[0], 15400)),
+        stream((SIDES[0], 15004), ("127.0.0.1", 18000)),
+        stream(("127.0.0.1", 18000), (SIDES[0], 15004)),
+    ]
+    assert port_towards(streams, (15000, 15019)) == 15400
+    assert port_towards(streams, (18000, 18019)) == 15004

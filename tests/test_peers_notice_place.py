@@ -186,6 +186,7 @@ async def test_nothing_is_said_before_the_caller_can_hear_it(tmp_path: Path) -> 
         caller.learn(progress)
         await caller.ask("PRACK", headers=(f"RAck: {progress['RSeq']} {progress['CSeq']}",))
         await of.event("notice.started")
+        await of.pbx.audio.hear(1)  # of what nobody heard there is no stamp
         caller.send("CANCEL", cseq=cseq)
         await of.event("call.ended", reason="cancelled")
         # The caller was gone before the end, and no phone ever rang.
@@ -280,7 +281,7 @@ async def test_a_hold_in_it_begins_it_anew(tmp_path: Path) -> None:
         caller, cseq = of.dial()
         await confirmed(caller, cseq)
         await of.event("notice.started")
-        await asyncio.sleep(0.5)  # the caller hears the beginning
+        await of.pbx.audio.hear(20)  # the beginning
         assert (await caller.invite(body=of.pbx.sdp("sendonly"))).status == 200
         cut = await of.event("prompt.played")
         assert cut["stamp"]["stopped_by"] == "hold"

@@ -213,7 +213,7 @@ async def test_a_phone_that_trusts_somebody_else_is_told_of_in_the_log(floor: Fl
     phone = floor.phones["stranger"]
     async with floor.call("stranger") as call_id:
         floor.detector.says(call_id, 3, "threat")
-        await phone.until(lambda it: it.notifies, "a NOTIFY")
+        await phone.until(lambda it: bool(it.notifies), "a NOTIFY")
         await floor.node.wait_for_log("screen_not_pushed")
     (said,) = floor.node.logs("screen_not_pushed")
     assert said["reason"].startswith("403")

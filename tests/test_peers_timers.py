@@ -1,7 +1,7 @@
 """Session timers (RFC 4028): three refreshes from each side on each leg, and one that never comes.
 
 The shortest interval that the RFC allows is 90 s and refreshes come half way, so this takes two
-and a half minutes; the calls run at the same time. Longer ones: ``./run soak``.
+and a half minutes; the calls run at the same time. Longer ones: ``./run soak sessions``.
 """
 
 from __future__ import annotations

@@ -410,7 +410,8 @@ def test_whatever_happens_one_request_is_under_way_and_the_screen_ends_true(
 ) -> None:
     screens = Screens(2)
     screens.set_phones({"1001": hold_s})
-    now, under_way = 0.0, []
+    now = 0.0
+    under_way: list[core.Push] = []
     for step, pause in steps:
         now += pause
         if isinstance(step, str) and step != "tick":

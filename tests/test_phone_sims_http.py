@@ -249,7 +249,7 @@ async def test_grandstream_outside_of_the_list_or_switched_off() -> None:
 async def test_grandstream_with_its_pop_up_answers_when_its_user_does() -> None:
     async with GrandstreamPhone(allowed_ips=HOME, pop_up=True).on() as phone:
         pending = asyncio.create_task(raw(phone, get(PRESS)))
-        await asyncio.wait_for(phone.asking.wait(), 5)
+        await asyncio.wait_for(phone.asking.wait(), 30)
         assert not pending.done()
         assert phone.keys == []
         phone.allow()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from callshield import g711
@@ -112,6 +112,7 @@ def test_the_onset_is_the_first_audible_packet() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 400), st.integers(300, 1500), st.integers(250, 6000), st.booleans())
+@example(200, 300, 250, True)  # the pause before the shout would have outlasted the load
 def test_callers_say_one_thing_after_another_and_nothing_bad_before_its_time(
     call: int, first: int, measured: int, words: bool
 ) -> None:

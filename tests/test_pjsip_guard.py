@@ -695,7 +695,7 @@ def test_guard_comes_back_with_a_new_endpoint(bridge: Bridge, pbx: Peer) -> None
 def test_info_names_the_libraries_that_are_loaded() -> None:
     info = pjsip_guard.info()
     assert info["ioqueue"] == "epoll"
-    assert info["max_calls"] == 1200
+    assert info["max_calls"] == 1800
     assert re.fullmatch(r"2\.\d+(\.\d+)?", str(info["pjsip_version"]))
     assert re.match(r"OpenSSL 3\.", str(info["tls"]))
     assert str(info["srtp"]).startswith("libsrtp2 2.")
@@ -796,7 +796,7 @@ def _child() -> None:
         while b"\n" in commands:
             line, _, commands = commands.partition(b"\n")
             name, arguments = json.loads(line)
-            if name == "answer_request":
+            if name in ("answer_request", "kept_request", "kept_answer"):
                 arguments[2] = [tuple(header) for header in arguments[2]]
             if name.endswith("_networks"):
                 arguments = [[tuple(network) for network in arguments[0]]]
@@ -810,6 +810,8 @@ def _child() -> None:
                         (token, call, message.decode(errors="replace"))
                         for token, call, message in result
                     ]
+                elif name == "take_kept":
+                    result = [[*item[:4], item[4].decode(errors="replace")] for item in result]
                 elif name == "take_unknown_byes":
                     result = [message.decode() for message in result]
                 emit(result=result)

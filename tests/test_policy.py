@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from callshield.settings_teams import PolicySettings
-from notifier.board import Call
 from notifier.call_length import CallLengths, Prompt
+from notifier.live import Call
 from notifier.policy import LAST_CHANCE_S, NONE, PRESETS, Advice, Advisor, Policies, Policy, preset
 from notifier.rota import Teams
 from tests.escalation_kit import CALL, alert, settings

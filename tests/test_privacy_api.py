@@ -543,7 +543,8 @@ async def test_a_mark_of_the_number_goes_with_it(tmp_path: Path) -> None:
     extra = f'[ringback]\nenabled = true\nkey_file = "{ring}"\n'
     write_new_key(ring, keep_old=False)
     async with site(tmp_path, extra) as (desk, bridge, console, admin):
-        by_call, by_number = [], []
+        by_call: list[str] = []
+        by_number: list[str] = []
         for kept in (by_call, by_number):
             call_id = await one_call(desk, bridge, console, end=False)
             bridge.ending(call_id)
@@ -731,7 +732,7 @@ async def test_the_node_goes_on_while_much_is_gathered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """Gathering takes a second here; *on the loop* is the control."""
-    gather = routes_privacy.collect
+    gather = routes_privacy.collect  # type: ignore[attr-defined]
 
     def slow(*arguments: Any) -> dict[str, Any]:
         time.sleep(1.0)

@@ -9,7 +9,6 @@ import re
 import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -18,7 +17,7 @@ from sqlalchemy import Column, MetaData, String, Table
 
 import detectors.text_pipeline
 import detectors.words_link
-from callshield import messages, messages_media, messages_privacy
+from callshield import messages, messages_cluster, messages_media, messages_privacy
 from callshield.message_base import Message
 from callshield.privacy_inventory import Inventory, inventory, parse
 from callshield.privacy_page import page
@@ -34,7 +33,7 @@ SCHEMA = re.compile(r"callshield\.messages\w*|detectors\.(words_link|text_pipeli
 DEVELOPERS = re.compile(
     r"(detectors/(train|evaluate|report|calls_report|card|compare|examples|silero_build"
     r"|asr/(report|install)|words/(train|build|report|export))"
-    r"|sipbridge/(ear_report|bench|recording_bench|pjsua2_build/|prompts/)"
+    r"|sipbridge/(ear_report|bench|recording_bench|rtpengine_process|pjsua2_build/|prompts/)"
     r"|callshield/(bench|demo|softphone)|notifier/console)"
 )
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
@@ -72,15 +71,16 @@ def test_a_new_table_or_column_is_seen() -> None:
         table.to_metadata(schema)
     Table("addresses", schema, Column("email", String(64), primary_key=True))
     schema.tables["calls"].append_column(Column("caller_name", String(64)))
-    (column, table) = table_faults(schema, inventory())
-    assert column.startswith("column calls.caller_name is not")
-    assert table.startswith("table addresses is not")
+    (of_column, of_table) = table_faults(schema, inventory())
+    assert of_column.startswith("column calls.caller_name is not")
+    assert of_table.startswith("table addresses is not")
 
 
 # ------------------------------------------------------------------------------------ messages
 
 
 def structures(of: type = msgspec.Struct) -> Iterator[type[msgspec.Struct]]:
+    found: type[msgspec.Struct]
     for found in of.__subclasses__():
         if found is not Message and SCHEMA.fullmatch(found.__module__):
             yield found
@@ -105,6 +105,7 @@ def message_faults(found: Iterable[type[msgspec.Struct]], known: Inventory) -> l
 def test_every_field_of_every_message_is_in_the_inventory() -> None:
     found = list(structures())
     assert {messages.CallStarted, messages_media.LegUpdate, messages.Reason} <= set(found)
+    assert messages_cluster.Batch in found
     assert {detectors.words_link.Transcribed, detectors.text_pipeline.WordHit} <= set(found)
     assert message_faults(found, inventory()) == []
 
@@ -351,7 +352,7 @@ def test_every_category_time_and_reader_is_used() -> None:
     holdings = [*known.tables.values(), *known.messages.values(), known.logs]
     used = {one.name for holding in holdings for one in holding.fields.values()}
     assert used == set(known.categories)
-    kept: set[Any] = {item.kept for item in (*known.tables.values(), *known.files)}
+    kept = {table.kept for table in known.tables.values()} | {file.kept for file in known.files}
     assert set(known.kept) - kept <= {"words", "logs"}, "those two are said of columns and lines"
     assert dataclasses.is_dataclass(known)
 

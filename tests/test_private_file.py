@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from callshield.errors import RecordingKeyError, SetupError
-from callshield.private_file import read_private
+from callshield.private_file import placed, read_private
+from callshield.settings_sip import TlsSettings
 
 
 @pytest.fixture
@@ -67,3 +68,54 @@ def test_no_message_quotes_the_file(secret: Path) -> None:
         read_private(secret, "x", SetupError)
     assert "geheim" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.fixture
+def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What ``LoadCredential=secrets:/etc/callshield/secrets`` makes of ``store.password``."""
+    folder = tmp_path / "credentials" / "callshield.service"
+    folder.mkdir(parents=True)
+    copy = folder / "secrets_store.password"
+    copy.write_text("from systemd\n", encoding="utf-8")
+    copy.chmod(0o440)  # the mask of an access control list
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    return folder
+
+
+def test_a_services_own_copy_is_read_in_the_place_of_the_file(
+    tmp_path: Path, credentials: Path
+) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    # Not even there, or not readable, for the service's user.
+    assert read_private(folder / "store.password", "x", SetupError) == "from systemd\n"
+    assert placed(folder / "store.password") == credentials / "secrets_store.password"
+    other = folder / "ami.secret"
+    other.write_text("from the file\n", encoding="utf-8")
+    other.chmod(0o600)
+    assert read_private(other, "x", SetupError) == "from the file\n"
+    # Keys that change while a node runs lie elsewhere, and are never a copy.
+    assert placed(tmp_path / "store.password") == tmp_path / "store.password"
+
+
+def test_a_copy_that_all_may_read_is_refused_and_so_is_the_same_mode_elsewhere(
+    tmp_path: Path, credentials: Path
+) -> None:
+    (credentials / "secrets_store.password").chmod(0o444)
+    with pytest.raises(SetupError, match="has mode 0444"):
+        read_private(tmp_path / "secrets" / "store.password", "x", SetupError)
+    elsewhere = tmp_path / "secrets_store.password"
+    elsewhere.write_text("x", encoding="utf-8")
+    elsewhere.chmod(0o440)
+    with pytest.raises(SetupError, match="has mode 0440"):
+        read_private(elsewhere, "x", SetupError)
+
+
+def test_a_private_key_of_tls_may_be_a_copy_too(credentials: Path, tmp_path: Path) -> None:
+    (credentials / "secrets_sip.key").write_text("-", encoding="utf-8")
+    tls = TlsSettings(
+        certificate=tmp_path / "sip.pem",
+        private_key=tmp_path / "secrets" / "sip.key",
+        verify_server=False,
+    )
+    assert tls.private_key == credentials / "secrets_sip.key"

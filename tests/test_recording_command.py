@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from callshield.cli import app, main
-from callshield.doctor import Finding, examine
+from callshield.doctor import examine
+from callshield.findings import Finding
 from callshield.messages_fairness import OpenRecording
 from callshield.notifier_request import TOKEN_VARIABLE
 from callshield.settings import load_settings

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from callshield import g711
 from callshield.errors import SetupError
@@ -20,28 +18,7 @@ from sipbridge.bench_load import loud_speech
 from sipbridge.bench_relay import Load
 from sipbridge.bench_show import run_table
 from sipbridge.bench_worker import StandIn
-from sipbridge.rtpengine_ng import Rtpengine, bdecode, bencode, media_of, session_description
-
-values = st.recursive(
-    st.integers() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=12,
-)
-
-
-@given(values)
-def test_bencode_goes_there_and_back(value: object) -> None:
-    assert bdecode(bencode(value)) == value
-
-
-@pytest.mark.parametrize("data", [b"", b"i12", b"5:abc", b"d1:ae", b"i1ei2e", b"x"])
-def test_what_is_not_bencode_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="not bencoded"):
-        bdecode(data)
-
-
-def test_media_is_read_from_an_sdp() -> None:
-    assert media_of(session_description("192.0.2.1", 4000)) == ("192.0.2.1", 4000)
+from sipbridge.rtpengine_process import Rtpengine
 
 
 def test_the_load_is_loud() -> None:
@@ -53,7 +30,7 @@ def test_the_load_is_loud() -> None:
 async def test_a_small_run_loses_nothing_and_says_so_in_the_agreed_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Rtpengine, "installed", staticmethod(lambda: None))
+    monkeypatch.setattr(bench_relay, "rtpengine_binary", lambda: None)
     seen: list[tuple[str, float]] = []
     result = await bench_relay.measure(
         Load(4, 1.0), progress=lambda name, done: seen.append((name, done))
@@ -131,7 +108,7 @@ def test_a_lost_packet_a_late_one_and_the_path_are_told_apart() -> None:
 def test_the_table_has_a_row_for_each_combination(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Rtpengine, "installed", staticmethod(lambda: None))
+    monkeypatch.setattr(bench_relay, "rtpengine_binary", lambda: None)
     monkeypatch.setattr(bench_relay, "_WARM_UP_S", 0.2)
     out = tmp_path / "table.md"
     assert run_table([2], 0.5, out) == 0
@@ -146,5 +123,5 @@ def test_the_table_has_a_row_for_each_combination(
 
 async def test_rtpengine_that_does_not_answer_is_a_sentence() -> None:
     with pytest.raises(SetupError, match="rtpengine does not answer"):
-        async with Rtpengine("/bin/true", calls=1):
+        async with Rtpengine("/bin/true", ports=(22000, 22010)):
             pass

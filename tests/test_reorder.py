@@ -11,7 +11,11 @@ from detectors.reorder import MAX_DROPOUT, MAX_HELD, RESTART_RUN, ReorderBuffer
 def through(*sequences: int) -> list[tuple[int, int, bool]]:
     """``(sequence, lost, late)`` of what comes out when these come in."""
     buffer: ReorderBuffer[int] = ReorderBuffer()
-    return [tuple(out) for sequence in sequences for out in buffer.push(sequence, sequence)]
+    return [
+        (out[0], out[1], out[2])
+        for sequence in sequences
+        for out in buffer.push(sequence, sequence)
+    ]
 
 
 def test_what_is_in_order_goes_on_at_once() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callshield.settings import AftercareSettings
-from notifier.board import Call
+from callshield.settings_care import AftercareSettings
 from notifier.device_state import device_state
+from notifier.live import Call
 from notifier.rest import Rest, Rests
 
 NOW = 1_000_000.0

@@ -17,10 +17,10 @@ from callshield.settings import load_settings
 from callshield.settings_store import RetentionSettings
 from notifier import database, retaining, store_deletion
 from notifier.audit import verify
-from notifier.board import Alert, Entry
 from notifier.database import Place, migrate, transact
 from notifier.fairness import _WEEKS_BACK
 from notifier.journal import Journal
+from notifier.live import Alert, Entry
 from notifier.node import Node
 from notifier.quality import GRACE_S
 from notifier.retaining import Retaining
@@ -370,7 +370,7 @@ async def test_an_alert_that_was_deleted_is_open_for_nobody_any_more(tmp_path: P
         for number, ago_s in ((1, 400 * DAY_S), (2, 60.0)):
             ts = time.time() - ago_s
             for event in story(ts, call_id(number)):
-                node._record(node.board.apply(event))
+                node.record(node.board.apply(event))
         await node.journal.stored([])
         old, young = node.board.alerts.values()
         requests = node.escalating.escalation.requests

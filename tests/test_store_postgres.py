@@ -19,9 +19,9 @@ from callshield.fairness_commands import quality_verify, ringback_list
 from callshield.messages import CallStarted, TapStarted
 from callshield.settings import load_settings
 from callshield.webhooks_command import webhooks_drop, webhooks_list
-from notifier.board import Entry
 from notifier.chain import link
 from notifier.database import PASSWORD_VARIABLE, Place, migrate, place_of, transact
+from notifier.live import Entry
 from notifier.schema import outbox
 from notifier.schema_fairness import ringback_marks
 from notifier.store import Store, StoreTaken

@@ -28,8 +28,8 @@ from callshield.messages_care import AgentSaid
 from callshield.messages_notice import PromptStamp
 from callshield.privacy_inventory import inventory
 from callshield.settings import load_settings
-from notifier.board import Entry
 from notifier.database import Place, transact
+from notifier.live import Entry
 from notifier.schema import metadata, tokens
 from notifier.store import Store
 from notifier.subject_access import NEUTRAL, Neutral, collect
@@ -287,10 +287,11 @@ async def test_a_person_can_read_it(place: Place, tmp_path: Path, language: str)
     assert "caller.wav" in text
     assert text.rstrip().endswith("written down")
     for event in held["calls"][0]["events"]:
-        said = EVENTS[language][event["type"]]
         if event["type"] == "call.started":
-            said = STARTED[language][event["direction"]]
-        assert said in line(event, language, "UTC")
+            sentence = STARTED[language][event["direction"]]
+        else:
+            sentence = EVENTS[language][event["type"]]
+        assert sentence in line(event, language, "UTC")
     kept = kept_lines({"calls": 365, "words": 30, "hearing": None}, language)
     about = readme(language, made="now", reference="R-1", calls=1, kept=kept)
     assert "R-1" in about

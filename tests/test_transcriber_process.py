@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,7 @@ async def test_words_come_back_judged_and_redacted(tmp_path: Path) -> None:
         assert heard.call_id == call
         assert (heard.start_s, heard.end_s) == (12.0, 13.4)
         assert heard.words.text == "씨발 [전화번호] 로 전화해"
-        assert "5678" not in repr(heard)
+        assert "5678" not in repr(replace(heard, call_id=b"")), "the id may hold it by chance"
         assert heard.words.abusive
         assert heard.words.categories == ["profanity"]
         (hit,) = heard.words.hits
@@ -231,7 +232,7 @@ async def test_the_language_is_asked_for_until_the_call_has_made_it_sure(tmp_pat
         call = new_call()
         for number in range(4):
             ears.say(call, double.CALM, start_s=10.0 * number)
-            await ears.until(lambda n=number: len(ears.words) == n + 1)
+            await ears.until(lambda n=number: len(ears.words) == n + 1)  # type: ignore[misc]
         assert ears.desk.language_of(call) == "ko"
         assert ears.desk.language_of(new_call()) == ""
 

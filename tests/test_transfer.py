@@ -14,7 +14,8 @@ from callshield.messages_media import CloseSession, FlowUpdate, LegUpdate
 from sipbridge import sdp
 from sipbridge.call import Call, CallState
 from sipbridge.call_steps import AnswerIncoming, Forget, HangUp, StartTimer, Step
-from sipbridge.refer import digit_of_info, replaces_of
+from sipbridge.dtmf_info import digit_of_info
+from sipbridge.refer import replaces_of
 from sipbridge.sip_message import SipHeaders
 from sipbridge.transfer import (
     CallTarget,

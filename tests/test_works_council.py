@@ -106,6 +106,7 @@ def test_every_table_about_people_is_in_the_fingerprint() -> None:
     machines = {
         *("node", "sip", "peers", "agents", "supervisors", "teams", "headsets", "trunks"),
         *("outbound", "web", "ami", "store", "oidc", "phones", "webhooks", "mail", "limits"),
+        *("cluster", "edge"),
     }
     assert set(Settings.model_fields) ^ (set(_TABLES) | machines) == set()
     assert fingerprint(Settings(**TEAM)) != fingerprint(
@@ -182,3 +183,21 @@ def test_words_that_a_korean_call_centre_does_not_use_are_not_in_it() -> None:
     text = written() + written(law={"preset": "kr-public"})
     for word in ("상담원", "악성고객", "악성 고객", "진상", "블랙컨슈머"):
         assert word not in text
+
+
+def test_another_media_plane_is_told_with_what_it_takes_away() -> None:
+    usual = written()
+    assert "들리는 소리를 제한하고" in usual
+    assert "rtpengine" not in usual
+    text = written(
+        media={"plane": "rtpengine"},
+        ear={"limiter": False, "levelling": False, "soften_from_level": 4},
+        hearing={"dose_warnings_pct": [], "voice_hint_after_s": 0},
+        notice={"agent_hears": "nothing"},
+        help={"phones": False},
+        recording={"enabled": False},
+    )
+    assert "들리는 소리를 제한하고" not in text
+    assert "소리를 제한하지 않고 소음 노출량도 재지 않음" in text
+    assert "기술적으로 통화를 엿들을 수 있습니다" in text
+    assert "1비트" not in text

@@ -15,9 +15,18 @@ const WAYS = { help: ["join", "take_over"] };
 const refusing = new Set();
 export const sending = new Set();
 
-const nameOf = (alert) => (alert.kind === "node" && has(`alert.${alert.reason}`) ? alert.reason : alert.kind);
+/** Of a fault its own name, and which other node it is about: "node_away:NODE". */
+function nameOf(alert) {
+  const [reason, node] = alert.reason?.split(":") ?? [];
+  const name = alert.kind === "node" && has(`alert.${reason}`) ? reason : alert.kind;
+  return t(`alert.${name}`, { node });
+}
 
-export const titleOf = (alert) => [t(`alert.${nameOf(alert)}`), categoriesOf(alert)].filter(Boolean).join(" · ");
+export const titleOf = (alert) => [nameOf(alert), categoriesOf(alert)].filter(Boolean).join(" · ");
+
+/** Whose call it is about, and which other node has it; a fault of a node is about none. */
+export const ofWhom = (alert) =>
+  [alert.agent_id ? t("agent", { id: alert.agent_id }) : "", alert.node ?? ""].filter(Boolean).join(" · ");
 
 const whose = (alert) => ({ id: alert.agent_id, kind: titleOf(alert) });
 
@@ -99,7 +108,7 @@ function stageOf(alert, node) {
 function updateAlert(now, node) {
   return (row, alert) => {
     const time = clock(now - alert.raised_ts);
-    say(row.querySelector(".of"), `${t("agent", { id: alert.agent_id })} · ${t("ago", { time })}`);
+    say(row.querySelector(".of"), [ofWhom(alert), t("ago", { time })].filter(Boolean).join(" · "));
     say(row.querySelector(".stage"), stageOf(alert, node));
     row.dataset.unanswered = String(alert.unanswered);
     row.querySelector(".refusal").hidden = !refusing.has(alert.alert_id);
@@ -120,7 +129,7 @@ function makeTaken(on, node) {
   return (alert) => {
     const row = element(
       "li", "",
-      `${titleOf(alert)} · ${t("agent", { id: alert.agent_id })} `,
+      `${[titleOf(alert), ofWhom(alert)].filter(Boolean).join(" · ")} `,
       element("span", "of", `— ${whoTook(alert, node)}`),
     );
     for (const one of alert.refusals) {

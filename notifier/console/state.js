@@ -28,6 +28,8 @@ function newCall(told) {
   const known = Object.fromEntries(Object.entries(told).filter(([, value]) => value !== null));
   return {
     direction: "inbound",
+    // The other node that has it.
+    node: "",
     answered_ts: null,
     notice: "",
     tapped: false,
@@ -103,8 +105,9 @@ export function apply(state, event) {
   } else if (kind === "evidence.changed") applyRequest(state, event);
   else if (kind === "call.started") {
     if (!state.calls.has(event.call_id)) {
-      const { call_id, agent_id, direction, ts: started_ts } = event;
-      state.calls.set(call_id, newCall({ call_id, agent_id, direction: direction ?? "inbound", started_ts }));
+      const { call_id, agent_id, direction, node, ts: started_ts } = event;
+      const begun = { call_id, agent_id, direction: direction ?? "inbound", node: node ?? "", started_ts };
+      state.calls.set(call_id, newCall(begun));
     }
   } else {
     const call = state.calls.get(event.call_id);
@@ -251,8 +254,14 @@ export function protection(state, call) {
   if (call.notice === "" || call.notice === "playing") return call.tapped ? "on" : "wait";
   if (call.waits) return "wait";
   if (!call.tapped || !state.node.analysis) return "off";
-  return state.degraded.has("detector") || state.degraded.has("media") ? "down" : "on";
+  if (call.node && (isAway(state, call.node) || state.degraded.has("cluster"))) return "down";
+  const at = call.node ? `${call.node}/` : "";
+  const down = ["detector", "media", "tap"].some((part) => state.degraded.has(`${at}${part}`));
+  return down ? "down" : "on";
 }
+
+/** Whether another node is not heard: how its calls stand nobody knows here. */
+export const isAway = (state, node) => state.degraded.has(`node:${node}`);
 
 /** Whether somebody is spoken with, and the highest level that is shown of these calls. */
 export function spoken(state) {
@@ -272,7 +281,8 @@ const urgent = (alert) => (["help", "crisis"].includes(alert.kind) ? 10 : alert.
 
 /** Open alerts, a call for help before anything else, then the higher level, then the older. */
 export function openAlerts(state) {
-  const open = [...state.alerts.values()].filter(isOpen);
+  // Nobody can take an alert of a node that is not heard; that it is not is an alert of its own.
+  const open = [...state.alerts.values()].filter((alert) => isOpen(alert) && !isAway(state, alert.node));
   return open.sort((a, b) => urgent(b) - urgent(a) || a.raised_ts - b.raised_ts);
 }
 

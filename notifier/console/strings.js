@@ -40,6 +40,18 @@ export function t(key, values = {}) {
 /** t(prefix + id), or t(prefix + "other") for an id that has no word yet. */
 export const known = (prefix, id) => t(has(prefix + id) ? prefix + id : `${prefix}other`, { name: id });
 
+/** A part that is down: of this node, of another (`NODE/part`), or another node as a whole. */
+function partName(component) {
+  if (component.startsWith("node:")) return t("component.node", { node: component.slice(5) });
+  const [node, part] = component.includes("/") ? component.split("/") : ["", component];
+  const name = known("component.", part);
+  return node ? t("component.at", { node, part: name }) : name;
+}
+
+/** That a part does not work; of what is no fault, what it is. */
+export const downText = (component) =>
+  has(`down.${component}`) ? t(`down.${component}`) : t("down", { part: partName(component) });
+
 /** Fill every element with data-t (text) and data-t-label (aria-label). */
 export function translatePage(titleKey) {
   document.documentElement.lang = current;

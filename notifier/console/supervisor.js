@@ -1,6 +1,6 @@
 // The supervisor's page: who needs somebody, who took it, what is live. Words only of a call whose
 // agent asked for help: before that the server sends none. Audio never.
-import { drawQueue, sending, titleOf } from "./alert_queue.js";
+import { drawQueue, ofWhom, sending, titleOf } from "./alert_queue.js";
 import { $, button, element, keyed, say } from "./dom.js";
 import { deciding, drawRequests } from "./evidence_list.js";
 import { badge, categoriesOf, clock, learnSector, notify, quotesOf, startPage, timeOfDay } from "./page.js";
@@ -11,7 +11,7 @@ import {
   protection,
 } from "./state.js";
 import { sayVerdict } from "./verdict.js";
-import { has, known, language, preferLanguage, t } from "./strings.js";
+import { downText, has, language, preferLanguage, t } from "./strings.js";
 
 const KEPT_ALERTS = 50;
 
@@ -41,7 +41,7 @@ function updateCall(row, call) {
     level.dataset.shown = shown;
     level.replaceChildren(badge(shown));
   }
-  say(agent, t("agent", { id: call.agent_id }));
+  say(agent, [t("agent", { id: call.agent_id }), call.node].filter(Boolean).join(" · "));
   const categories = [call.crisis ? t("category.crisis") : "", shown > 0 ? categoriesOf(call) : ""];
   say(category.querySelector("span"), categories.filter(Boolean).join(" · "));
   const quotes = shown > 0 ? quotesOf(call) : "";
@@ -56,7 +56,7 @@ function drawHealth() {
   const down = [...state.degraded.keys()];
   const items = down.length ? down : [null];
   keyed($("health"), items, (part) => part ?? "ok", (part) => {
-    const text = part === null ? t("health.ok") : t("down", { part: known("component.", part) });
+    const text = part === null ? t("health.ok") : downText(part);
     return element("li", part === null ? "" : "bad", text);
   });
 }
@@ -194,7 +194,7 @@ function ring(event) {
   const me = state.node.supervisor_id;
   if (me && event.to?.length && !event.to.includes(me)) return;
   chime(["help", "crisis"].includes(alert.kind) ? "urgent" : "other");
-  notify(titleOf(alert), t("agent", { id: alert.agent_id }), alert.alert_id);
+  notify(titleOf(alert), ofWhom(alert), alert.alert_id);
 }
 
 page = startPage("title.supervisor", (node) => ["supervisor", "admin"].includes(node.role), {
@@ -213,6 +213,9 @@ page = startPage("title.supervisor", (node) => ["supervisor", "admin"].includes(
     if (event.type === "alert.raised" && event.kind === "help") learnWhy(event.call_id);
     // Whether this person may decide only the server knows.
     if (event.type.startsWith("evidence.")) learnRequests();
+    // Words of another node's call do not come by themselves.
+    const call = state.calls.get(event.call_id);
+    if (call?.node && call.help !== "none" && event.type === "risk.changed") learnWhy(event.call_id);
     ring(event);
   },
   draw,

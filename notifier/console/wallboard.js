@@ -2,7 +2,7 @@
 import { $, element, keyed, say } from "./dom.js";
 import { badge, minutes, startPage } from "./page.js";
 import { forgetToken, request } from "./link.js";
-import { known, language, preferLanguage, t } from "./strings.js";
+import { downText, language, preferLanguage, t } from "./strings.js";
 
 const ASK_MS = 2_000;
 const LEVELS = ["3", "2", "1", "0", "none"];
@@ -96,7 +96,7 @@ function draw() {
   const callbacks = board.callbacks_overdue ? "board.callbacks.late" : "board.callbacks";
   say($("board-callbacks"), t(callbacks, { n: board.callbacks_open, late: board.callbacks_overdue }));
   $("board-callbacks").classList.toggle("bad", board.callbacks_overdue > 0);
-  const down = board.degraded.map((part) => t("down", { part: known("component.", part) }));
+  const down = board.degraded.map((part) => downText(part));
   say($("board-health"), down.length ? down.join(" · ") : `${t("health")}: ${t("health.ok")}`);
   $("board-health").classList.toggle("bad", down.length > 0);
 }

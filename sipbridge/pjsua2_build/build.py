@@ -36,7 +36,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import pjsip_guard, pjsua2
 info = pjsip_guard.info()
-assert info["ioqueue"] == "epoll" and info["max_calls"] == 1200, info
+assert info["ioqueue"] == "epoll" and info["max_calls"] == 1800, info
 assert pjsua2.Endpoint and set(pjsip_guard.counters().values()) == {0}
 """
 

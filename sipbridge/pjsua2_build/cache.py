@@ -24,6 +24,7 @@ _INPUTS = (
     "pjsip_connections.c",
     "pjsip_connections.h",
     "pjsip_dialogs.h",
+    "pjsip_kept.h",
     "pjsip_paths.h",
     "pjsip_sdp.h",
     "pjsip_guard.pyi",

@@ -1,11 +1,12 @@
 /* PJSIP's compile-time limits for Callshield; becomes pjlib/include/pj/config_site.h.
  *
- * Each call through the bridge is two call legs, so 1200 legs carry 600 calls. */
+ * Each call through the bridge is two call legs, so 1800 legs carry 800 calls
+ * (sip.admission_limit at most), helpers' phones and what waits for its end. */
 
 /* Sockets: a SIP/TLS connection each, and head-room. With epoll they cost nothing unused. */
 #define PJ_IOQUEUE_MAX_HANDLES 8192
 
-#define PJSUA_MAX_CALLS 1200
+#define PJSUA_MAX_CALLS 1800
 #define PJSUA_MAX_CONF_PORTS 4000
 #define PJSUA_MAX_ACC 64
 #define PJMEDIA_HAS_VIDEO 0

@@ -22,6 +22,8 @@
  */
 #include "pjsip_dialogs.h"
 
+#include "pjsip_kept.h"
+
 #include <pjlib.h>
 #include <pjsip_ua.h>
 #include <pjsua-lib/pjsua.h>
@@ -134,6 +136,10 @@ on_rx_request(pjsip_rx_data *rdata)
 
     pjsip_dialog *dialog = pjsip_ua_find_dialog(
         &rdata->msg_info.cid->id, &rdata->msg_info.to->tag, &rdata->msg_info.from->tag, PJ_TRUE);
+    if (dialog != NULL && kept_owns(dialog)) {
+        pjsip_dlg_dec_lock(dialog);
+        return PJ_FALSE; /* PJSIP hands it to the dialog's usage: pjsip_kept.c */
+    }
     const pjsua_call *call = dialog != NULL ? dialog->mod_data[pjsua_var.mod.id] : NULL;
     if (call == NULL) {
         /* Not left to the user agent layer: that one finds dialogs by their tags alone, and would

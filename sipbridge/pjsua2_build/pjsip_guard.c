@@ -28,7 +28,7 @@
  *      an answer. A method that only lives inside dialogs gets 481 outside of them.
  *   5. BYE for a dialog that nobody knows (after a restart of the process, say): PJSIP answers 481
  *      (RFC 3261 12.2.2) as always, and a copy is kept for Python, which may have audio running
- *      for that call.
+ *      for that call. (A dialog that pjsip_kept.c restored is known.)
  * Everything else goes on to PJSIP; what happens to some requests inside dialogs is in
  * pjsip_dialogs.c. A datagram shorter than its Content-Length goes no further, and where a message
  * would lead our own requests and answers is mended (pjsip_paths.c), of responses too. Connections
@@ -44,6 +44,7 @@
 
 #include "pjsip_connections.h"
 #include "pjsip_dialogs.h"
+#include "pjsip_kept.h"
 #include "pjsip_paths.h"
 #include "pjsip_sdp.h"
 
@@ -608,7 +609,8 @@ py_install(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     g_endpt = endpt;
     pj_status_t status = pjsip_endpt_register_module(endpt, &g_module);
-    if (status == PJ_SUCCESS && (status = dialogs_register(endpt)) != PJ_SUCCESS)
+    if (status == PJ_SUCCESS && ((status = dialogs_register(endpt)) != PJ_SUCCESS ||
+                                 (status = kept_register(endpt)) != PJ_SUCCESS))
         pjsip_endpt_unregister_module(endpt, &g_module);
     if (status != PJ_SUCCESS) {
         g_endpt = NULL;
@@ -868,6 +870,15 @@ static PyMethodDef g_methods[] = {
     {"take_requests", py_take_requests, METH_NOARGS, "Take the requests that Python answers."},
     {"answer_request", py_answer_request, METH_VARARGS, "Answer a request that was taken."},
     {"dialog", py_dialog, METH_VARARGS, "Return what names a call's dialog."},
+    {"dialog_state", py_dialog_state, METH_VARARGS, "Return all that restores a call's dialog."},
+    {"kept_open", KEYWORDS(py_kept_open), "Restore a dialog of a process that died."},
+    {"kept_request", py_kept_request, METH_VARARGS, "Send a request in a restored dialog."},
+    {"kept_answer", py_kept_answer, METH_VARARGS, "Answer a request of a restored dialog."},
+    {"kept_close", py_kept_close, METH_VARARGS, "Forget a restored dialog."},
+    {"invite_sent", py_invite_sent, METH_VARARGS, "Return a call's INVITE that awaits its answer."},
+    {"send_raw", py_send_raw, METH_VARARGS, "Send a message as it stands."},
+    {"kept_state", py_kept_state, METH_VARARGS, "Return what changes in a restored dialog."},
+    {"take_kept", py_take_kept, METH_NOARGS, "Take what came in restored dialogs."},
     {"remote_sdp", py_remote_sdp, METH_VARARGS, "Return the far end's description in force."},
     {"counters", py_counters, METH_NOARGS, "Return the counters."},
     {"info", py_info, METH_NOARGS, "Return versions and limits of this build."},

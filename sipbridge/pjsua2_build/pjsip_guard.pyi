@@ -4,11 +4,14 @@ A C extension in the wheel of pjsua2 (`pjsip_guard.c`), below PJSIP's transactio
 requests, never responses. In both it keeps the requests of our dialogs inside the networks, and a
 session refresh that met one of the far end's is sent again (`pjsip_paths.c`). Above that layer,
 REFER, NOTIFY and INFO inside dialogs are kept for Python to answer, and Replaces is hidden from
-pjsua (`pjsip_dialogs.c`). Until `set_allowed_networks` is called nobody is allowed; until
-`set_readiness` is called OPTIONS is answered 503.
+pjsua (`pjsip_dialogs.c`). Dialogs of a process that died are taken up again (`pjsip_kept.c`). Until
+`set_allowed_networks` is called nobody is allowed; until `set_readiness` is called OPTIONS is
+answered 503.
 
 All functions may be called from any thread, except where a function says otherwise.
 """
+
+from typing import Any
 
 def install() -> None:
     """Register the guard with the endpoint; call it once `Endpoint.libInit()` has returned.
@@ -133,6 +136,153 @@ def dialog(call: int, /) -> tuple[str, str, str, str] | None:
 
     Raises:
         RuntimeError: as `answer_request`.
+    """
+
+def dialog_state(call: int, /) -> dict[str, Any] | None:
+    """Return what restores a call's dialog (RFC 3261 section 12), as `kept_open` takes it.
+
+    The keys are those of `kept_open`'s arguments but `account`: text, but for `routes` (the route
+    set in order, a Route header's value each), `local_cseq` (the next of ours), `remote_cseq` (the
+    last of theirs, -1 for none) and `uac` (our INVITE began it). Besides, `local_sdp` and
+    `remote_sdp` are the session descriptions in force, as they were on the wire, or empty: they may
+    carry SRTP keys and are for no log.
+
+    Args:
+        call: pjsua's number of the call.
+
+    Returns:
+        None when there is no such call.
+
+    Raises:
+        RuntimeError: as `answer_request`.
+    """
+
+def kept_open(
+    account: int,
+    call_id: str,
+    local_uri: str,
+    local_tag: str,
+    remote_uri: str,
+    remote_tag: str,
+    target: str,
+    contact: str,
+    routes: list[str],
+    local_cseq: int,
+    remote_cseq: int,
+    uac: bool,
+) -> int:
+    """Restore a dialog that a former process began; its requests go by the account's transport.
+
+    From now on PJSIP matches what comes in it (`take_kept`), and no invite session, session timer
+    or pjsua call is on it. Requests of ours are routed by target and route set, and answer
+    challenges with the account's credentials.
+
+    Args:
+        account: pjsua's number of an account.
+
+    Returns:
+        A handle for the other functions; handles are not used again.
+
+    Raises:
+        ValueError: a part cannot be used, the dialog is there already, or too many are.
+        RuntimeError: as `answer_request`.
+    """
+
+def kept_request(
+    handle: int, method: str, headers: list[tuple[str, str]], cseq_skip: int = 0, /
+) -> bool:
+    """Send a request in a restored dialog; its final answer comes by `take_kept`.
+
+    Args:
+        handle: of `kept_open`.
+        method: BYE, OPTIONS or UPDATE.
+        headers: further headers, name and value.
+        cseq_skip: CSeq numbers to leave out first, where the former process may have used them.
+
+    Returns:
+        False: there is no such dialog, or the request cannot be sent.
+
+    Raises:
+        ValueError: another method, or a header that is empty or not one line.
+        RuntimeError: as `answer_request`.
+    """
+
+def kept_answer(token: int, status: int, headers: list[tuple[str, str]], sdp: str, /) -> bool:
+    """Send the final answer to a request of `take_kept`.
+
+    Args:
+        token: as it was taken.
+        status: 200 to 699.
+        headers: further headers, name and value.
+        sdp: the answer's session description; empty: none.
+
+    Returns:
+        False: there is no such request (any more), or it could not be sent.
+
+    Raises:
+        ValueError: a header is empty or not one line (the far end gets 500), or a bad status.
+        RuntimeError: as `answer_request`.
+    """
+
+def kept_close(handle: int, /) -> bool:
+    """Forget a restored dialog, and what of it was not taken or answered; nothing is sent.
+
+    Transactions that run go on to their end.
+
+    Returns:
+        False: there is no such dialog.
+
+    Raises:
+        RuntimeError: as `answer_request`.
+    """
+
+def invite_sent(call: int, /) -> tuple[bytes, str, int] | None:
+    """Return the INVITE of ours that awaits its final answer: as it was on the wire, and the IP
+    address and port that it went to. It may carry SRTP keys: it is for no log.
+
+    Args:
+        call: pjsua's number of the call.
+
+    Returns:
+        None when there is no such call, or it has no INVITE of ours under way.
+
+    Raises:
+        RuntimeError: as `answer_request`.
+    """
+
+def send_raw(account: int, address: str, port: int, message: bytes, /) -> bool:
+    """Send a message as it stands, without a transaction, by an account's transport.
+
+    Args:
+        account: pjsua's number of an account.
+        address: an IP address.
+        port: at it.
+        message: the bytes.
+
+    Returns:
+        False: it could not be sent.
+
+    Raises:
+        ValueError: no such account, or no address.
+        RuntimeError: as `answer_request`.
+    """
+
+def kept_state(handle: int, /) -> dict[str, Any] | None:
+    """Return `target`, `local_cseq` and `remote_cseq` of a restored dialog, as `dialog_state` does.
+
+    Returns:
+        None when there is no such dialog.
+
+    Raises:
+        RuntimeError: as `answer_request`.
+    """
+
+def take_kept() -> list[tuple[int, int, int, str, bytes]]:
+    """Return what came in restored dialogs since the last call.
+
+    Each is (handle, token, status, method, the whole SIP message). A token other than 0 is a
+    request, to be given to `kept_answer`: the far end waits. A token of 0 is the final answer to a
+    request of ours: its status and method; the message is empty when none came (408, 503).
     """
 
 def remote_sdp(call: int, /) -> str | None:

@@ -18,6 +18,11 @@
  * which needs no looking up and is no address for Python either: the description is refused, or
  * (a=rtcp) the name was of no use anyway.
  *
+ * And: PJSIP's media reads a=ssrc (RFC 5576), which is the relay's business, and takes its "cname"
+ * for a token (RFC 4566). Browsers draw theirs from base 64: one in 64 begins with a slash, and the
+ * call was ended with 488 as soon as it was answered. The attribute becomes one that nobody knows,
+ * and what nobody knows is passed over (RFC 8866 5.13).
+ *
  * How. Called by the guard below the transaction layer, before any dialog reads the message. */
 #include "pjsip_paths.h"
 
@@ -158,6 +163,14 @@ mend_line(char *line, char *end)
     return 1;
 }
 
+/* "a=ssrc:1 cname:/2x" */
+static void
+hide_source(char *line, const char *end)
+{
+    if (end - line >= 7 && memcmp(line, "a=ssrc:", 7) == 0)
+        line[2] = 'x';
+}
+
 int
 paths_of_description(pjsip_rx_data *rdata)
 {
@@ -170,6 +183,7 @@ paths_of_description(pjsip_rx_data *rdata)
         while (next < end && *next != '\r' && *next != '\n')
             next++;
         mended += mend_line(line, next);
+        hide_source(line, next);
         line = next + 1;
     }
     return mended;

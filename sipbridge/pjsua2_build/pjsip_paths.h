@@ -14,7 +14,8 @@ int paths_of_request(pjsip_rx_data *rdata, paths_allowed_t allowed);
 /* The same for a response; and a glare becomes one that PJSIP tries again after. */
 int paths_of_response(pjsip_rx_data *rdata, paths_allowed_t allowed);
 
-/* Takes host names out of a session description. Returns how many there were. */
+/* Takes host names out of a session description, and a=ssrc out of PJSIP's sight. Returns how many
+ * names there were. */
 int paths_of_description(pjsip_rx_data *rdata);
 
 #endif

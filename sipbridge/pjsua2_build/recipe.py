@@ -41,6 +41,7 @@ GUARD_SOURCES = (
     "pjsip_guard.c",
     "pjsip_connections.c",
     "pjsip_dialogs.c",
+    "pjsip_kept.c",
     "pjsip_paths.c",
     "pjsip_sdp.c",
 )

@@ -180,6 +180,12 @@ class Asterisk:
             self._process.kill()
             await self._process.wait()
 
+    async def kill(self) -> None:
+        """``kill -9``: not a word to anybody."""
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+
     @property
     def pid(self) -> int:
         assert self._process is not None

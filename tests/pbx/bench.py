@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from sipbridge.bench_relay import Load, Measurement, _measure_worker, _under_load
+from sipbridge.bench_relay import Load, Measurement, measure_worker, under_load
 from sipbridge.bench_worker import Ends, FarEnds
 from tests.pbx.asterisk import PHONE_3, PSTN, Asterisk
 from tests.pbx.conftest import MISSING, ROOT
@@ -79,9 +79,7 @@ async def measure_asterisk(root: Path, prefix: str, load: Load) -> Measurement:
                 dialogs, targets = await connect(asterisk, caller, phone, prefix, far_ends)
                 bridges = await asterisk.cli("bridge show all")
                 assert bridges.count(WAYS[prefix][1]) == load.calls, bridges
-                measured = await _under_load(
-                    "Asterisk", far_ends, targets, asterisk.pid, load, lambda *_: None, []
-                )
+                measured = await under_load("Asterisk", far_ends, targets, (asterisk.pid,), load)
                 for dialog in dialogs:
                     dialog.send("BYE")
                 return measured
@@ -94,7 +92,7 @@ async def rounds(root: Path, load: Load, count: int) -> dict[str, list[Measureme
     """Everybody in turn, so that the machine's moods fall on all of them."""
 
     async def ours() -> Measurement:
-        return await _measure_worker(load, lambda *_: None)
+        return await measure_worker(load)
 
     ways: dict[str, Callable[[], object]] = {
         "Callshield: relay, limiter, tap": ours,

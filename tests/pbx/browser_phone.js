@@ -44,6 +44,7 @@ class BrowserPhone {
   events = [];
   heardRate = 0;
   #heard = [];
+  #tracks = new Set();
   #session = null;
 
   constructor(files, { uri, password, socket }) {
@@ -71,14 +72,23 @@ class BrowserPhone {
     this.#session = session;
     this.#note("ringing");
     session.on("peerconnection", ({ peerconnection }) => {
-      peerconnection.addEventListener("track", ({ streams }) => this.#listen(streams[0]));
+      peerconnection.addEventListener("track", ({ track }) => this.#listen(track));
+      for (const state of ["iceConnectionState", "connectionState"]) {
+        peerconnection.addEventListener(state.toLowerCase() + "change", () =>
+          this.#note(state, peerconnection[state]));
+      }
     });
     for (const name of ["accepted", "confirmed", "failed", "ended", "hold", "unhold"]) {
       session.on(name, (event) => this.#note(name, event?.cause ?? event?.originator));
     }
   }
 
-  #listen(stream) {
+  #listen(track) {
+    // A re-INVITE brings the same track again: it is heard already.
+    if (this.#tracks.has(track.id)) return;
+    this.#tracks.add(track.id);
+    // A stream of our own: from the call's own one, hold takes the track away.
+    const stream = new MediaStream([track]);
     // Chromium gives Web Audio nothing of a call that no element plays.
     const player = new Audio();
     player.srcObject = stream;

@@ -100,13 +100,40 @@ async def _page_server() -> AsyncIterator[str]:
 async def browser_phone(
     pbx: Asterisk, user: str, password: str, microphone: Path, jssip: Path
 ) -> AsyncIterator[BrowserPhone]:
-    """A registered phone for as long as the block lasts.
+    """A phone that is registered at an Asterisk, for as long as the block lasts.
 
     Args:
         pbx: where it registers.
         user, password: its account.
         microphone: WAV file that it speaks, over and over.
         jssip: folder in which npm put it.
+    """
+    socket = f"ws://{pbx.address}:{pbx.http_port}/ws"
+    host = pbx.address
+    async with browser_phone_at(socket, host, user, password, microphone, jssip) as phone:
+        yield phone
+
+
+@contextlib.asynccontextmanager
+async def browser_phone_at(
+    socket: str,
+    host: str,
+    user: str,
+    password: str,
+    microphone: Path,
+    jssip: Path,
+    *,
+    registers: bool = True,
+) -> AsyncIterator[BrowserPhone]:
+    """A registered phone for as long as the block lasts.
+
+    Args:
+        socket: URL of the WebSocket.
+        host: of its SIP URI.
+        user, password: its account.
+        microphone: WAV file that it speaks, over and over.
+        jssip: folder in which npm put it.
+        registers: wait until it is registered.
     """
     files = jssip_files(jssip)
     if CHROMIUM is None:
@@ -135,14 +162,19 @@ async def browser_phone(
                 [
                     files,
                     {
-                        "uri": f"sip:{user}@{pbx.address}",
+                        "uri": f"sip:{user}@{host}",
                         "password": password,
-                        "socket": f"ws://{pbx.address}:{pbx.http_port}/ws",
+                        "socket": socket,
                     },
                 ],
             )
-            await phone.wait("registered")
-            yield phone
+            if registers:
+                await phone.wait("registered", timeout_s=60)
+            try:
+                yield phone
+            except Exception as error:
+                error.add_note(f"the browser phone said {await phone.events()}")
+                raise
             assert not phone.faults, phone.faults
         finally:
             await browser.close()

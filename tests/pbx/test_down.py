@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pbx.floor import AGENT_HZ, CALLER_HZ, NUMBER, floor, hears, until_hears
+from tests.faults.figures import measured
+from tests.pbx.floor import AGENT_HZ, CALLER_HZ, NUMBER, Topology, floor, hears, until_hears
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.timeout(180)]
 
@@ -26,6 +27,7 @@ async def test_callshield_is_down_and_the_phone_rings_directly(
         await all_.dial("600")
         await all_.agent.wait("CALL_ESTABLISHED")
         assert time.monotonic() - before < 5
+        assert all_.agent.of_calls  # what the next test looks for
         await until_hears(all_.caller, AGENT_HZ)
         hears(all_.agent, CALLER_HZ)
         incoming = await all_.agent.wait("CALL_ESTABLISHED")
@@ -41,7 +43,7 @@ async def test_without_the_fallback_nobody_is_rung(tmp_path: Path, asterisk_root
         await all_.pbx.until_cli("pjsip show aor callshield", "Unavail")
         await all_.dial("603")
         await all_.caller.wait("CALL_CLOSED")
-        assert not all_.agent.events
+        assert not all_.agent.of_calls
 
 
 async def test_callshield_stops_and_starts_while_the_pbx_runs(
@@ -104,6 +106,52 @@ async def test_the_bridge_dies_and_the_next_call_is_protected(
         await all_.events.wait("notice.finished")
         await until_hears(all_.caller, AGENT_HZ)
         await all_.hang_up()
+
+
+#: A probe is sent again until the next bridge answers it: this Asterisk keeps on calling us.
+PATIENT = {"qualify_timeout=1": "qualify_timeout=10"}
+
+
+@pytest.mark.parametrize("topology", ["direct", "through"])
+async def test_the_bridge_dies_in_a_call_and_who_hangs_up_is_heard(
+    tmp_path: Path, asterisk_root: Path, topology: Topology
+) -> None:
+    """The audio goes on, and Asterisk's BYE and the phone's find the dialogs that were kept."""
+    async with floor(tmp_path, asterisk_root, topology, replace=PATIENT) as all_:
+        assert all_.node is not None
+        for turn, hangs_up in enumerate((all_.caller, all_.agent), start=1):
+            await all_.connect()
+            before = len(all_.node.logs("bridge_ready"))
+            all_.node.kill("bridge")
+            await all_.node.wait_for_log("bridge_ready", count=before + 1)
+            await until_hears(all_.caller, AGENT_HZ)
+            await until_hears(all_.agent, CALLER_HZ)
+            await hangs_up.command("hangup")
+            await all_.caller.wait("CALL_CLOSED", count=turn)
+            await all_.agent.wait("CALL_CLOSED", count=turn)
+            ended = await all_.events.wait("call.ended", count=turn)
+            who = "caller" if hangs_up is all_.caller else "agent"
+            assert ended["reason"] == f"{who}_hangup"
+            await all_.no_channels()
+
+
+async def test_the_pbx_is_killed_in_a_call_and_the_agent_is_free_in_seconds(
+    tmp_path: Path, asterisk_root: Path
+) -> None:
+    """Asterisk comes back and knows of no call; without being asked it would never say so."""
+    async with floor(tmp_path, asterisk_root) as all_:
+        await all_.connect()
+        killed = time.monotonic()
+        await all_.pbx.kill()
+        await all_.pbx.start()
+        booted = time.monotonic() - killed
+        await all_.agent.wait("CALL_CLOSED")
+        ended = await all_.events.wait("call.ended")
+        took_s = time.monotonic() - killed
+        assert ended["reason"] == "caller_hangup"
+        measured("Asterisk killed", booted_s=round(booted, 1), agent_free_s=round(took_s, 1))
+        # 10 s of silence, or its first answer after that.
+        assert took_s < max(booted + 3, 10) + 6
 
 
 async def test_an_agent_behind_the_pbx_is_free_again_after_callshield_died_in_the_call(

@@ -85,7 +85,7 @@ async def test_who_keeps_callshield_busy_dials_nothing_behind_its_back(
         await all_.no_channels()
         rows = await all_.pbx.until_cdr(2)
         assert not [r for r in rows if r.destination_channel.startswith("PJSIP/pstn-")]
-        assert not all_.caller.events
+        assert not all_.caller.of_calls
 
 
 @pytest.mark.parametrize("opened", [False, True])
@@ -124,5 +124,5 @@ async def test_a_peer_that_may_not_place_calls_places_none(
         (refused,) = all_.node.logs("invite_refused")
         assert (refused["status"], refused["reason"]) == (403, "outgoing_not_allowed")
         await asyncio.sleep(0.5)  # a fallback would have dialled by now
-        assert not all_.caller.events
+        assert not all_.caller.of_calls
         await all_.no_channels()

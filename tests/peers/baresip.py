@@ -176,6 +176,18 @@ class Baresip:
                     self.events.append({**body, "at": time.time()})
                     self._news.notify_all()
 
+    @property
+    def of_calls(self) -> list[dict[str, Any]]:
+        """What it said of calls; of its registration it speaks whenever that is refreshed."""
+        return [event for event in self.events if event.get("class") == "call"]
+
+    async def kill(self) -> None:
+        """``kill -9``: not a word to anybody. It may be started again, with the same address."""
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+        await self.stop()
+
     async def command(self, command: str, params: str = "") -> None:
         """One command of baresip's menu."""
         assert self._writer is not None

@@ -30,6 +30,8 @@ from tests.peers.sound import RATE
 from tests.peers.tap_copy import SOUND, TapCopy, copying_tap
 
 CALLERS, PHONES, MANAGERS = "127.0.8.4", "127.0.8.5", "127.0.8.6"
+#: baresip binds its RTP sockets to no address, so that it is sent to this one.
+BARESIP_MEDIA = "127.0.0.1"
 #: Longer than any notice, and than what a busy machine adds.
 NOTICE_S = 60.0
 
@@ -45,8 +47,8 @@ class Played:
     """Of the call, as its agent's console got them."""
     heard: NDArray[np.float32]
     """By the caller's telephone, shape ``(n,)``, 8 kHz."""
-    media_ports: tuple[int, int]
-    """At one of these, from first to last, the caller's telephone took it."""
+    media_at: tuple[str, int, int]
+    """Where the caller's telephone took it: an address, and ports of it from first to last."""
     tapped_ts: list[float]
     """When each tapped frame came to the node, seconds since the epoch."""
     pressed: dict[str, int] = field(default_factory=dict)
@@ -173,6 +175,12 @@ class Line:
         self.pressed: dict[str, int] = {}
         self.views: dict[str, dict[str, Any]] = {}
 
+    @property
+    def telephone(self) -> Baresip:
+        """The caller's, who is no scripted one."""
+        assert isinstance(self.caller, Baresip)
+        return self.caller
+
     async def dial(self, *headers: str) -> None:
         """Call the agent; returns when the node has taken the call.
 
@@ -230,11 +238,11 @@ class Line:
             self.caller.reply(await self.caller.request("BYE", NOTICE_S), 200)
             await self.wait("call.ended")
             heard = _payloads(self.caller.audio.payloads)
-            ports = (self.caller.media_port, self.caller.media_port)
+            media_at = (self.caller.address, self.caller.media_port, self.caller.media_port)
         else:
             await self.wait("call.ended")
             await self.caller.wait("CALL_CLOSED")
-            heard, ports = self.caller.heard(), self.caller.media_ports
+            heard, media_at = self.caller.heard(), (BARESIP_MEDIA, *self.caller.media_ports)
         async with asyncio.timeout(20):
             while not any(one["call_id"] == self.call_id for one in self._closed()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)  # a file tells nobody that it grew
@@ -247,7 +255,7 @@ class Line:
             call_id=self.call_id,
             events=mine,
             heard=heard,
-            media_ports=ports,
+            media_at=media_at,
             tapped_ts=[_wall(frame.arrived_ms) for frame in frames if frame.kind is SOUND],
             pressed=self.pressed,
             views=self.views,
@@ -339,21 +347,21 @@ def sides(number: int) -> tuple[str, str]:
 
 @asynccontextmanager
 async def capturing_callers(path: Path, floors: int) -> AsyncIterator[Capture]:
-    """A capture of all that so many floors send to callers. baresip binds its RTP sockets to no
-    address, so that it is sent to 127.0.0.1: only the node's own address tells the floor."""
+    """A capture of all that so many floors send to callers. baresip is sent to `BARESIP_MEDIA`
+    on every floor: only the node's own address tells the floor."""
     sources = " or ".join(f"src host {sides(number)[0]}" for number in range(floors))
     async with capturing(path, "", f"udp and ({sources})") as capture:
         yield capture
 
 
-async def sent_to_callers(capture: Capture) -> list[tuple[int, Packet]]:
-    """Every RTP packet that a caller's telephone was sent, with its port, in order."""
+async def sent_to_callers(capture: Capture) -> list[tuple[tuple[str, int], Packet]]:
+    """Every RTP packet that a caller's telephone was sent, with where to, in order."""
     lines = await capture.fields(
         "udp.payload[0]==80 && !(udp.dstport & 1)",
-        *("frame.time_epoch", "udp.dstport", "udp.payload"),
+        *("frame.time_epoch", "ip.dst", "udp.dstport", "udp.payload"),
     )
     parts = [line.split("\t") for line in lines]
     return [
-        (int(port), Packet(float(at), bytes.fromhex(data.replace(":", ""))))
-        for at, port, data in parts
+        ((address, int(port)), Packet(float(at), bytes.fromhex(data.replace(":", ""))))
+        for at, address, port, data in parts
     ]

@@ -15,7 +15,9 @@ from pathlib import Path
 from callshield.bus import BusServer, Peer
 from callshield.messages_media import (
     CloseSession,
+    FetchKept,
     FlowUpdate,
+    KeptEnd,
     LegOpened,
     LegStats,
     MediaMessage,
@@ -115,6 +117,8 @@ class MediaDouble:
             self.told.append(message)
             self._news.notify_all()
         match message:
+            case FetchKept():
+                peer.send(KeptEnd())  # no call outlives a bridge here
             case OpenSession():
                 offset = 8 * self._sessions
                 self._sessions += 1

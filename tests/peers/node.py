@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,15 @@ class Node:
         pbx_side, phone_side: more keys of ``[sip.pbx]`` and ``[sip.phone]``.
         agent_options: more keys of each agent's table.
         calls: admission limit.
+        name: ``node.name``.
+        stop_timeout_s: how long running calls may take to finish when the node stops.
+        environment: more of it, for the node's processes.
         media_networks: networks of both sides. baresip binds its RTP sockets to no address, so
             its packets to 127.0.0.2 come from 127.0.0.1 and not from the address in its SDP: to
             the relay it is a telephone behind NAT.
     """
+
+    ready_timeout_s: float = READY_TIMEOUT_S
 
     def __init__(
         self,
@@ -97,11 +103,15 @@ class Node:
         phone_side: str = "",
         agent_options: str = "",
         calls: int = 10,
+        environment: Mapping[str, str] | None = None,
         media_networks: tuple[str, ...] = ("127.0.0.1",),
+        name: str = "test",
+        stop_timeout_s: float = 1,
     ) -> None:
         media_from = json.dumps(list(media_networks))
         self.folder = folder
         folder.mkdir(exist_ok=True)
+        self.environment = dict(environment or {})
         self.web_port = free_port("127.0.0.1")
         self.pbx_address, phone_address = sides
         self.pbx_port, self.phone_port = free_port(self.pbx_address), free_port(phone_address)
@@ -120,10 +130,10 @@ class Node:
         self.config.write_text(
             f"""
 [node]
-name = "test"
+name = "{name}"
 state_dir = "{folder / "state"}"
 runtime_dir = "{folder / "run"}"
-stop_timeout_s = 1
+stop_timeout_s = {stop_timeout_s}
 [sip]
 admission_limit = {calls}
 {sip}
@@ -177,6 +187,7 @@ port = {self.web_port}
                 stderr=log,
                 stdout=log,
                 start_new_session=True,
+                env={**os.environ, **self.environment},
             )
         await self.until_ready()
 
@@ -184,7 +195,7 @@ port = {self.web_port}
         """Wait until /readyz says yes."""
         assert self._process is not None
         async with httpx.AsyncClient(trust_env=False) as client:
-            async with asyncio.timeout(READY_TIMEOUT_S):
+            async with asyncio.timeout(self.ready_timeout_s):
                 while True:
                     if self._process.returncode is not None:
                         raise AssertionError(f"the node ended: {self.log_path.read_text()}")
@@ -206,11 +217,23 @@ port = {self.web_port}
                     found.append(entry)
         return found
 
-    async def wait_for_log(self, event: str, *, count: int = 1) -> list[dict[str, Any]]:
+    async def wait_for_log(
+        self, event: str, *, count: int = 1, timeout_s: float = 30
+    ) -> list[dict[str, Any]]:
         """The log lines with this event name, once there are ``count`` of them."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(timeout_s):
             # A file tells nobody that it grew.
             while len(found := self.logs(event)) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return found
+
+    async def wait_for_log_of(
+        self, event: str, where: Callable[[dict[str, Any]], bool], *, timeout_s: float = 30
+    ) -> list[dict[str, Any]]:
+        """The log lines with this event name that fit, once there is one."""
+        async with asyncio.timeout(timeout_s):
+            # A file tells nobody that it grew.
+            while not (found := [line for line in self.logs(event) if where(line)]):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         return found
 
@@ -221,6 +244,14 @@ port = {self.web_port}
     def kill(self, part: str) -> None:
         """``kill -9`` one process."""
         os.kill(self.pid_of(part), signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """``kill -9`` everything at once, as if the machine lost its power."""
+        assert self._process is not None
+        running = {entry["part"]: int(entry["pid"]) for entry in self.logs("process_started")}
+        for pid in (self._process.pid, *running.values()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def press_control_c(self) -> None:
         """What a terminal does: SIGINT to the whole process group."""

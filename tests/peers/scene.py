@@ -45,13 +45,20 @@ class Scene:
 
 @asynccontextmanager
 async def running_scene(
-    folder: Path, *, peer_options: str = "", extra: str = ""
+    folder: Path,
+    *,
+    peer_options: str = "",
+    agent_options: str = "",
+    sip: str = "",
+    extra: str = "",
 ) -> AsyncIterator[Scene]:
     """They run; nothing of the node may have failed in the end.
 
     Args:
         folder: for the node.
         peer_options: more keys of the PBX.
+        agent_options: more keys of the agent.
+        sip: more keys of ``[sip]``.
         extra: more tables of the configuration.
     """
     async with (
@@ -62,7 +69,8 @@ async def running_scene(
             {"1001": phone.uri},
             peer=PBX,
             peer_options=f"attests_notice = true\n{peer_options}",
-            sip="ring_timeout_s = 10\n",
+            agent_options=agent_options,
+            sip=f"ring_timeout_s = 10\n{sip}",
             extra=extra,
         ) as node,
         node.watch("1001") as console,

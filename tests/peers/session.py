@@ -90,6 +90,7 @@ class Session:
             work = self._refresh(dialog) if far_end else self._be_refreshed(ua, dialog)
             self._tasks.append(asyncio.create_task(work))
             self._tasks.append(asyncio.create_task(self._watch_bye(ua, dialog)))
+            self._tasks.append(asyncio.create_task(self._live(ua, dialog)))
 
     async def talk(self) -> None:
         """The caller speaks until this is cancelled; what the phone hears is watched."""
@@ -133,6 +134,14 @@ class Session:
         )
         ua.reply(bye, 200)
         self.ended.set()
+
+    async def _live(self, ua: Ua, dialog: Dialog) -> None:
+        """Nobody speaks here: the node asks whether the call is still known (RFC 3261, 11)."""
+        while True:
+            asked = await ua.expect(
+                lambda m: m.method == "OPTIONS" and self._of(dialog, m), "OPTIONS", timeout_s=1e6
+            )
+            ua.reply(asked, 200)
 
     @staticmethod
     def _of(dialog: Dialog, message: Message) -> bool:

@@ -24,6 +24,8 @@ from callshield.free_ports import free_port
 from callshield.messages import LegName
 from callshield.messages_media import (
     CloseSession,
+    FetchKept,
+    KeptEnd,
     LegUpdate,
     MediaMessage,
     OpenSession,
@@ -324,6 +326,8 @@ class FakeWorker:
 
     async def _hear(self, peer: Peer[MediaMessage], message: MediaMessage) -> None:
         match message:
+            case FetchKept():
+                peer.send(KeptEnd())  # no call outlives a bridge here
             case OpenSession():
                 peer.send(
                     SessionOpened(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -66,6 +67,11 @@ class Message:
         return found[1]
 
 
+def bye_of(call_id: str) -> Callable[[Message], bool]:
+    """Finds the BYE of one dialog."""
+    return lambda message: message.method == "BYE" and message["Call-ID"] == call_id
+
+
 class Audio(asyncio.DatagramProtocol):
     """An RTP socket: sends A-law packets that carry one recognisable byte, keeps what comes."""
 
@@ -76,7 +82,7 @@ class Audio(asyncio.DatagramProtocol):
         """What each packet that came carried."""
         self._transport: asyncio.DatagramTransport | None = None
         self._sequence = 0
-        self._changed = asyncio.Condition()
+        self._came = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.DatagramTransport", transport)
@@ -85,6 +91,14 @@ class Audio(asyncio.DatagramProtocol):
         if len(data) > 12 and data[0] >> 6 == 2:
             self.heard.append(data[12] if len(set(data[12:])) == 1 else -1)
             self.payloads.append(data[12:])
+            self._came.set()
+
+    async def hear(self, packets: int) -> None:
+        """Until so many have come."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.payloads) < packets:
+                self._came.clear()
+                await self._came.wait()
 
     async def speak(self, sign: int, to: tuple[str, int], packets: int = 25) -> None:
         """20 ms packets whose payload is one byte over and over."""
@@ -123,10 +137,13 @@ class Ua(asyncio.DatagramProtocol):
         self._seen: set[str] = set()
         self._transport: asyncio.DatagramTransport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.carried = "UDP"
+        """What carries its SIP, as Via says it."""
 
     @property
     def uri(self) -> str:
-        return f"sip:{self.user}@{self.address}:{self.port}"
+        tail = "" if self.carried == "UDP" else f";transport={self.carried.lower()}"
+        return f"sip:{self.user}@{self.address}:{self.port}{tail}"
 
     def sdp(self, direction: str = "sendrecv", port: int = 0) -> str:
         """A session description of this agent's audio, A-law and telephone-events."""
@@ -144,6 +161,8 @@ class Ua(asyncio.DatagramProtocol):
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if len(data) <= 4:
+            return  # a keep-alive (RFC 5626 section 3.5.1, and a proxy's to a phone behind NAT)
         message = Message(data.decode(errors="replace"))
         self.log.append(f"< {message.text}")
         key = f"{message['Via']} {message['CSeq']} {message.status} {message['RSeq']}"
@@ -226,7 +245,7 @@ class Ua(asyncio.DatagramProtocol):
             "",
             body,
         ]
-        sent_by = re.search(r"SIP/2\.0/UDP ([^;:]+):(\d+)", request["Via"])
+        sent_by = re.search(r"SIP/2\.0/\w+ ([^;:]+):(\d+)", request["Via"])
         assert sent_by is not None
         text = "\r\n".join(lines)
         if status >= 200:
@@ -257,7 +276,8 @@ class Ua(asyncio.DatagramProtocol):
         tag = tag or f"t{next(_numbers)}"
         contact = re.search(r"<([^>]+)>", invite["Contact"])
         assert contact is not None
-        source = re.search(r"@?([0-9.]+):(\d+)", contact[1])
+        routes = tuple(invite.all("Record-Route"))
+        source = re.search(r"@?([0-9.]+):(\d+)", routes[0] if routes else contact[1])
         assert source is not None
         self.reply(
             invite,
@@ -273,6 +293,7 @@ class Ua(asyncio.DatagramProtocol):
             remote=invite["From"],
             target=contact[1],
             peer=(source[1], int(source[2])),
+            routes=routes,
         )
 
 
@@ -289,6 +310,8 @@ class Dialog:
     cseq: int = 0
     invite_via: str = ""
     """Of the last INVITE: its CANCEL must carry the same."""
+    routes: tuple[str, ...] = ()
+    """The route set (RFC 3261 section 12.1), where a proxy recorded itself."""
 
     @property
     def local_tag(self) -> str:
@@ -311,7 +334,8 @@ class Dialog:
         if not cseq:
             self.cseq += 1
             cseq = self.cseq
-        via = f"Via: SIP/2.0/UDP {self.ua.address}:{self.ua.port};branch=z9hG4bK{next(_numbers)}"
+        ua, branch = self.ua, f"z9hG4bK{next(_numbers)}"
+        via = f"Via: SIP/2.0/{ua.carried} {ua.address}:{ua.port};branch={branch}"
         if method == "INVITE":
             self.invite_via = via
         lines = [
@@ -323,6 +347,7 @@ class Dialog:
             f"Call-ID: {self.call_id}",
             f"CSeq: {cseq} {method}",
             f"Contact: <{self.ua.uri}>",
+            *(f"Route: {route}" for route in self.routes),
             *headers,
             *([f"Content-Type: {content_type}"] if body else []),
             f"Content-Length: {len(body)}",
@@ -361,7 +386,9 @@ class Dialog:
         return response
 
     def learn(self, response: Message) -> None:
-        """Take the far end's tag and Contact from a response."""
+        """Take the far end's tag, Contact and, the first time, routes from a response."""
+        if ";tag=" not in self.remote:
+            self.routes = tuple(reversed(response.all("Record-Route")))
         self.remote = response["To"]
         contact = re.search(r"<([^>]+)>", response["Contact"])
         if contact is not None:
@@ -381,3 +408,49 @@ async def running_ua(address: str, user: str) -> AsyncIterator[Ua]:
         ua.audio.close()
         if ua._transport is not None:
             ua._transport.close()
+
+
+class _Stream:
+    """In a datagram transport's place: one connection."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def sendto(self, data: bytes, to: tuple[str, int]) -> None:
+        self._writer.write(data)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@asynccontextmanager
+async def running_tls_ua(
+    address: str, user: str, target: tuple[str, int], context: ssl.SSLContext
+) -> AsyncIterator[Ua]:
+    """A user agent that says everything over one TLS connection to ``target``.
+
+    Raises:
+        OSError: the handshake failed.
+    """
+    ua = Ua(address, user)
+    ua.carried = "TLS"
+    reader, writer = await asyncio.open_connection(
+        *target, ssl=context, server_hostname=target[0], local_addr=(address, ua.port)
+    )
+    ua._transport = cast("asyncio.DatagramTransport", _Stream(writer))
+    reading = asyncio.create_task(_read_stream(ua, reader))
+    try:
+        yield ua
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        writer.close()
+
+
+async def _read_stream(ua: Ua, reader: asyncio.StreamReader) -> None:
+    while True:
+        head = (await reader.readuntil(b"\r\n\r\n")).lstrip(b"\r\n")
+        if head:
+            length = re.search(rb"(?im)^(?:Content-Length|l)[ \t]*:[ \t]*(\d+)", head)
+            body = await reader.readexactly(int(length[1]) if length else 0)
+            ua.datagram_received(head + body, ("", 0))

@@ -129,7 +129,7 @@ async def test_memory_stays_flat_over_a_hundred_of_them(half: HalfNode, tmp_path
         await asyncio.gather(*(ten(agent, folder) for agent in agents))
         for agent in agents:
             # The last BYE was answered before its event came here.
-            await half.event(CallEnded, lambda _, name=agent: len(ended_of(name)) == 10)
+            await half.event(CallEnded, lambda _, name=agent: len(ended_of(name)) == 10)  # type: ignore[misc]
         await half.judge(folder)
         used.append(int((await half.held())["rss_kib"]))
         if len(used) > 2 and used[-1] - used[-2] < 512:

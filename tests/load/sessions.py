@@ -1,4 +1,4 @@
-"""``./run soak``: calls that stay up past 15 and 30 minutes, with audio and session timers.
+"""``./run soak sessions``: calls that stay up past 15 and 30 minutes, with session timers.
 
 What only shows with time: a session timer (RFC 4028) of the usual half hour is refreshed after 15
 minutes and would run out after 30; NAT, timers and counters wrap; memory grows. Four kinds of call
@@ -98,7 +98,7 @@ async def soak(minutes: float) -> dict[str, Any]:
 
 def main() -> int:
     """Run the program; its exit status."""
-    parser = argparse.ArgumentParser(prog="./run soak", description=__doc__)
+    parser = argparse.ArgumentParser(prog="./run soak sessions", description=__doc__)
     parser.add_argument("--minutes", type=float, default=31.0)
     result = asyncio.run(soak(parser.parse_args().minutes))
     sys.stdout.write(json.dumps(result) + "\n")
