@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from callshield.free_ports import free_port
+from callshield.messages import LegName
+from callshield.messages_media import LegUpdate
 from callshield.settings import load_settings
 from tests.peers.signalling import FakeWorker
 
@@ -96,6 +98,16 @@ attests_notice = true
         lines = self.log_path.read_text(encoding="utf-8").splitlines()
         entries = [json.loads(line) for line in lines if line.startswith("{")]
         return [entry for entry in entries if entry.get("event") == event]
+
+    async def connected(self, call_id: str) -> None:
+        """Wait until it has the ACK of a call's caller.
+
+        Before that, the caller's next INVITE is refused with 491; and an ACK that lies in the
+        edge's socket when the edge ends is gone.
+        """
+        await self._media.wait(
+            LegUpdate, lambda update: update.call_id == call_id and update.leg is LegName.CALLER
+        )
 
     @property
     def running(self) -> bool:

@@ -7,7 +7,7 @@ import itertools
 from sipbridge.digest_accounts import Credentials
 from sipbridge.digest_answer import answer, read_challenge
 from tests.edge.kit import Edge
-from tests.peers.sip_ua import Message, Ua
+from tests.peers.sip_ua import PATIENCE_S, Message, Ua
 
 _numbers = itertools.count(1)
 
@@ -40,8 +40,18 @@ class Registration:
     async def send(self, *, authorization: str = "", expires: int = 300) -> Message:
         """One REGISTER; its final answer."""
         self.begin(authorization=authorization, expires=expires)
+        return await self.answered()
+
+    async def answered(self, timeout_s: float = PATIENCE_S) -> Message:
+        """The final answer to the last REGISTER."""
         return await self.ua.expect(
-            lambda m: m.status >= 200 and m["CSeq"] == f"{self._cseq} REGISTER", "an answer"
+            lambda m: (
+                m.status >= 200
+                and m["Call-ID"] == self.call_id
+                and m["CSeq"] == f"{self._cseq} REGISTER"
+            ),
+            "an answer",
+            timeout_s,
         )
 
     def begin(self, *, authorization: str = "", expires: int = 300) -> None:

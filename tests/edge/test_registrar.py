@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from callshield.edge_files import location_database
 from callshield.free_ports import free_port
 from tests.edge.kit import OUTER, PBX, PHONE_1, PHONE_2, STRANGER, Edge, program, running_edge
 from tests.edge.scripted import Registration, options
@@ -179,10 +181,28 @@ async def test_phone_behind_a_session_border_controller(scene: Scene, tmp_path: 
         assert any(OUTER in via for via in invite.all("Via"))
         assert any(OUTER in route for route in invite.all("Record-Route"))
         # A restart forgets nothing of it.
-        await asyncio.sleep(11)  # usrloc's timer_interval: what is younger is lost to a kill -9
+        # usrloc writes every timer_interval: what is younger is lost to a kill -9.
+        await until_written(scene.edge, "1003", phone)
         await scene.edge.stop(kill=True)
         await scene.edge.start()
         await takes(phone, scene.invite("1003"))
+
+
+async def until_written(edge: Edge, user: str, phone: Ua) -> None:
+    """Wait until the file of registrations has this one."""
+    where = f"file:{location_database(edge.settings.edge)}?mode=ro"
+    async with asyncio.timeout(40):
+        while True:
+            database = sqlite3.connect(where, uri=True)
+            try:
+                contacts = database.execute(
+                    "SELECT contact FROM location WHERE username = ?", (user,)
+                ).fetchall()
+            finally:
+                database.close()
+            if any(f"{phone.address}:{phone.port}" in contact for (contact,) in contacts):
+                return
+            await asyncio.sleep(0.1)  # a file tells nobody
 
 
 async def test_who_comes_through_a_proxy_needs_a_path(scene: Scene) -> None:

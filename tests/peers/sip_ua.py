@@ -69,7 +69,14 @@ class Message:
 
 def bye_of(call_id: str) -> Callable[[Message], bool]:
     """Finds the BYE of one dialog."""
-    return lambda message: message.method == "BYE" and message["Call-ID"] == call_id
+    return request_of(call_id, "BYE")
+
+
+def request_of(call_id: str, method: str) -> Callable[[Message], bool]:
+    """Finds a request of one dialog."""
+    return lambda message: (
+        not message.status and message.method == method and message["Call-ID"] == call_id
+    )
 
 
 class Audio(asyncio.DatagramProtocol):
@@ -135,6 +142,8 @@ class Ua(asyncio.DatagramProtocol):
         self._news = asyncio.Condition()
         self._sent: dict[tuple[str, str], bytes] = {}
         self._seen: set[str] = set()
+        self._acknowledged: dict[tuple[str, str], tuple[bytes, tuple[str, int]]] = {}
+        """Call-ID and CSeq number of an answered INVITE of ours: its ACK, and where that went."""
         self._transport: asyncio.DatagramTransport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.carried = "UDP"
@@ -173,6 +182,7 @@ class Ua(asyncio.DatagramProtocol):
                 self._transport.sendto(answered, addr)
                 return
         if key in self._seen:
+            self._acknowledge_again(message)
             return
         self._seen.add(key)
         task = asyncio.get_running_loop().create_task(self._take(message))
@@ -184,8 +194,21 @@ class Ua(asyncio.DatagramProtocol):
             self._inbox.append(message)
             self._news.notify_all()
 
+    def _acknowledge_again(self, message: Message) -> None:
+        """A 2xx to an INVITE that comes again wants its ACK again (RFC 3261 section 13.2.2.4)."""
+        if message.status // 100 == 2 and message.method == "INVITE":
+            dialog = (message["Call-ID"], message["CSeq"].split(" ")[0])
+            ack, to = self._acknowledged.get(dialog, (b"", ("", 0)))
+            if ack:
+                assert self._transport is not None
+                self._transport.sendto(ack, to)
+
     def send(self, text: str, to: tuple[str, int]) -> None:
         self.log.append(f"> {text}")
+        message = Message(text)
+        if message.method == "ACK":
+            dialog = (message["Call-ID"], message["CSeq"].split(" ")[0])
+            self._acknowledged[dialog] = (text.encode(), to)
         assert self._transport is not None
         self._transport.sendto(text.encode(), to)
 
@@ -211,6 +234,10 @@ class Ua(asyncio.DatagramProtocol):
     async def request(self, method: str, timeout_s: float = PATIENCE_S) -> Message:
         """The next request of a method."""
         return await self.expect(lambda m: not m.status and m.method == method, method, timeout_s)
+
+    def forget(self) -> None:
+        """Nothing that came up to now is waited for any more: another test begins."""
+        self._inbox.clear()
 
     def waiting(self, method: str) -> list[Message]:
         """Requests of a method that came and were not taken."""
