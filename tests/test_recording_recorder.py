@@ -22,7 +22,7 @@ from sipbridge.recorder import CallMeta, Recorder
 from sipbridge.recording_format import MARK_CHANNEL, Mark
 from sipbridge.recording_parse import RING_RECORD, parse
 from sipbridge.recording_reader import describe
-from sipbridge.recording_store import RecordingStore
+from sipbridge.recording_store import RecordingStore, is_being_written
 from tests.recording_kit import (
     WAIT_S,
     Changes,
@@ -130,6 +130,25 @@ def test_a_pause_leaves_no_audio_and_says_so(tmp_path: Path) -> None:
     ((begin, end),) = info.pauses
     assert end is not None
     assert 0 <= begin <= end <= info.length_s
+
+
+def test_a_pause_that_lasts_to_the_end_ends_no_later(tmp_path: Path) -> None:
+    """The end of the pause and of the recording are the same moment, whatever it rounds to."""
+    config, call = settings_in(tmp_path), call_id()
+    store = RecordingStore(config.directory, make=True)
+    start, end = 1_800_000_000_000_000_000, 1_800_000_001_000_600_000
+    descriptor, item = store.create(call, start)
+    writer = recording_writer.RecordingWriter(
+        descriptor, item, keys_of(config).current, start, CallMeta()
+    )
+    writer.pause(start + 1)
+    writer.resume(end)
+    writer.finish("stopped", end)
+    os.close(writer.release())
+    info = describe(store, item, keys_of(config))
+    assert info.pauses == ((0.0, 1.001),)
+    assert info.length_s == 1.001
+    store.close()
 
 
 def test_frames_from_before_the_start_stay_out(tmp_path: Path) -> None:
@@ -439,6 +458,79 @@ def test_a_disk_that_cannot_keep_what_it_took_is_told(
         recorder.start(call)
         changes.expect(call, "recording")
         assert "Input/output error" in changes.expect(call, "failed")
+    assert recorder.statistics.faults == 0
+
+
+def test_stopped_is_told_when_the_file_is_closed_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, call, other = settings_in(tmp_path), call_id(), call_id()
+    go_on = threading.Event()
+    real = os.fdatasync
+
+    def slow_disk(descriptor: int) -> None:
+        assert go_on.wait(WAIT_S)
+        real(descriptor)
+
+    def states() -> list[tuple[int, str]]:
+        with contextlib.closing(RecordingStore(config.directory)) as store:
+            items = list(store.stored(call))
+            return [(one.part, describe(store, one, keys_of(config)).state) for one in items]
+
+    monkeypatch.setattr(os, "fdatasync", slow_disk)
+    with recording(config) as (recorder, changes):
+        recorder.start(call)
+        changes.expect(call, "recording")
+        recorder.feed(record(call, payload=b"one"))
+        recorder.stop(call)
+        # Its next part begins at once, but nobody hears of that before the end of the first one.
+        recorder.start(call)
+        recorder.feed(record(call, payload=b"two"))
+        recorder.stop(call)
+        recorder.start(other)
+        changes.expect(other, "recording")  # so all of the above is done
+        assert changes.none_waiting()
+        with contextlib.closing(RecordingStore(config.directory)) as store:
+            for item in store.stored(call):
+                with store.open(item) as file:
+                    assert is_being_written(file), "the control: the file is open yet"
+        go_on.set()
+        changes.expect(call, "stopped")
+        assert states()[0] == (1, "complete")
+        with (
+            contextlib.closing(RecordingStore(config.directory)) as store,
+            store.open(next(iter(store.stored(call)))) as file,
+        ):
+            assert not is_being_written(file)
+        changes.expect(call, "recording")
+        changes.expect(call, "stopped")
+        assert states() == [(1, "complete"), (2, "complete")]
+    changes.expect(other, "stopped")
+    assert [frames(config, item)[0][4] for item in stored(config, call)] == [b"one", b"two"]
+    assert recorder.statistics.faults == 0
+
+
+def test_a_disk_that_cannot_keep_the_end_is_told_in_the_place_of_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, call = settings_in(tmp_path), call_id()
+    synced = threading.Event()
+    real = os.fdatasync
+
+    def broken_later(descriptor: int) -> None:
+        if synced.is_set():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+        synced.set()
+
+    monkeypatch.setattr(os, "fdatasync", broken_later)
+    with recording(config) as (recorder, changes):
+        recorder.start(call)
+        changes.expect(call, "recording")
+        assert synced.wait(WAIT_S)
+        recorder.stop(call)
+        assert "Input/output error" in changes.expect(call, "failed")
+    assert changes.none_waiting()
     assert recorder.statistics.faults == 0
 
 
