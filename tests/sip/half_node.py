@@ -238,7 +238,7 @@ prompts = ["recording"]
         )
         try:
             await sipp.start()
-            await _until_bound(PHONE, sipp.port, tcp=options.get("transport") == "t1")
+            await until_bound(PHONE, sipp.port, tcp=options.get("transport") == "t1")
             yield sipp
         finally:
             await sipp.stop()
@@ -298,12 +298,12 @@ def _idle(held: dict[str, Any]) -> bool:
     )
 
 
-async def _until_bound(address: str, port: int, *, tcp: bool) -> None:
+async def until_bound(address: str, port: int, *, tcp: bool = False) -> None:
     """Wait until sipp listens: what comes before is lost."""
     host = bytes(int(part) for part in reversed(address.split("."))).hex().upper()
     wanted = f"{host}:{port:04X}"
     table = Path("/proc/net/tcp" if tcp else "/proc/net/udp")
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while wanted not in _column(table):
         assert time.monotonic() < end, f"nobody listens on {address}:{port}"
         await asyncio.sleep(0.02)  # the kernel tells nobody
