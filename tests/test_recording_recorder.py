@@ -214,9 +214,19 @@ def test_a_frame_is_on_the_disk_within_a_second_without_any_stop(tmp_path: Path)
     with recording(config) as (recorder, changes):
         recorder.start(call)
         changes.expect(call, "recording")
-        fed = time.monotonic()
-        recorder.feed(record(call))
-        eventually(lambda: frames(config, stored(config)[0]))
+        for number in range(1, 21):
+            fed = looked = time.monotonic()
+            recorder.feed(record(call))
+            held_up_s = 0.0
+            while len(frames(config, stored(config)[0])) < number:
+                time.sleep(0.005)
+                held_up_s += max(time.monotonic() - looked - 0.02, 0)
+                looked = time.monotonic()
+                assert looked - fed < WAIT_S
+            if held_up_s < 0.3:
+                break
+        # While the machine itself stood still nothing could be written: that one does not count.
+        assert held_up_s < 0.3
         assert time.monotonic() - fed < 1.0
 
 
@@ -299,7 +309,8 @@ def test_a_full_queue_loses_frames_says_so_and_goes_on(
         before = time.monotonic()
         for _ in range(50):
             recorder.feed(blob)
-        assert time.monotonic() - before < 1.0, "feed() waited for the disk"
+        # The disk hangs for as long as this goes on, or for WAIT_S.
+        assert time.monotonic() - before < WAIT_S / 2, "feed() waited for the disk"
         assert recorder.statistics.dropped_bytes == 45 * len(blob)
         go_on.set()
         changes.expect(call, "paused")
@@ -431,6 +442,8 @@ def test_space_running_out_ends_recordings_in_order_before_the_disk_is_full(
         recorder.start(call)
         changes.expect(call, "recording")
         recorder.feed(record(call, payload=b"kept"))
+        # Taken before there is no space any more.
+        eventually(lambda: recorder._fed_bytes == recorder._done_bytes)
         free = 99 << 20
         assert "99 MiB are free" in changes.expect(call, "failed")
         recorder.start(call)
