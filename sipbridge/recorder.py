@@ -86,11 +86,20 @@ class _Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class _Kept:
+    """The disk's thread has closed a finished file."""
+
+    call_id: str
+    reason: str
+    """A sentence when the disk could not keep it."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Close:
     at_ns: int
 
 
-_Item = bytes | _Start | _Word | _Lost | _Close
+_Item = bytes | _Start | _Word | _Lost | _Kept | _Close
 
 
 class Recorder:
@@ -100,6 +109,7 @@ class Recorder:
         settings: of ``[recording]``.
         on_change: called as ``on_change(call_id, state, reason)`` from the recorder's thread when a
             recording began, paused, went on, ended or failed; ``reason`` is a sentence or empty.
+            ``stopped`` is told when the file is on the disk and closed, not before.
     """
 
     def __init__(self, settings: RecordingSettings, on_change: OnChange) -> None:
@@ -117,6 +127,8 @@ class Recorder:
         self._writers: dict[str, RecordingWriter] = {}
         self._sinks: dict[bytes, Callable[[bytes], None]] = {}
         self._guarded: dict[bytes, tuple[int, float]] = {}
+        # By call with a finished file that is not closed yet (None: its end), what comes behind.
+        self._untold: dict[str, list[tuple[RecordingState, str] | None]] = {}
         self._space_checked = 0.0
         self._disk = RecordingDisk(settings, self._not_kept)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -171,9 +183,9 @@ class Recorder:
             return
         self._closed = True
         self._queue.put(_Close(time.time_ns()))
+        # It ends after the disk's thread.
         self._thread.join(_CLOSE_S)
-        self._disk.thread.join(_CLOSE_S)
-        if self._thread.is_alive() or self._disk.thread.is_alive():
+        if self._thread.is_alive():
             log.error("recorder_not_flushed", waiting_bytes=self._fed_bytes - self._done_bytes)
 
     # ------------------------------------------------------------- the recorder's thread
@@ -200,6 +212,12 @@ class Recorder:
                 if isinstance(item, bytes):
                     self._done_bytes += len(item)
         self._disk.end()
+        self._disk.thread.join()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if isinstance(item, _Kept):
+                    self._kept(item)
 
     def _take(self, item: _Item) -> bool:
         match item:
@@ -214,6 +232,8 @@ class Recorder:
                 for writer in self._writers.values():
                     if not writer.paused:
                         writer.lost(at_ns)
+            case _Kept():
+                self._kept(item)
             case _Close(at_ns):
                 for call_id in list(self._writers):
                     self._attempt(call_id, partial(self._end, call_id, "shutdown", at_ns))
@@ -322,11 +342,27 @@ class Recorder:
         writer = self._writers[call_id]
         writer.finish(ended, at_ns)
         self._forget(call_id)
-        self._disk.sync_and_close(writer)
         if reason:
+            self._disk.sync_and_close(writer)
             self._failed(call_id, reason)
         else:
-            self._tell(call_id, "stopped", "")
+            # Whoever hears that it stopped may open the file: it is told when that is so.
+            self._untold.setdefault(call_id, []).append(None)
+            self._disk.sync_and_close(writer, partial(self._closed_by_disk, call_id))
+
+    def _kept(self, kept: _Kept) -> None:
+        """A finished file is closed: say so, and what has waited behind it."""
+        waiting = self._untold.pop(kept.call_id)
+        waiting.remove(None)  # files are closed in the order of their ends: the first one
+        if kept.reason:
+            self._failed(kept.call_id, kept.reason)
+        else:
+            self._tell(kept.call_id, "stopped", "")
+        while waiting and (change := waiting[0]) is not None:
+            del waiting[0]
+            self._tell(kept.call_id, *change)
+        if waiting:
+            self._untold[kept.call_id] = waiting
 
     def _give_up(self, call_id: str, reason: str) -> None:
         """The disk failed this recording; what is on it stays readable as ended early."""
@@ -352,6 +388,9 @@ class Recorder:
         self._tell(call_id, "failed", reason)
 
     def _tell(self, call_id: str, state: RecordingState, reason: str) -> None:
+        if call_id in self._untold:
+            self._untold[call_id].append((state, reason))
+            return
         try:
             self._on_change(call_id, state, reason)
         except Exception:
@@ -407,3 +446,7 @@ class Recorder:
         """Called by the disk's thread."""
         word = _Word("not_kept", call_id, time.time_ns(), self._sentence(error))
         self._queue.put(word)
+
+    def _closed_by_disk(self, call_id: str, error: OSError | RecordingError | None) -> None:
+        """Called by the disk's thread."""
+        self._queue.put(_Kept(call_id, "" if error is None else self._sentence(error)))

@@ -25,6 +25,9 @@ log = structlog.get_logger()
 
 _PURGE_S = 3600.0
 
+#: Called with what went wrong when a finished file is closed.
+OnClosed = Callable[[OSError | RecordingError | None], None]
+
 
 @dataclass(frozen=True, slots=True)
 class _Sync:
@@ -33,6 +36,7 @@ class _Sync:
     stored: StoredRecording
     new: bool
     writer: RecordingWriter
+    on_closed: OnClosed | None = None
 
 
 class RecordingDisk:
@@ -68,9 +72,14 @@ class RecordingDisk:
         writer.synced_at = time.monotonic()
         self._queue.put(_Sync(os.dup(writer.descriptor), writer.stored, new, writer))
 
-    def sync_and_close(self, writer: RecordingWriter) -> None:
-        """Make a finished recording last, and close its file."""
-        self._queue.put(_Sync(writer.release(), writer.stored, False, writer))
+    def sync_and_close(self, writer: RecordingWriter, on_closed: OnClosed | None = None) -> None:
+        """Make a finished recording last, and close its file.
+
+        Args:
+            writer: of the recording.
+            on_closed: called from the disk's thread, in the place of ``on_fault`` too.
+        """
+        self._queue.put(_Sync(writer.release(), writer.stored, False, writer, on_closed))
 
     def end(self) -> None:
         """Stop when all is done; the caller joins :attr:`thread`."""
@@ -90,16 +99,21 @@ class RecordingDisk:
                 continue
             if job is None:
                 return
+            fault: OSError | RecordingError | None = None
             try:
                 os.fdatasync(job.descriptor)
                 if job.new:
                     self._sync_name(job.stored)
             except (OSError, RecordingError) as error:
                 log.error("recording_not_synced", call_id=job.stored.call_id, error=str(error))
-                self._on_fault(job.stored.call_id, error)
+                fault = error
             finally:
                 os.close(job.descriptor)
                 job.writer.sync_pending = False
+            if job.on_closed is not None:
+                job.on_closed(fault)
+            elif fault is not None:
+                self._on_fault(job.stored.call_id, fault)
 
     def _sync_name(self, stored: StoredRecording) -> None:
         store = RecordingStore(self._settings.directory)

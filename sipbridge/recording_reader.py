@@ -131,7 +131,7 @@ class RecordingInfo:
             "day": self.stored.day,
             "state": self.state,
             "started_ts": self.started_at_ns / 1e9,
-            "length_s": round(self.length_s, 3),
+            "length_s": self.length_s,
             "bytes": self.size_bytes,
             "ended": self.ended,
             "pauses": [list(pause) for pause in self.pauses],
@@ -203,7 +203,8 @@ def _info(
         state,
         size,
         started_at_ns=start,
-        length_s=(recording.ended_at_ns() - start) / 1e9,
+        # Rounded like the pauses: none ends after the recording does.
+        length_s=round((recording.ended_at_ns() - start) / 1e9, 3),
         ended=summary.ended if summary else "",
         pauses=tuple(
             (round((begin - start) / 1e9, 3), round((end - start) / 1e9, 3) if end else None)

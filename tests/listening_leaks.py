@@ -12,10 +12,11 @@ import base64
 import binascii
 import gzip
 import re
+import statistics
 import unicodedata
 import urllib.parse
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -152,3 +153,12 @@ def news_per_second(answers: Iterable[tuple[float, bytes]]) -> float:
         for (earlier, before), (later, after) in pairwise(answers)
     ]
     return max(rates, default=0.0)
+
+
+def steady_news_per_second(answers: Sequence[tuple[float, bytes]]) -> float:
+    """The same as most of the answers have it: of three and more, one with much news is none.
+
+    Args:
+        answers: two at least.
+    """
+    return statistics.median(news_per_second(pair) for pair in pairwise(answers))

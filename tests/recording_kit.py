@@ -14,7 +14,7 @@ from sipbridge.recording_parse import RING_RECORD
 from sipbridge.recording_reader import OpenedRecording
 from sipbridge.recording_store import RecordingStore, StoredRecording
 
-WAIT_S = 10.0
+WAIT_S = 40.0
 Frame = tuple[int, int, int, int, bytes]
 
 

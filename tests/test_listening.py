@@ -55,7 +55,7 @@ from tests.listening_doors import (
     WEBSOCKET,
     Carries,
 )
-from tests.listening_leaks import LeakFinder, news_per_second
+from tests.listening_leaks import LeakFinder, news_per_second, steady_news_per_second
 from tests.notifier_kit import desk_in_process, write_config
 from tests.speech_kit import sentences
 
@@ -551,3 +551,9 @@ def test_a_door_that_streams_anything_like_sound_is_too_fast(speech: np.ndarray)
     random = np.random.default_rng(5)
     streamed = [(2.0 * n, page + random.bytes(150)) for n in range(2)]
     assert news_per_second(streamed) > 60
+    # News that is told once is much at once, and no sound; a stream is as fast each time.
+    seldom = [(1.0 * n, page + random.bytes(300) * (n == 1)) for n in range(4)]
+    assert news_per_second(seldom) > 200
+    assert steady_news_per_second(seldom) < 20
+    steadily = [(1.0 * n, page + random.bytes(75)) for n in range(5)]
+    assert steady_news_per_second(steadily) > 60

@@ -106,7 +106,7 @@ async def test_softphone_registers_and_calls_as_rendered(
         (phone.folder / "accounts").write_text(text, "utf-8")
     await phone.start()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             if not right:
                 await pbx.refused.wait()
                 assert not pbx.registered.is_set()

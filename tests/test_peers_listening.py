@@ -26,7 +26,7 @@ from tests.leaking_notifier import HOLES
 from tests.listening_doors import COMMANDS, HTTP, SOCKETS
 from tests.listening_leaks import LeakFinder
 from tests.listening_transcriber import CALM, QUOTED
-from tests.listening_walk import Finding, ListeningNode, Walk
+from tests.listening_walk import MOST_BYTES_S, Finding, ListeningNode, Walk
 from tests.peers.baresip import Baresip, running_baresip
 from tests.peers.node import PBX_SIDE, Watch
 from tests.peers.scene import ATTESTED, running_scene
@@ -40,8 +40,6 @@ pytestmark = [pytest.mark.peers, pytest.mark.timeout(600)]
 
 CALLER, PHONE, HELPER = "127.0.3.64", "127.0.3.65", "127.0.3.66"
 SIDES = ("127.0.3.62", "127.0.3.63")
-#: A door that tells more than this may tell sound: the slowest speech codecs need 600 bit/s.
-MOST_BYTES_S = 75.0
 #: Who may read quotations of a call: its own agent, and supervisors once he asked for help.
 QUOTES = ("GET /api/v1/calls", "WS /api/v1/events")
 
@@ -50,8 +48,8 @@ def voice(name: str) -> NDArray[np.int16]:
     return sentences()[name].samples
 
 
-def speaking(path: Path, name: str, seconds: float = 240.0) -> Path:
-    """One sentence again and again, a pause after each."""
+def speaking(path: Path, name: str, seconds: float = 600.0) -> Path:
+    """One sentence again and again, a pause after each; for as long as a test may take."""
     once = np.concatenate([voice(name) / 32768, np.zeros(int(1.2 * RATE))])
     return write_wav(path, np.tile(once, int(seconds * RATE / len(once)) + 1))
 

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -95,6 +96,7 @@ async def test_a_recording_holds_what_was_heard_and_nothing_else(tmp_path: Path)
         await call.wait("notice.started")
         await asyncio.sleep(1.3)  # more than half of the notice: the gate is not open yet
         talk.talker.hertz = TALK_HZ
+        said_before = time.time()
         await call.wait("notice.finished")
         await say(talk, TALK_HZ, 1.5)
         await talk.agent.press("*7#")
@@ -109,14 +111,14 @@ async def test_a_recording_holds_what_was_heard_and_nothing_else(tmp_path: Path)
         await talk.agent.press("*7#")
         resumed = await call.wait("recording.changed", state="recording", count=2)
         await say(talk, TALK_HZ, 1.0)
-        held_at = time.time()
         await talk.agent.command("hold")
-        await asyncio.sleep(0.3)  # the re-INVITE
+        held = await call.wait("hold.changed", held=True)
+        await asyncio.sleep(0.3)  # until the media worker knows too
         await say(talk, HELD_HZ, 1.0)
         talk.talker.hertz = TALK_HZ
         await asyncio.sleep(0.3)  # what was said before is over before the hold is
-        unheld_at = time.time()
         await talk.agent.command("resume")
+        unheld = await call.wait("hold.changed", held=False)
         await say(talk, TALK_HZ, 1.0)
         await call.act("warn")
         warned = await call.wait("warning.played")
@@ -142,7 +144,12 @@ async def test_a_recording_holds_what_was_heard_and_nothing_else(tmp_path: Path)
     # The controls: the agent heard what the recording lacks, and the judge finds it there.
     assert loud(heard_by_agent, PAUSED_HZ).sum() >= 8
     assert loud(heard_by_agent, BEFORE_HZ).sum() >= 10
-    for hertz in SECRET:
+    # Where the machine was so busy that the notice was over first, until then.
+    begun_ts = max(finished["ts"], said_before)
+    late = int(np.ceil((begun_ts - finished["ts"]) * 10 + 1)) if begun_ts > finished["ts"] else 0
+    assert not loud(left, BEFORE_HZ)[late:].any()
+    assert not loud(right, BEFORE_HZ).any()
+    for hertz in SECRET[1:]:
         assert not loud(left, hertz).any(), hertz
         assert not loud(right, hertz).any(), hertz
     # Each talker in the own channel only.
@@ -154,13 +161,13 @@ async def test_a_recording_holds_what_was_heard_and_nothing_else(tmp_path: Path)
 
     # The order of things: nothing missing, nothing more.
     stretches = [
-        paused["ts"] - finished["ts"],
-        held_at - resumed["ts"],
-        ending["ts"] - unheld_at,
+        paused["ts"] - begun_ts,
+        held["ts"] - resumed["ts"],
+        ending["ts"] - unheld["ts"],
     ]
     assert runs(caller_talks) == pytest.approx(stretches, abs=0.3)
     # While the warning played the agent was not heard by the caller.
-    warning_at = warned["ts"] - unheld_at
+    warning_at = warned["ts"] - unheld["ts"]
     assert runs(agent_talks) == pytest.approx(
         [*stretches[:2], warning_at - 2.0, stretches[2] - warning_at], abs=0.4
     )
@@ -206,13 +213,16 @@ async def test_a_crash_loses_a_second_and_a_skipped_notice_records_nothing(tmp_p
         talk.talker.hertz, talk.talker.talking = TALK_HZ, True
         began = await call.wait("recording.changed", state="recording")
         await asyncio.sleep(3)  # what is recorded
-        killed_at = time.time()
-        talk.node.kill("media")
+        worker = talk.node.pid_of("media")
+        killed_after = time.time()
+        os.kill(worker, signal.SIGKILL)
+        killed_before = time.time()
         ended = await call.wait("call.ended")
         talk.talker.talking = False
         samples, about = await export(talk.node, call.call_id)
         await talk.agent.wait("CALL_CLOSED")
 
+        await talk.node.wait_for_log("media_ready", count=2)
         await talk.node.until_ready()
         skipped = await talk.dial()
         talk.talker.talking = True
@@ -226,8 +236,8 @@ async def test_a_crash_loses_a_second_and_a_skipped_notice_records_nothing(tmp_p
 
     assert ended["reason"] == "media_lost"
     kept_s = float(np.nonzero(loud(samples[:, 0], TALK_HZ))[0][-1] + 1) / 10
-    assert kept_s > killed_at - began["ts"] - 1.0
-    assert kept_s < killed_at - began["ts"] + 0.3
+    assert kept_s > killed_after - began["ts"] - 1.0
+    assert kept_s < killed_before - began["ts"] + 0.3
     assert loud(samples[:, 1], AGENT_HZ).sum() > 15
     (part,) = about["parts"]
     assert not part["complete"]
@@ -281,8 +291,10 @@ async def test_a_full_disk_ends_the_recording_and_never_the_call(tmp_path: Path)
             # Nobody in the call notices.
             await say(talk, PAUSED_HZ, 1.5)
             before = len(talk.talker.packets)
-            await asyncio.sleep(1)  # packets of one second
-            assert len(talk.talker.packets) - before > 45
+            async with asyncio.timeout(20):
+                # A busy machine's second may have fewer; that none is lost is judged below.
+                while len(talk.talker.packets) - before <= 45:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
             await call.hang_up()
             await talk.agent.wait("CALL_CLOSED")
             heard = talk.agent.heard()

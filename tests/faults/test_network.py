@@ -38,7 +38,7 @@ async def test_both_ways_of_a_conversation_through_a_bad_network(tmp_path: Path)
             network.plan = Plan()
         await asyncio.sleep(0.5)  # in order again
         caller_voice.talking = agent_voice.talking = False
-        await asyncio.sleep(0.3)  # what is under way
+        await asyncio.sleep(1.0)  # what is under way
         assert (await caller.ask("BYE")).status == 200
         bye = await agent.ua.request("BYE")
         agent.ua.reply(bye, 200)

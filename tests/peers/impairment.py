@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -43,19 +43,30 @@ class Done:
     arrivals: list[tuple[int, int, float]] = field(default_factory=list)
     """Sequence number, timestamp and time (s) of each packet that went on, doubles too."""
 
-    def jitter_ms(self, clock: int = 8000) -> float:
-        """What a receiver must find at the end (RFC 3550 section 6.4.1)."""
-        jitter, before = 0.0, None
-        seen: set[int] = set()
-        for sequence, timestamp, at_s in self.arrivals:
-            if sequence in seen:
-                continue
-            seen.add(sequence)
-            transit = at_s - timestamp / clock
-            if before is not None:
-                jitter += (abs(transit - before) - jitter) / 16
-            before = transit
-        return jitter * 1000
+    def jitter_ms(self) -> float:
+        """What a receiver must find at the end."""
+        return jitter_ms(self.arrivals)
+
+
+def jitter_ms(arrivals: Iterable[tuple[int, int, float]], clock: int = 8000) -> float:
+    """What a receiver finds at the end (RFC 3550 section 6.4.1).
+
+    Args:
+        arrivals: sequence number, timestamp and time (s) of each packet; a second one of a number
+            is none.
+        clock: of the timestamps, Hz.
+    """
+    jitter, before = 0.0, None
+    seen: set[int] = set()
+    for sequence, timestamp, at_s in arrivals:
+        if sequence in seen:
+            continue
+        seen.add(sequence)
+        transit = at_s - timestamp / clock
+        if before is not None:
+            jitter += (abs(transit - before) - jitter) / 16
+        before = transit
+    return jitter * 1000
 
 
 class _Socket(asyncio.DatagramProtocol):

@@ -55,6 +55,8 @@ class Played:
     """Buttons of the agent's console, and what the node answered: 200, 409, …"""
     views: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The call as the API showed it to its agent at some moments."""
+    cut_between: tuple[float, float] = (0.0, 0.0)
+    """Before somebody cut the notice off, and when that had been told: seconds since the epoch."""
 
     def seen(self, kind: str) -> list[dict[str, Any]]:
         """Its events of one type."""
@@ -174,6 +176,7 @@ class Line:
         self.call_id = ""
         self.pressed: dict[str, int] = {}
         self.views: dict[str, dict[str, Any]] = {}
+        self.cut_between = (0.0, 0.0)
 
     @property
     def telephone(self) -> Baresip:
@@ -212,6 +215,16 @@ class Line:
             timeout_s=timeout_s,
         )
 
+    async def told(self, prompt_id: str) -> None:
+        """Wait until the record says what the caller heard of a later announcement."""
+        await self.console.wait(
+            "prompt.played",
+            lambda event: (
+                event["call_id"] == self.call_id and event["stamp"]["prompt_id"] == prompt_id
+            ),
+            timeout_s=NOTICE_S,
+        )
+
     async def press(self, action: str) -> int:
         """A button of the agent's console; the answer's status."""
         path = f"/calls/{self.call_id}/actions"
@@ -246,7 +259,12 @@ class Line:
         async with asyncio.timeout(20):
             while not any(one["call_id"] == self.call_id for one in self._closed()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)  # a file tells nobody that it grew
-        await asyncio.sleep(0.5)  # what is told of a call after its end
+        # What is told of a call after its end.
+        if self.pressed.get("end") == 200:
+            await self.told("closing")
+        if any(one["call_id"] == self.call_id for one in self.console.seen("recording.changed")):
+            await self.wait("recording.changed", state="stopped")
+        await asyncio.sleep(0.5)  # and what should not be
         frames = self.floor.tap.frames[bytes.fromhex(self.call_id)]
         mine = [event for event in self.console.events if event.get("call_id") == self.call_id]
         return Played(
@@ -259,6 +277,7 @@ class Line:
             tapped_ts=[_wall(frame.arrived_ms) for frame in frames if frame.kind is SOUND],
             pressed=self.pressed,
             views=self.views,
+            cut_between=self.cut_between,
         )
 
     def _closed(self) -> list[dict[str, Any]]:

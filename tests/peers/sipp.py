@@ -24,6 +24,8 @@ class Sipp:
         target: ``address:port`` that it calls; None waits for a call.
         service: user part of the request URI.
         calls: the scenario is played so often.
+        at_once: calls that may run at the same time; 0 leaves it to sipp, which begins ten a second
+            whether or not those before are over.
         scenarios: folder of the scenario's file.
         port: SIP port; a free one when 0.
         transport: sipp's name of it: ``u1`` is UDP, ``t1`` TCP.
@@ -40,6 +42,7 @@ class Sipp:
         target: str | None = None,
         service: str = "1001",
         calls: int = 1,
+        at_once: int = 0,
         scenarios: Path = SCENARIOS,
         port: int = 0,
         transport: str = "u1",
@@ -49,7 +52,8 @@ class Sipp:
         self.folder, self.address = folder, address
         self.port = port or free_port(address)
         self._transport = transport
-        self._target, self._service, self._calls, self._echo = target, service, calls, echo
+        self._target, self._service, self._echo = target, service, echo
+        self._calls, self._at_once = calls, at_once
         text = (scenarios / f"{scenario}.xml").read_text(encoding="utf-8")
         self._scenario = folder / f"{scenario}.xml"
         filled = Template(text).substitute({"hops": "70", "headers": "", **(values or {})})
@@ -71,6 +75,7 @@ class Sipp:
             "sipp",
             *target,
             *("-sf", str(self._scenario), "-s", self._service, "-m", str(self._calls)),
+            *(("-l", str(self._at_once)) if self._at_once else ()),
             *(("-rtp_echo",) if self._echo else ()),
             *("-i", self.address, "-p", str(self.port)),
             *("-mi", self.address, "-mp", str(self._media_port), "-ci", self.address, "-nostdin"),
@@ -93,14 +98,21 @@ class Sipp:
         path = self.folder / "messages"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def received(self, start: str) -> list[str]:
-        """Received messages whose first line begins with ``start``."""
+    def received(self, start: str, *, repeated: bool = False) -> list[str]:
+        """Received messages whose first line begins with ``start``.
+
+        Args:
+            start: of the first line.
+            repeated: count one that comes again (RFC 3261 17.1, 13.3.1.4: byte for byte the same,
+                whenever the machine was busy for T1) each time.
+        """
         parts = self.messages().split("UDP message received")[1:]
         bodies = [
             part.split("-----------------------------------------------")[0] for part in parts
         ]
         texts = [body.partition("\n\n")[2] for body in bodies]
-        return [text for text in texts if text.startswith(start)]
+        found = [text for text in texts if text.startswith(start)]
+        return found if repeated else list(dict.fromkeys(found))
 
     async def stop(self) -> None:
         if self._process is not None and self._process.returncode is None:

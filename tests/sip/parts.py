@@ -100,6 +100,8 @@ PARTS = {
     # ----------------------------------------------------------------------------- the phone
     "echo": _ECHO,
     "tagged": _TAGGED,
+    # Of a refusal that another INVITE follows: its ACK is told from the answer's.
+    "asking": _ECHO.replace("[last_To:]", "[last_To:];tag=asking"),
     "phone_contact": _PHONE_CONTACT,
     "ring": _send(f"SIP/2.0 180 Ringing\n{_TAGGED}\n{_PHONE_CONTACT}\n{_NO_BODY}"),
     "answer": _send(
@@ -111,6 +113,13 @@ PARTS = {
     # has passed. sipp knows one again only until it has sent two answers to it.
     + '<label id="answered"/>\n<recv request="INVITE" optional="true" next="answered"/>',
     "acked": '<recv request="ACK"/>',
+    # The same of a CANCEL, behind the two answers to it: its own, and the INVITE's.
+    "cancelled": '<label id="cancelled"/>\n'
+    '<recv request="CANCEL" optional="true" next="cancelled"/>',
+    # An ACK of a refusal comes again where the refusal did (RFC 3261 17.1.1.2).
+    "acked_itself": '<label id="late"/>\n<recv request="ACK" next="itself" test="itself"><action>\n'
+    '<ereg regexp="tag=[0-9]+u" search_in="hdr" header="To:" assign_to="itself"/>\n'
+    '</action></recv>\n<nop next="late"/>\n<label id="itself"/>',
     # ------------------------------------------------------------------------------- both
     "ok": _send(f"SIP/2.0 200 OK\n{_ECHO}\n{_NO_BODY}"),
     "bye_comes": '<recv request="BYE"/>\n' + _send(f"SIP/2.0 200 OK\n{_ECHO}\n{_NO_BODY}"),

@@ -132,7 +132,9 @@ async def test_no_name_server_is_asked_about_a_description(half: HalfNode, tmp_p
     ):
         assert await pbx.finish(20) == 0, pbx.messages()
         assert await desk.finish(20) == 0, desk.messages()
-    assert (await half.held())["counters"]["paths_mended"] == before + 1
+    mended = (await half.held())["counters"]["paths_mended"] - before
+    # An INVITE that a busy machine was sent again may be mended again.
+    assert 1 <= mended <= pbx.messages().count("\nINVITE sip:")
     await half.judge(tmp_path)
 
 

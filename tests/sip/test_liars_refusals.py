@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -110,9 +111,12 @@ async def test_a_wrong_password_is_an_alarm_and_no_secret(half: HalfNode, tmp_pa
     # The peers are done before the node has told of it: what it says comes over the bus.
     await half.event(CallEnded, lambda _: len(half.of_agent(CallEnded, agent)) == 2)
     assert [e.reason for e in half.of_agent(CallEnded, agent)] == ["not_authorised"] * 2
-    await half.event(NodeDegraded, lambda event: event.degraded)
-    (alarm,) = [e for e in half.events if isinstance(e, NodeDegraded) and e.degraded]
-    assert alarm.component == "credentials"
+    # Alarms of other components are not asked about: a busy machine has its own.
+    await half.event(NodeDegraded, lambda event: event.component == "credentials")
+    (alarm,) = [
+        e for e in half.events if isinstance(e, NodeDegraded) and e.component == "credentials"
+    ]
+    assert alarm.degraded
     assert agent in alarm.reason
     # The next call that is taken ends the alarm.
     async with (
@@ -160,20 +164,22 @@ async def test_credentials_are_shown_in_their_realm_only(half: HalfNode, tmp_pat
 async def test_a_phone_that_wants_to_be_left_alone_is(half: HalfNode, tmp_path: Path) -> None:
     """503 with Retry-After: the PBX hears 480 with it, and so does the next call, at once."""
     agent = half.agent()
-    values = {"status": "503 Service Unavailable", "headers": "Retry-After: 2 (rebooting)\n"}
+    # Longer than it takes a busy machine to start the telephones of the next call.
+    values = {"status": "503 Service Unavailable", "headers": "Retry-After: 8 (rebooting)\n"}
     caller, _ = await _refused(half, tmp_path, agent, "phone_refuses", **values)
-    assert "Retry-After: 2" in caller.messages()
+    over = time.monotonic() + 8
+    assert "Retry-After: 8" in caller.messages()
     started = len(half.of_agent(CallStarted, agent))
     async with half.phone(tmp_path / "second", agent, "phone_answers") as desk:
         async with half.pbx(
             tmp_path / "second", agent, "pbx_refused", values={"status": "480"}
         ) as caller:
             assert await caller.finish(20) == 0, caller.messages()
-            assert re.search(r"Retry-After: [12]\b", caller.messages())
+            assert re.search(r"Retry-After: [1-8]\b", caller.messages())
         assert len(half.of_agent(CallStarted, agent)) == started
         assert not desk.received("INVITE")
         await half.judge(tmp_path)
-        await asyncio.sleep(2)
+        await asyncio.sleep(max(over - time.monotonic(), 0))
         async with half.pbx(tmp_path / "third", agent, "pbx_talks") as caller:
             assert await caller.finish(20) == 0, caller.messages()
         assert await desk.finish(20) == 0, desk.messages()
