@@ -11,13 +11,14 @@ import sqlite3
 import threading
 import time
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 from typer.testing import CliRunner
 
 from callshield.caller_mark import load_mark_keys, write_new_key
@@ -28,10 +29,11 @@ from callshield.messages_fairness import CallerEnded
 from callshield.messages_privacy import CallerNumber, PrivacyRequest, RecordingsErased
 from callshield.privacy_commands import _ask
 from callshield.settings import Settings
-from notifier import erasing, fairness, routes_privacy
+from notifier import erasing, fairness, routes_evidence, routes_privacy
 from notifier.audit import verify
 from notifier.database import place_of
 from notifier.erased_list import noted, path_of
+from notifier.live import Entry
 from notifier.store import Store
 from notifier.tokens import create_token
 from tests.notifier_kit import WITHIN_S, Bridge, Console, Desk, Process, desk_in_process
@@ -310,6 +312,59 @@ async def test_what_is_held_as_evidence_waits_and_goes_when_that_is_settled(
         assert why["reason"] not in everything(desk.settings)
         assert (await asyncio.to_thread(verify, place_of(desk.settings))).faults == []
         assert call_id in noted(path_of(desk.settings.node.state_dir))
+
+
+@pytest.mark.parametrize("who", ["the store is asked", "the store is not asked"])
+async def test_no_sound_goes_before_it_is_stored_that_the_evidence_was_handed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """What holds a call is over when that is committed, not before; *not asked* is the control."""
+    asked, goes_on, looked = asyncio.Event(), asyncio.Event(), 0
+    write, held = Store.write, erasing.held
+
+    async def late(store: Store, entries: Sequence[Entry], *more: Any) -> None:
+        if any(getattr(entry.event, "state", "") == "done" for entry in entries):
+            asked.set()
+            await goes_on.wait()
+        await write(store, entries, *more)
+
+    async def counted(connection: AsyncConnection, call_ids: Collection[str]) -> set[str]:
+        nonlocal looked
+        looked += 1
+        return await held(connection, call_ids) if who == "the store is asked" else set()
+
+    monkeypatch.setattr(Store, "write", late)
+    monkeypatch.setattr(erasing, "held", counted)
+    monkeypatch.setattr(routes_evidence, "STORED_WITHIN_S", WITHIN_S)
+    async with site(tmp_path) as (desk, bridge, console, admin):
+        call_id = await one_call(desk, bridge, console)
+        after = f"/calls/{call_id}/after"
+        _, wanted = await say(desk, desk.agent, "POST", after, {"action": "evidence"})
+        assert (await erase(desk, admin, call_id=call_id))[0] == [(call_id, "waits")]
+        request = f"/requests/{wanted['request_id']}"
+        await say(desk, desk.supervisor, "POST", f"{request}/approve")
+        await desk.hand_out(call_id)
+        settling = asyncio.create_task(say(desk, desk.supervisor, "POST", f"{request}/done"))
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                await asked.wait()
+            before = looked
+
+            async def tried() -> bool:
+                return looked > before + 1 or bool(bridge.erasing)
+
+            await until(tried)
+            early = list(bridge.erasing)
+        finally:
+            goes_on.set()
+        assert (await settling)[0] == 200
+        assert early == ([] if who == "the store is asked" else [call_id])
+
+        async def gone() -> bool:
+            return not rows(desk.settings, "SELECT call_id FROM calls")
+
+        await until(gone)
+        assert bridge.erasing == [call_id], "asked for once"
 
 
 async def test_evidence_asked_for_while_the_sound_goes_keeps_the_rest(tmp_path: Path) -> None:
