@@ -274,10 +274,10 @@ class Erasing:
         """Erase a call, if nothing keeps it; False while something does."""
         call_id = item.asked.call_id
         waits, answer = self._waits_for(call_id), None
-        if not waits and await self._store.asking(held, [call_id]):
-            waits = "evidence"  # settled a moment ago, and that is not stored yet
-        # Once more: the evidence may have been asked for while the store was.
-        waits = waits or self._waits_for(call_id)
+        if not waits:
+            stored = await self._store.asking(held, [call_id])
+            # It may be settled, and that not stored yet; or be asked for while the store was.
+            waits = "evidence" if stored else self._waits_for(call_id)
         if not waits:
             answer = await self._recordings(call_id)
             item.problem = answer.problem
