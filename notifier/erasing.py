@@ -275,6 +275,10 @@ class Erasing:
         call_id = item.asked.call_id
         waits, answer = self._waits_for(call_id), None
         if not waits:
+            stored = await self._store.asking(held, [call_id])
+            # It may be settled, and that not stored yet; or be asked for while the store was.
+            waits = "evidence" if stored else self._waits_for(call_id)
+        if not waits:
             answer = await self._recordings(call_id)
             item.problem = answer.problem
             # The evidence may have been asked for meanwhile.

@@ -139,6 +139,8 @@ class Case:
     caller: NDArray[np.int16]
     other: NDArray[np.int16]
     """What the agent said."""
+    began_ts: float
+    """When both began to speak."""
 
     async def approve(self) -> None:
         await post(self.desk, f"/requests/{self.request_id}/approve", self.desk.supervisor)
@@ -230,6 +232,7 @@ async def case(
             request_id=said["request_id"],
             caller=caller,
             other=other,
+            began_ts=began,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -101,9 +102,14 @@ async def reach(port: int, count: int) -> list[socket.socket]:
 
 
 class PhonesSide:
-    """The process ``phones`` as far as the listener needs it: a client of the node's bus."""
+    """The process ``phones`` as far as the listener needs it: a client of the node's bus.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: the node's configuration.
+        clock: of the listener, monotonic seconds.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self.client: BusClient[NodeMessage] = BusClient(
             settings.bus_path,
@@ -114,7 +120,7 @@ class PhonesSide:
         self.tokens = load_tokens(settings)
         self.sent: list[PhoneKey] = []
         self.done: list[PhoneKeyDone] = []
-        self.listener = Listener(settings, self.tokens, self._send)
+        self.listener = Listener(settings, self.tokens, self._send, clock=clock)
 
     def _send(self, key: PhoneKey) -> bool:
         if not self.client.connected.is_set():

@@ -62,7 +62,7 @@ async def test_the_call_backs_of_a_team_are_its_own(
         own = bridge.start_call("1002")
         unanswered(bridge, own)
         await south.until("callback.changed", call_id=own)
-        assert {m.get("call_id") for m in south.seen} == {own}
+        assert {m["call_id"] for m in south.seen if "call_id" in m} == {own}
 
 
 async def test_the_requests_for_evidence_of_a_team_are_its_own(
@@ -93,4 +93,4 @@ async def test_the_requests_for_evidence_of_a_team_are_its_own(
             await post(desk, path, await tied(desk, "a"))
         own = bridge.start_call("1002")
         await south.until("call.answered", call_id=own)
-        assert {m.get("call_id") for m in south.seen} == {own}
+        assert {m["call_id"] for m in south.seen if "call_id" in m} == {own}

@@ -24,6 +24,7 @@ from tests.console_kit import (
     say_risk,
     screen,
 )
+from tests.mentions import mentioned
 
 pytestmark = pytest.mark.browser
 
@@ -429,9 +430,13 @@ async def test_the_wallboard_shows_counts_and_calls_for_help_and_says_of_whom_no
         assert answer["calls_by_level"] == [1, 0, 0, 1]
         assert [(one["kind"], one["level"]) for one in answer["requests"]] == [("help", 3)]
         page = await wall.page.content()
-        for secret in ("1001", "1002", call_id, WORDS, "협박", "threat"):
+        said = json.dumps(answer, ensure_ascii=False)
+        for secret in (call_id, WORDS, "협박", "threat"):
             assert secret not in page, secret
-            assert secret not in json.dumps(answer, ensure_ascii=False), secret
+            assert secret not in said, secret
+        for agent_id in ("1001", "1002"):  # whose digits a time may hold
+            assert not mentioned(agent_id, page)
+            assert not mentioned(agent_id, said)
         # Readable from 5 m: notifier/console/wallboard.css says why 48.
         sizes: list[float] = await wall.page.evaluate(
             "[...document.querySelectorAll('#main *')]"

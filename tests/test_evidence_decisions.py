@@ -147,8 +147,10 @@ async def test_a_refusal_that_nobody_turned_lets_go_in_time(
     ):
         call_id, request_id = await asked(desk, bridge)
         await post(desk, f"/requests/{request_id}/refuse", desk.supervisor, reason=WHY)
-        assert bridge.held[-1].call_ids == [call_id]
-        await agent.until("evidence.changed", state="lapsed")
+        until_ts = (await mine(desk))["held_until_ts"]
+        assert [call_id] in [message.call_ids for message in bridge.held]
+        lapsed = await agent.until("evidence.changed", state="lapsed")
+        assert lapsed["ts"] >= until_ts, "not before its time"
         async with asyncio.timeout(30):
             while bridge.held[-1].call_ids:
                 bridge.asked.clear()

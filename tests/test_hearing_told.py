@@ -22,6 +22,7 @@ from notifier.outside import may_be_told
 from notifier.tokens import create_token
 from notifier.views import SUPERVISOR_TYPES
 from sipbridge.dose_meter import SHIFT_GAP_S, DoseMeter
+from tests.mentions import mentioned
 from tests.notifier_kit import Bridge, Desk, desk_in_process, write_config
 from tests.test_fairness_api import ZONE, event, past_call, until
 
@@ -288,7 +289,7 @@ async def test_the_trend_of_a_week_is_for_oversight_and_names_nobody(
             ("trial", 7),
         ]
         assert found["total"]["agents_warned"] is None
-        assert not any(id_ in json.dumps(found) for id_ in agents)
+        assert not any(mentioned(id_, json.dumps(found)) for id_ in agents)
         for other in (desk.agent, desk.supervisor):
             async with desk.http(other) as http:
                 assert (await http.get("/api/v1/reports/hearing")).status_code == 403

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.mentions import labelled
 from tests.notifier_kit import Desk, desk_in_process
-from tests.receiver import receiver
+from tests.receiver import Receiver, receiver
 from tests.test_webhooks import until_counts, webhook_table
 
 DASHBOARD = Path(__file__).parent.parent / "deploy" / "grafana" / "callshield.json"
@@ -39,7 +39,7 @@ def names(expression: str) -> set[str]:
     return set(re.findall(r"[a-zA-Z_:][a-zA-Z0-9_:]*", plain)) - _WORDS
 
 
-async def _busy(desk: Desk) -> tuple[str, tuple[str, ...]]:
+async def _busy(desk: Desk, far_end: Receiver) -> tuple[str, tuple[str, ...]]:
     """The page of a node on which everything happened that a labelled metric counts.
 
     With it what it must not hold: ids of the call, of its agent and of the PBX.
@@ -52,6 +52,7 @@ async def _busy(desk: Desk) -> tuple[str, tuple[str, ...]]:
             await http.post(f"/api/v1/calls/{call_id}/actions", json={"action": "warn"})
         async with desk.http("cs_forged") as http:
             await http.get("/api/v1/calls")
+        await far_end.until(1)  # before, none waits because none is written yet
         await until_counts(desk, waiting=0)
         async with desk.http() as http:
             return (await http.get("/metrics")).text, (call_id, "1001", "1763.42")
@@ -62,7 +63,7 @@ async def test_the_dashboard_asks_only_for_what_a_node_exports(tmp_path: Path) -
         receiver() as far_end,
         desk_in_process(tmp_path, webhook_table(tmp_path, far_end)) as desk,
     ):
-        page, secrets = await _busy(desk)
+        page, secrets = await _busy(desk, far_end)
     assert not [one for one in labelled(page) for secret in secrets if secret in one]
     families = list(text_string_to_metric_families(page))
     exported = {sample.name for family in families for sample in family.samples}

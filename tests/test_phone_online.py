@@ -53,7 +53,7 @@ def head(status: str, *headers: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-async def first(answer: Answer, family: object = POLY, limit_s: float = 2.0) -> Finding:
+async def first(answer: Answer, family: object = POLY, limit_s: float = 30.0) -> Finding:
     async with phone(answer) as (port, _):
         return (await ask(family, HERE, port=port, limit_s=limit_s))[0]  # type: ignore[arg-type]
 

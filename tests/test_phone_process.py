@@ -39,7 +39,7 @@ SITE = """
 [sip.phone]
 networks = ["127.0.0.0/8"]
 [phones]
-limit_s = 0.5
+limit_s = {limit_s}
 [phones.families.mitel-6800]
 push = "xml-post"
 port = {port}
@@ -85,7 +85,7 @@ async def until(true: Callable[[], Any]) -> None:
 
 @contextlib.asynccontextmanager
 async def floor(
-    folder: Path, *, more: str = "", start: bool = True, agents: str = ""
+    folder: Path, *, more: str = "", start: bool = True, agents: str = "", limit_s: float = 20.0
 ) -> AsyncIterator[Floor]:
     password = folder / "password"
     password.write_text(SECRET)
@@ -94,7 +94,9 @@ async def floor(
     poly = PolyPhone(user="callshield", password=SECRET)
     mitel.in_call = poly.in_call = True
     async with mitel.on("127.0.0.31"), poly.on("127.0.0.32"):
-        site = SITE.format(port=mitel.port, poly_port=poly.port, password=password, more=more)
+        site = SITE.format(
+            port=mitel.port, poly_port=poly.port, password=password, more=more, limit_s=limit_s
+        )
         async with desk_in_process(folder, site) as desk, desk.bridge() as bridge:
             # The kit's agents have one table; their phones differ.
             tables = desk.settings.agents
@@ -384,7 +386,10 @@ def _ratio(some: list[float], others: list[float]) -> float:
 async def test_a_phone_that_hangs_delays_neither_the_console_nor_the_other_phone(
     tmp_path: Path,
 ) -> None:
-    async with floor(tmp_path) as site, site.desk.console(site.desk.supervisor) as console:
+    async with (
+        floor(tmp_path, limit_s=1.0) as site,
+        site.desk.console(site.desk.supervisor) as console,
+    ):
         well, hanging = site.bridge.start_call("1002"), site.bridge.start_call("1001")
         calls = [hanging, well]
         await _delays(site, console, calls, 3)

@@ -117,10 +117,10 @@ def test_who_connects_and_says_half_a_message_is_let_go(
     half.sendall(HALF)
     dripping.sendall(HALF)
     dripping.settimeout(0.2)
-    started = time.monotonic()
-    over = False
-    while not over and time.monotonic() - started < PATIENCE_S:
+    over, drops = False, 0
+    while not over and drops < PATIENCE_S / 0.2:
         try:
+            drops += 1
             dripping.sendall(b"a")
             over = dripping.recv(1) == b""
         except TimeoutError:
@@ -128,7 +128,8 @@ def test_who_connects_and_says_half_a_message_is_let_go(
         except OSError:
             over = True
     assert over
-    assert time.monotonic() - started < 3
+    # Three seconds of its own: a machine that stands still lets nothing drip either.
+    assert drops <= 15
     assert closed(silent)
     assert closed(half)
     assert ask(good, pbx).startswith(b"SIP/2.0 200")
@@ -194,7 +195,7 @@ def test_the_kernel_takes_connections_of_the_networks_only(
     for address in inside + outside:
         client = stack.enter_context(socket.socket())
         client.bind((address, 0))
-        client.settimeout(0.3)
+        client.settimeout(PATIENCE_S if address in inside else 0.3)
         if address in inside:
             client.connect(port)
             served, _ = listener.accept()
@@ -223,7 +224,7 @@ def test_ipv6_is_filtered_word_by_word(stack: ExitStack) -> None:
         listener.listen(1)
         assert shield_listeners([listener.getsockname()[:2]], networks) == 1
         client = stack.enter_context(socket.socket(socket.AF_INET6))
-        client.settimeout(0.3)
+        client.settimeout(PATIENCE_S if taken else 0.3)
         if taken:
             client.connect(listener.getsockname())
         else:
