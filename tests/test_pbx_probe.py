@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from callshield import g711
 from callshield.findings import Finding
+from callshield.free_ports import free_port
 from callshield.settings import Settings
 from callshield.settings_sip import PeerSettings
 from sipbridge import sdp
@@ -313,7 +314,7 @@ async def test_options_over_tls_checks_the_certificate(tmp_path: Path) -> None:
     async def seen(served: tuple[Path, Path], ca_file: Path, *, verify: bool = True) -> OptionsSeen:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*served)
-        server = await asyncio.start_server(answer, ADDRESS, 0, ssl=context)
+        server = await asyncio.start_server(answer, ADDRESS, free_port(ADDRESS), ssl=context)
         async with server:
             port = server.sockets[0].getsockname()[1]
             asker = Asker(ADDRESS, ADDRESS, "test", ca_file, verify)
@@ -337,7 +338,8 @@ async def test_a_plain_port_that_is_no_tls_and_one_that_hangs_up(tmp_path: Path)
         await reader.read(1)
         writer.close()
 
-    async with await asyncio.start_server(hang_up, ADDRESS, 0) as server:
+    # Outside of the ports that clients get: who asks a closed one must not reach himself.
+    async with await asyncio.start_server(hang_up, ADDRESS, free_port(ADDRESS)) as server:
         target = (ADDRESS, server.sockets[0].getsockname()[1])
         asker = Asker(ADDRESS, ADDRESS, "test")
         assert (await ask("sip:x", target, "tcp", asker)).reach is Reach.CLOSED

@@ -60,8 +60,10 @@ async def until_open(call: Call) -> None:
     async with asyncio.timeout(20):
         while not (call.caller.heard and call.agent.heard):
             await talk(call, 300, 300, 0.1)
-    # What is still on its way.
-    await asyncio.sleep(0.1)
+    # What is still on its way; packets tell nobody that they were the last.
+    came = -1
+    while came < (came := len(call.caller.heard) + len(call.agent.heard)):  # noqa: ASYNC110
+        await asyncio.sleep(0.3)
     call.caller.heard.clear()
     call.agent.heard.clear()
 

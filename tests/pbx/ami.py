@@ -61,7 +61,7 @@ class Ami:
         lines = [f"Action: {action}", f"ActionID: {number}"]
         lines += [f"{name}: {value}" for name, value in fields.items()]
         self._writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-        async with asyncio.timeout(10), self._news:
+        async with asyncio.timeout(30), self._news:
             await self._news.wait_for(lambda: number in self._answers)
         return self._answers[number]
 

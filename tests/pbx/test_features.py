@@ -23,7 +23,6 @@ from tests.pbx.floor import (
     Floor,
     Topology,
     floor,
-    hears,
     until_hears,
 )
 from tests.peers.baresip import running_baresip
@@ -63,7 +62,7 @@ async def test_hold_by_a_phone_that_we_call_is_not_told_to_the_pbx(
         await until_hears(all_.agent, CALLER_HZ)
         await until_hears(all_.caller, AGENT_HZ)
         await all_.agent.command("hold")
-        await asyncio.sleep(1)  # the re-INVITE is through
+        await all_.events.wait("hold.changed", lambda event: event["held"])
         before = await received_from_us(all_)
         await asyncio.sleep(2)  # on hold
         assert await received_from_us(all_) - before < 10
@@ -103,7 +102,7 @@ async def test_parked_by_the_agent_and_fetched_by_a_colleague(
         await until_hears(all_.caller, HOLD_HZ)
         await all_.dial(parked["ParkingSpace"], who=all_.colleague)
         await until_hears(all_.caller, COLLEAGUE_HZ)
-        hears(all_.colleague, CALLER_HZ)
+        await until_hears(all_.colleague, CALLER_HZ)
         await all_.hang_up()
 
 
@@ -134,7 +133,7 @@ async def test_conference_of_caller_agent_and_colleague(
         await until_hears(all_.caller, AGENT_HZ, COLLEAGUE_HZ)
         # Two tones at once, which never end, are howling to the agent's ear protection: 20 dB down.
         await until_hears(all_.agent, CALLER_HZ, COLLEAGUE_HZ, there_db=-48)
-        hears(all_.colleague, CALLER_HZ, AGENT_HZ)
+        await until_hears(all_.colleague, CALLER_HZ, AGENT_HZ)
         assert not all_.events.seen("call.ended")
         await all_.caller.command("hangup")
         await all_.colleague.command("hangup")

@@ -67,7 +67,7 @@ async def test_agent_who_did_not_answer_is_called_again(
         tmp_path, asterisk_root, auto_answer=False, replace={"timeout=20": "timeout=2"}
     ) as all_:
         await all_.dial("600")
-        await all_.agent.wait("CALL_INCOMING", count=3, timeout_s=20)
+        await all_.agent.wait("CALL_INCOMING", count=3, timeout_s=60)
         await all_.agent.command("accept")
         await all_.events.wait("notice.finished")
         await until_hears(all_.caller, AGENT_HZ)

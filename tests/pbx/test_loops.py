@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pbx.floor import AGENT_HZ, CALLER_HZ, floor, hears, until_hears
+from tests.pbx.floor import AGENT_HZ, CALLER_HZ, floor, until_hears
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.timeout(180)]
 
@@ -30,7 +30,7 @@ async def test_a_call_that_came_from_callshield_rings_the_phone(
     async with floor(tmp_path, asterisk_root, "through", replace=BACK) as all_:
         await all_.connect()
         await until_hears(all_.caller, AGENT_HZ)
-        hears(all_.agent, CALLER_HZ)
+        await until_hears(all_.agent, CALLER_HZ)
         assert len(all_.events.seen("call.started")) == 1
         await all_.hang_up()
 

@@ -63,6 +63,19 @@ class MediaDouble:
         """What may pass now."""
         return [m for m in self.told if isinstance(m, FlowUpdate)][-1]
 
+    async def until_flow(self, fits: Callable[[FlowUpdate], bool]) -> FlowUpdate:
+        """What may pass, once it fits: it comes by another socket than what consoles are told."""
+
+        def latest() -> FlowUpdate | None:
+            told = [m for m in self.told if isinstance(m, FlowUpdate)]
+            return told[-1] if told and fits(told[-1]) else None
+
+        async with asyncio.timeout(20), self._news:
+            await self._news.wait_for(lambda: latest() is not None)
+        flow = latest()
+        assert flow is not None
+        return flow
+
     async def wait(self, fits: Callable[[MediaMessage], bool]) -> MediaMessage:
         """The first message told so far, or to come, that fits."""
 

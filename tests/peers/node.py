@@ -290,7 +290,7 @@ port = {self.web_port}
 
     async def post(self, path: str, who: str, body: Any = None) -> httpx.Response:
         """One API call."""
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=40) as client:
             return await client.post(
                 f"{self.base}/api/v1{path}",
                 json=body,

@@ -107,6 +107,20 @@ class Audio(asyncio.DatagramProtocol):
                 self._came.clear()
                 await self._came.wait()
 
+    async def drain(self) -> None:
+        """Until all that has come by now is read: one datagram is, each time round."""
+        read = -1
+        while read < (read := len(self.payloads)):
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+    async def hear_of(self, sign: int, packets: int) -> None:
+        """Until so many of one sign have come."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.heard.count(sign) < packets:
+                self._came.clear()
+                await self._came.wait()
+
     async def speak(self, sign: int, to: tuple[str, int], packets: int = 25) -> None:
         """20 ms packets whose payload is one byte over and over."""
         assert self._transport is not None
