@@ -159,3 +159,14 @@ async def until_heard(desk: Desk, other: Desk, *, calls: int = 1, alerts: int = 
         )
 
     await until(heard)
+
+
+def all_heard(desk: Desk, other: Desk) -> bool:
+    """Whether a node has all of the other's events: none lost, none double, in their order.
+
+    What goes on by itself (who is told of an alert, and told again) makes more of them at any time:
+    a node has at least what the other had before it was looked at, and at most what that has after.
+    """
+    before = own_events(other)
+    heard = heard_events(desk)
+    return len(heard) >= len(before) and heard == own_events(other)[: len(heard)]

@@ -146,7 +146,10 @@ async def test_without_a_word_model_words_are_heard_and_somebody_is_told(
     """Its lexicon judges alone; with the model nothing is told (the control)."""
     settings = make_settings(tmp_path)
 
-    async def told(load: Callable[[Settings], TextPipeline]) -> list[NodeDegraded]:
+    def lacks(heard: list[NodeMessage]) -> list[NodeDegraded]:
+        return [m for m in heard if isinstance(m, NodeDegraded) and m.degraded]
+
+    async def told(load: Callable[[Settings], TextPipeline], count: int) -> list[NodeDegraded]:
         stop = asyncio.Event()
         recogniser = double.Recogniser(tmp_path)
         process = TranscriberProcess(settings, "transcriber-1", load, lambda _: recogniser)
@@ -154,15 +157,16 @@ async def test_without_a_word_model_words_are_heard_and_somebody_is_told(
         async with running(settings) as (notifier, _):
             # Said once it has its model; what it lacks follows at the next tick.
             await notifier.wait(lambda heard: any(isinstance(m, NodeDegraded) for m in heard))
-            await asyncio.sleep(0.5)
+            await notifier.wait(lambda heard: len(lacks(heard)) >= count)
+            await asyncio.sleep(0.5)  # and no more than that
             stop.set()
             await task
-            return [m for m in notifier.heard if isinstance(m, NodeDegraded) and m.degraded]
+            return lacks(notifier.heard)
 
-    assert await told(load_pipeline) == []
+    assert await told(load_pipeline, 0) == []
     without = functools.partial(Judge.load, model_dir=tmp_path)
     monkeypatch.setattr("detectors.transcriber.Judge.load", without)
-    (said,) = await told(load_pipeline)
+    (said,) = await told(load_pipeline, 1)
     assert said.component == "transcriber"
     assert "words in 'ko' are judged by the lexicon alone" in said.reason
 
@@ -200,8 +204,12 @@ async def test_a_word_model_that_appears_later_is_taken_without_a_restart(
             looked.clear()
             await asyncio.wait_for(looked.wait(), 10)
         assert said(notifier.heard) == [True]
+        # In one step, as an installation does it: who looks meanwhile finds nothing half written.
+        made = tmp_path / "made"
+        made.mkdir()
         for name in ("words_ko.onnx", "words_ko.toml"):
-            shutil.copy(WORD_MODELS / name, there / name)
+            shutil.copy(WORD_MODELS / name, made / name)
+        made.rename(there)
         await notifier.wait(lambda heard: said(heard) == [True, False])
         looked.clear()
         await asyncio.sleep(0.6)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.test_pjsip_guard import OFFER, PBX, Bridge, Peer
+from tests.test_pjsip_guard import OFFER, PATIENCE_S, PBX, Bridge, Peer
 
 LOCAL_TAG, REMOTE_TAG = "ours-4711", "theirs.0815"
 CALL_ID = "from-before-the-restart@example.org"
@@ -157,10 +158,9 @@ def test_no_answer_is_told_as_a_timeout(bridge: Bridge, pbx: Peer) -> None:
     target = f"sip:pbx@{PBX}:9;transport=tcp"
     handle = bridge.call("kept_open", *identity(pbx, target=target))
     if bridge.call("kept_request", handle, "BYE", []):
-        for _ in range(50):
+        end = time.monotonic() + PATIENCE_S
+        while not (taken := bridge.call("take_kept")) and time.monotonic() < end:
             bridge.settled(pbx)
-            if taken := bridge.call("take_kept"):
-                break
         ((_, token, status, method, message),) = taken
         assert (token, method, message) == (0, "BYE", "")
         assert status in (408, 502, 503)
@@ -186,7 +186,7 @@ def test_reinvite_is_answered_with_a_description_until_it_is_acknowledged(
     pbx.waiting()
     pbx.socket.settimeout(2.5)  # longer than the next repetition would take
     with pytest.raises(TimeoutError):
-        pbx.response()
+        pbx.socket.recv(65535)
 
 
 def test_requests_that_are_handed_to_python_for_calls_are_not_lost_here(

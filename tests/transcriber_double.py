@@ -13,6 +13,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +25,13 @@ from detectors.asr.protocol import Transcript
 from detectors.text_pipeline import TextPipeline
 from detectors.transcriber import TranscriberProcess, serve
 
-CALM, CURSE, NUMBER, DIES, BREAKS, NOISE, SLOW = 1, 2, 3, 4, 5, 6, 7
+CALM, CURSE, NUMBER, DIES, BREAKS, NOISE, SLOW, STUCK = 1, 2, 3, 4, 5, 6, 7, 8
 SCRIPT = {
     CALM: "배송이 늦어서 전화했습니다",
     CURSE: "야 이 씨발 뭐 하는 거야",
     NUMBER: "씨발 010-1234-5678 로 전화해",
     SLOW: "천천히 말씀해 주세요",
+    STUCK: "잠시만 기다려 주세요",
 }
 
 
@@ -93,7 +95,13 @@ class Recogniser:
         if line == BREAKS:
             raise RuntimeError("씨발")  # must not get into the log
         if line == SLOW:
+            begun = time.monotonic()
             threading.Event().wait(1.0)
+            with (self._folder / "slow").open("a") as file:
+                file.write(f"{os.getpid()} {begun} {time.monotonic()}\n")
+        if line == STUCK and not (stuck := self._folder / "stuck").exists():
+            stuck.touch()
+            threading.Event().wait()  # the first time; whoever is given it again says it
         if line == NOISE:
             return Transcript("", language or "ko", -3.0, 0.9, "no_speech", {"ko": 0.5, "en": 0.5})
         odds = {} if language else {"ko": 0.9, "en": 0.1}
