@@ -61,6 +61,11 @@ def of_call(desk: Desk, call_id: str) -> list[str]:
     ]
 
 
+def but_steps(types: list[str]) -> list[str]:
+    """Without the steps of an alert: nobody takes it, and on a slow machine it makes more."""
+    return [one for one in types if one not in ("@alert.escalated", "@alert.unanswered")]
+
+
 async def one_call(bridge: Bridge, console: Console) -> str:
     """A whole call with words, which a console has seen."""
     call_id = bridge.start_call("1001")
@@ -105,7 +110,7 @@ async def test_an_erasure_reaches_the_copies_of_other_nodes(
     ):
         call_id, other = await one_call(bridge, console), await one_call(bridge, console)
         await until_heard(a, b)
-        copies = of_call(a, call_id)
+        copies = but_steps(of_call(a, call_id))
         assert len(copies) >= 5
         assert all(kind.startswith("@") for kind in copies)
         admin = await asyncio.to_thread(create_token, a.settings, "admin", "privacy desk")
@@ -114,7 +119,7 @@ async def test_an_erasure_reaches_the_copies_of_other_nodes(
             code, problem = await asked(a, admin, what, call_id)
             assert code == 409, problem
             assert "node-b" in problem["detail"]
-        assert of_call(a, call_id) == copies
+        assert but_steps(of_call(a, call_id)) == copies
         code, given = await asked(b, admin, "access", call_id)
         assert (code, given["outcomes"][0]["outcome"]) == (200, "given")
         code, answer = await asked(b, admin, "erase", call_id)
@@ -128,7 +133,7 @@ async def test_an_erasure_reaches_the_copies_of_other_nodes(
         assert (record["ref"], record["by_role"], record["by"]) == (REF, "node", "node-b")
         await chain_is_whole(a, len(copies))
         # Negative control: the caller who did not ask is still there.
-        assert len(of_call(a, other)) == len(copies)
+        assert but_steps(of_call(a, other)) == copies
         # Asked for there once more, now that nothing is left.
         idle.erased = lambda call_id: RecordingsErased(call_id=call_id, files=0)
         code, answer = await asked(a, admin, "erase", call_id)

@@ -22,6 +22,8 @@ from tests.core_kit import AGENT, CALL_ID, CALLER, clip, rtp
 #: Linux: the kernel notes when a datagram came in, whenever it is read (socket(7)).
 SO_TIMESTAMPNS = 35
 WAIT_S = 20.0
+#: How long Python stands still: what is late by a quarter of it was not kept waiting by Python.
+STALL_S = 3.0
 
 SENDER = """
 import socket, sys, time
@@ -119,15 +121,15 @@ def test_a_prompt_goes_on_while_python_stands_still(node: Node) -> None:
     beside.start()
     node.core.play(node.handle, CALLER, 1, [clip(16_000)], True, False)
     time.sleep(0.1)
-    begin, end = hold_pythons_lock(1.0)
+    begin, end = hold_pythons_lock(STALL_S)
     over.set()
     beside.join()
     at = arrivals(node.far[CALLER])
     # A loaded machine may be late for a moment; Python's own thread had no turn at all.
-    assert widest_gap(at, begin, end) < 0.25
-    assert len([moment for moment in at if begin <= moment <= end]) > 40
+    assert widest_gap(at, begin, end) < STALL_S / 4
+    assert len([moment for moment in at if begin <= moment <= end]) > 40 * STALL_S
     # The negative control.
-    assert widest_gap(ticks, begin, end) > 0.95
+    assert widest_gap(ticks, begin, end) > 0.95 * STALL_S
 
 
 def test_voice_goes_on_while_python_stands_still(node: Node) -> None:
@@ -135,7 +137,7 @@ def test_voice_goes_on_while_python_stands_still(node: Node) -> None:
     source = far.getsockname()[1]
     node.sockets.remove(far)
     far.close()
-    count = 100
+    count = 250
     sender = subprocess.Popen(
         [
             sys.executable, "-c", SENDER, str(node.ours[CALLER]), str(source),
@@ -143,11 +145,11 @@ def test_voice_goes_on_while_python_stands_still(node: Node) -> None:
         ]
     )  # fmt: skip
     assert select.select([node.far[AGENT]], [], [], WAIT_S)[0]
-    begin, end = hold_pythons_lock(1.0)
+    begin, end = hold_pythons_lock(STALL_S)
     assert sender.wait(WAIT_S) == 0
     at = arrivals(node.far[AGENT])
-    assert widest_gap(at, begin, end) < 0.25
-    assert len([moment for moment in at if begin <= moment <= end]) > 40
+    assert widest_gap(at, begin, end) < STALL_S / 4
+    assert len([moment for moment in at if begin <= moment <= end]) > 40 * STALL_S
     deadline = time.monotonic() + WAIT_S
     while len(at) < count and time.monotonic() < deadline:
         at += arrivals(node.far[AGENT])
@@ -231,27 +233,28 @@ def test_a_thread_is_started_and_stopped_once_and_closed_descriptors_are_told() 
 
 def test_starting_twice_leaves_one_thread() -> None:
     core = Core("", [], 5.0)
-    before = len(list_threads())
+    # Among them, for a moment, may be one of an earlier test that is over.
+    before = threads()
     core.start(0)
     with pytest.raises(OSError, match="already in progress"):
         core.start(0)
-    assert len(list_threads()) == before + 1
+    (new,) = threads() - before
     for _ in range(2):
         core.stop()
-        until_threads(before)
+        until_gone(new)
         core.start(0)
-        assert len(list_threads()) == before + 1
+        (new,) = threads() - before
     core.stop()
-    until_threads(before)
+    until_gone(new)
 
 
-def until_threads(count: int) -> None:
+def until_gone(thread: str) -> None:
     """A thread that was joined stands in /proc until the kernel has cleared it away."""
     end = time.monotonic() + WAIT_S
-    while len(list_threads()) != count:
-        assert time.monotonic() < end, (list_threads(), count)
+    while thread in threads():
+        assert time.monotonic() < end, thread
         time.sleep(0.001)
 
 
-def list_threads() -> list[str]:
-    return os.listdir("/proc/self/task")
+def threads() -> set[str]:
+    return set(os.listdir("/proc/self/task"))

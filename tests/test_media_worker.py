@@ -133,6 +133,8 @@ async def test_each_side_hears_the_other_and_only_the_other(call: Call) -> None:
 
 async def test_nothing_passes_before_the_gate_opens(call: Call) -> None:
     await converse(call, 440, 1000)
+    # The relay's thread has taken all of it in before it is told to open the gate.
+    await call.bridge.expect(MediaStats, packets=50)
     await call.flow(to_agent=True, to_caller=False)
     await converse(call, 500, 1200)
     await call.agent.hear(25)
@@ -228,15 +230,14 @@ async def test_relay_prompt_relay_is_one_stream_without_a_seam(call: Call, tmp_p
     prompt = write_wav(tmp_path / "notice.wav", tone(700, 0.4))
     await call.flow()
     stop = asyncio.Event()
+    said_at: list[float] = []
 
     async def talk() -> None:
         loop = asyncio.get_running_loop()
-        begin = loop.time()
-        number = 0
         while not stop.is_set():
             call.agent.say(b"\x55" * 160)
-            number += 1
-            await asyncio.sleep(max(begin + number * 0.02 - loop.time(), 0))
+            said_at.append(loop.time())
+            await asyncio.sleep(max(said_at[0] + len(said_at) * 0.02 - loop.time(), 0))
 
     talking = asyncio.create_task(talk())
     await call.caller.hear(10)
@@ -253,12 +254,14 @@ async def test_relay_prompt_relay_is_one_stream_without_a_seam(call: Call, tmp_p
     assert last - first == 20
     assert strength(decoded(heard[first:last]), 700) > 0.95
     assert len({packet.ssrc for packet in heard}) == 1
+    paused_s = max(after - before for before, after in pairwise(said_at))
     for before, after in pairwise(heard):
         assert after.sequence == (before.sequence + 1) & 0xFFFF
-        # A loaded machine may leave a hole of time at a seam; it is whole frames then.
+        # A loaded machine may leave a hole of time at a seam; it is whole frames then, and no more
+        # than that beyond the agent's own.
         step = (after.timestamp - before.timestamp) & 0xFFFFFFFF
         assert step % 160 == 0
-        assert 160 <= step <= 1600
+        assert 160 <= step <= 1600 + 8000 * paused_s
     steps = {(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in pairwise(heard[first:last])}
     assert steps == {160}
     assert [number for number, packet in enumerate(heard) if packet.marker] == [0, first, last]
@@ -268,26 +271,26 @@ async def test_relay_prompt_relay_is_one_stream_without_a_seam(call: Call, tmp_p
 
 async def test_prompts_are_paced_by_the_clock_and_stamped_truly(call: Call, tmp_path: Path) -> None:
     files = [
-        write_wav(tmp_path / "one.wav", tone(700, 0.6)),
-        write_wav(tmp_path / "two.wav", tone(900, 0.41)),
+        write_wav(tmp_path / "one.wav", tone(700, 2.4)),
+        write_wav(tmp_path / "two.wav", tone(900, 1.61)),
     ]
     call.play(7, LegName.CALLER, files)
     finished = await call.bridge.expect(PlayFinished)
     heard = call.caller.heard
     # Two files, the second one filled up to whole frames.
-    assert len(heard) == 30 + 21
+    assert len(heard) == 120 + 81
     assert_one_stream(heard)
     assert finished.play_id == 7
     assert finished.complete
     (begin_one, end_one), (begin_two, end_two) = finished.spans
     assert begin_one < end_one <= begin_two < end_two
     took = heard[-1].at - heard[0].at
-    assert end_two - begin_one == pytest.approx(took + 0.02, abs=0.2)
-    # 51 frames take 50 periods, give or take what a loaded machine does to the first and last.
-    assert took / 50 == pytest.approx(0.02, abs=0.004)
-    strong = decoded(heard[:30])
+    assert end_two - begin_one == pytest.approx(took + 0.02, rel=0.2)
+    # 201 frames take 200 periods, give or take what a loaded machine does to the first and last.
+    assert took / 200 == pytest.approx(0.02, abs=0.004)
+    strong = decoded(heard[:120])
     assert strength(strong, 700) > 0.95
-    assert strength(decoded(heard[30:50]), 900) > 0.95
+    assert strength(decoded(heard[120:200]), 900) > 0.95
 
 
 async def test_a_stopped_prompt_is_not_complete(call: Call, tmp_path: Path) -> None:
@@ -334,8 +337,13 @@ async def test_mixed_tone_leaves_the_caller_audible_and_plays_alone(
     for frame in payloads(tone(1000, 1.0)):
         call.caller.say(frame)
         await asyncio.sleep(0.02)
-    heard = await call.agent.until(lambda all_: len(all_) >= len(alone) + 45)
-    both = decoded(heard[len(alone) + 3 : len(alone) + 43])
+
+    def with_voice(heard: list[Heard]) -> list[Heard]:
+        # Where the caller is late on a busy machine, the tone is alone for a frame.
+        return [one for one in heard if strength(decoded([one]), 1000) > 0.5]
+
+    heard = with_voice(await call.agent.until(lambda all_: len(with_voice(all_)) >= 45))
+    both = decoded(heard[3:43])
     assert strength(both, 1000) > 0.8
     assert strength(both, 400) > 0.01
 

@@ -111,7 +111,9 @@ void leg_open(struct core *core, struct session *s, enum leg_name name, int rtp_
     leg->latch.window = core->latch_window;
     uint32_t random[5];
     dice(random, sizeof random);
-    stream_init(&leg->out, random[0], (uint16_t)random[1], random[2]);
+    /* The lower half of the numbers: who misses the first packets of an SRTP stream cannot know that
+     * they wrapped on the way, and would read nothing ever after (RFC 3711 section 3.3.1). */
+    stream_init(&leg->out, random[0], (uint16_t)(random[1] & 0x7FFF), random[2]);
     leg->rtcp.rtt_ms = -1;
     for (int i = 0; i < 16; i++) {
         leg->rtcp.cname[i] = "0123456789abcdef"[((const uint8_t *)(random + 3))[i / 2] >> (i % 2 * 4) & 15];
