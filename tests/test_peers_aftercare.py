@@ -28,15 +28,16 @@ def sip_only(node: Node) -> str:
 
 
 async def byes(capture: Capture, node: Node, to: str) -> list[str]:
-    """The header fields of every BYE of ours to an address."""
+    """The header fields of every BYE of ours to an address; one that was said again counts once."""
     decoded = [
         word
         for port in (node.pbx_port, node.phone_port)
         for word in ("-d", f"udp.port=={port},sip")
     ]
-    return await capture.fields(
+    said = await capture.fields(
         f'sip.Method=="BYE" && ip.dst=={to}', "sip.msg_hdr", options=tuple(decoded)
     )
+    return list(dict.fromkeys(said))
 
 
 async def test_a_hand_over_nobody_answers_and_an_end_that_leaves_the_call_out_of_figures(

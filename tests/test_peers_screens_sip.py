@@ -5,6 +5,7 @@ Nobody tells the node what the phones are: it hears that from their answers to i
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -117,7 +118,7 @@ uri = "{made["cisco"].uri}"
 username = "cisco"
 password_file = "{secret}"
 [phones]
-limit_s = 2
+limit_s = 20
 port = {port}
 url = "http://127.0.0.1:{port}"
 [phones.families.fanvil]
@@ -145,6 +146,8 @@ enabled = false
         detector = Detector(node.settings.bus_path)
         detector.client.start()
         stack.push_async_callback(detector.client.close)
+        async with asyncio.timeout(20):
+            await detector.client.connected.wait()
         yield Floor(node, pbx, console, detector, made)
         log = node.log_path.read_text(encoding="utf-8")
         assert "Traceback" not in log

@@ -227,7 +227,7 @@ async def test_unchecked_only_where_it_is_configured(tmp_path: Path, stranger: A
     phone.close()
 
 
-async def options(bridge: Signalling, context: ssl.SSLContext) -> int:
+async def options(bridge: Signalling, context: ssl.SSLContext, timeout_s: float = 3) -> int:
     """The status of an OPTIONS over TLS.
 
     Raises:
@@ -235,7 +235,7 @@ async def options(bridge: Signalling, context: ssl.SSLContext) -> int:
     """
     pbx = await bridge.caller(tls=context)
     pbx.request("OPTIONS")
-    return (await pbx.next(lambda m: m.status >= 200, timeout_s=3)).status
+    return (await pbx.next(lambda m: m.status >= 200, timeout_s)).status
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
@@ -243,7 +243,7 @@ async def test_who_may_connect(tmp_path: Path, house: Authority, stranger: Autho
     nobody = {"1001": f'uri = "sip:1001@{PHONE}:5999"\n'}
     table = house.table("pbx", PBX_SIDE, "require_client_certificate = true")
     async with signalling(tmp_path / "bridge", nobody, pbx=table) as bridge:
-        assert await options(bridge, house.client(PBX)) == 200
+        assert await options(bridge, house.client(PBX), 20) == 200
         # No certificate, a stranger's, one who does not believe us, and a protocol of yesterday.
         with pytest.raises((OSError, AssertionError)):
             await options(bridge, house.client())
@@ -258,7 +258,7 @@ async def test_who_may_connect(tmp_path: Path, house: Authority, stranger: Autho
         old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
         with pytest.raises(ssl.SSLError, match=r"(?i)alert|version"):
             await options(bridge, old)
-        assert await options(bridge, house.client(PBX)) == 200
+        assert await options(bridge, house.client(PBX), 20) == 200
 
 
 async def test_a_key_that_others_may_read_stops_the_start(tmp_path: Path, house: Authority) -> None:

@@ -59,7 +59,7 @@ async def test_a_callers_abuse_raises_an_alert_of_its_kind(
         node.watch("1001") as console,
     ):
         await caller.command("dial", node.uri("1001"))
-        alert = await supervisor.wait("alert.raised")
+        alert = await supervisor.wait("alert.raised", timeout_s=90)
         assert (alert["kind"], alert["level"]) == ("risk", level)
         assert category in alert["categories"]
         assert "shouting" not in alert["categories"]

@@ -452,7 +452,7 @@ networks = ["{peer}"]
                 *("-m", "sipbridge.process", "--config", str(self.config)),
                 stderr=log,
             )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while "bridge_ready" not in self.log_path.read_text():
                 assert self._process.returncode is None, self.log_path.read_text()
                 await asyncio.sleep(0.05)  # a file tells nobody that it grew
@@ -466,7 +466,8 @@ networks = ["{peer}"]
     def logs(self, event: str) -> list[dict[str, Any]]:
         entries = [
             json.loads(line)
-            for line in self.log_path.read_text().splitlines()
+            # The last line may be half written.
+            for line in self.log_path.read_text().split("\n")[:-1]
             if line.startswith("{")
         ]
         return [entry for entry in entries if entry.get("event") == event]
