@@ -141,7 +141,7 @@ async def watched_machine() -> AsyncIterator[Machine]:
     try:
         yield machine
     finally:
-        said = [(await one.communicate())[0] for one in processes]
+        said = [(await one.communicate(b""))[0] for one in processes]
         machine.looks = [np.array(json.loads(one), np.int64) for one in said]
 
 
