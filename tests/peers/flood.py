@@ -38,9 +38,10 @@ def main() -> None:
         except BlockingIOError:
             return
 
-    started = time.monotonic()
-    while (elapsed := time.monotonic() - started) < seconds:
-        while sent < elapsed * per_s:
+    started, whole = time.monotonic(), int(per_s * seconds)
+    # All of it, also where the machine stood still at the end; but not for ever.
+    while sent < whole and (elapsed := time.monotonic() - started) < 2 * seconds:
+        while sent < min(whole, elapsed * per_s):
             name = f"{started:.6f}.{sent}"
             user = users[sent % len(users)]
             message = (

@@ -88,6 +88,8 @@ class Wire:
     def __init__(self, address: str, kind: str) -> None:
         self.address, self.kind, self.port = address, kind, 0
         self.inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self.invites: set[str] = set()
+        """Via of each INVITE that was taken: one that comes again is no second one."""
         self._send: Callable[[bytes], None] | None = None
         self._close: list[Callable[[], Any]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -270,7 +272,11 @@ class End:
 
     async def invited(self) -> Message:
         """The next INVITE."""
-        self._invite = await self.next(lambda m: m.method == "INVITE")
+        taken = self.wire.invites
+        self._invite = await self.next(
+            lambda m: m.method == "INVITE" and m.header("Via") not in taken
+        )
+        taken.add(self._invite.header("Via"))
         contact = re.search(r"<([^>]+)>", self._invite.header("Contact"))
         self.remote = contact[1] if contact else ""
         return self._invite
