@@ -7,10 +7,10 @@ import contextlib
 import os
 import secrets
 import shutil
+import socket
 from pathlib import Path
 
 from callshield.errors import SetupError
-from callshield.free_ports import free_port
 from sipbridge.media_worker import REALTIME_PRIORITY
 from sipbridge.ng_client import NgClient, NgRefused, NgUnreachable
 from sipbridge.ng_protocol import media_of, session_description
@@ -27,8 +27,11 @@ def rtpengine_binary() -> str | None:
 
 
 def free_udp_port(address: str) -> int:
-    """A port that is free now, and that no client is given meanwhile."""
-    return free_port(address)
+    """A port that was free a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class Rtpengine:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from callshield.free_ports import free_port
 from callshield.settings import Settings
 from sipbridge.rtpengine_plane import RtpenginePlane
-from sipbridge.rtpengine_process import Rtpengine, free_udp_port
+from sipbridge.rtpengine_process import Rtpengine
 from tests.ng.kit import engine_for, plane_settings, running_plane
 from tests.rtp_peer import Bridge, Call, Detector
 
@@ -40,7 +41,7 @@ def _rtpengine_is_there(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return plane_settings(tmp_path, ("127.0.0.1", free_udp_port("127.0.0.1")))
+    return plane_settings(tmp_path, ("127.0.0.1", free_port("127.0.0.1")))
 
 
 @pytest.fixture

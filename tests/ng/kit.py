@@ -10,9 +10,10 @@ from typing import Any
 
 import uvloop
 
+from callshield.free_ports import free_port
 from callshield.settings import Settings
 from sipbridge.rtpengine_plane import RtpenginePlane
-from sipbridge.rtpengine_process import Rtpengine, free_udp_port, rtpengine_binary
+from sipbridge.rtpengine_process import Rtpengine, rtpengine_binary
 from tests.peers.node import PBX_SIDE, PHONE_SIDE, Node, running_node
 from tests.rtp_peer import free_range, node_values
 
@@ -45,7 +46,7 @@ def plane_settings(
             "plane": "rtpengine",
             "rtpengine": {
                 "control": f"{control[0]}:{control[1]}",
-                "dtmf_log": f"127.0.0.1:{free_udp_port('127.0.0.1')}",
+                "dtmf_log": f"127.0.0.1:{free_port('127.0.0.1')}",
                 "learn_addresses": learn,
             },
         },
@@ -68,7 +69,7 @@ def engine_for(
         ports=free_range(120),
         options=("--timeout=3600", f"--dtmf-log-dest={dtmf_log}"),
         log=folder / "rtpengine.log",
-        control_port=control_port,
+        control_port=control_port or free_port(interfaces[0].partition("/")[2]),
     )
 
 
@@ -131,7 +132,7 @@ async def running_engine_node(
         options: of :class:`tests.peers.node.Node`.
     """
     pbx, phone = options.setdefault("sides", (PBX_SIDE, PHONE_SIDE))
-    dtmf_log = f"127.0.0.1:{free_udp_port('127.0.0.1')}"
+    dtmf_log = f"127.0.0.1:{free_port('127.0.0.1')}"
     binary = rtpengine_binary()
     assert binary is not None, "rtpengine is missing: apt-get install rtpengine-daemon"
     engine = Rtpengine(
@@ -140,6 +141,7 @@ async def running_engine_node(
         ports=free_range(200),
         options=("--timeout=3600", f"--dtmf-log-dest={dtmf_log}", *engine_options),
         log=folder.with_name("rtpengine.log"),
+        control_port=free_port(pbx),
     )
     media = (
         f'[media]\nplane = "rtpengine"\n[media.rtpengine]\ncontrol = "{pbx}:{engine.control[1]}"\n'

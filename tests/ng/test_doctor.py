@@ -9,9 +9,10 @@ import pytest
 
 from callshield.doctor_media import check_media_plane
 from callshield.errors import CallshieldError
+from callshield.free_ports import free_port
 from callshield.settings import Settings
 from sipbridge.rtpengine_plane import RtpenginePlane
-from sipbridge.rtpengine_process import Rtpengine, free_udp_port
+from sipbridge.rtpengine_process import Rtpengine
 from tests.ng.kit import engine_for, plane_settings
 from tests.rtp_peer import free_range
 
@@ -37,7 +38,7 @@ async def test_beside_a_running_node_its_keys_are_left_alone(
 
 
 def test_no_rtpengine_is_a_sentence(tmp_path: Path) -> None:
-    settings = plane_settings(tmp_path, ("127.0.0.1", free_udp_port("127.0.0.1")))
+    settings = plane_settings(tmp_path, ("127.0.0.1", free_port("127.0.0.1")))
     with pytest.raises(CallshieldError, match="rtpengine's control port"):
         check_media_plane(settings)
 
@@ -49,7 +50,7 @@ def test_our_own_relay_needs_nothing() -> None:
 @pytest.mark.ng
 async def test_the_configuration_that_we_ship_is_taken(tmp_path: Path) -> None:
     """``deploy/rtpengine/rtpengine.conf``, with this test's addresses and ports."""
-    control = free_udp_port("127.0.0.1")
+    control = free_port("127.0.0.1")
     settings = plane_settings(tmp_path, ("127.0.0.1", control))
     text = (ROOT / "deploy/rtpengine/rtpengine.conf").read_text(encoding="utf-8")
     first, last = free_range(50)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from callshield.errors import SetupError
+from callshield.free_ports import free_port
 from callshield.messages import LegName, NodeDegraded
 from callshield.messages_media import (
     MediaTimeout,
@@ -20,7 +21,7 @@ from callshield.messages_media import (
 from callshield.settings import Settings
 from sipbridge.prompt_catalogue import SHIPPED
 from sipbridge.rtpengine_plane import RtpenginePlane
-from sipbridge.rtpengine_process import Rtpengine, free_udp_port
+from sipbridge.rtpengine_process import Rtpengine
 from tests.ng.kit import engine_for, plane_settings, running_plane
 from tests.rtp_peer import Bridge, Call, tone, write_wav
 
@@ -155,7 +156,7 @@ async def test_rtpengine_at_other_addresses_is_a_sentence(
 
 async def test_rtpengine_that_logs_keys_elsewhere_is_a_sentence(tmp_path: Path) -> None:
     """A caller's objection would go unseen."""
-    engine = engine_for(tmp_path, f"127.0.0.1:{free_udp_port('127.0.0.1')}")
+    engine = engine_for(tmp_path, f"127.0.0.1:{free_port('127.0.0.1')}")
     async with engine:
         settings = plane_settings(tmp_path, engine.control)
         with pytest.raises(SetupError, match=r"logs no key to .* dtmf-log-dest"):
@@ -165,7 +166,7 @@ async def test_rtpengine_that_logs_keys_elsewhere_is_a_sentence(tmp_path: Path) 
 @pytest.mark.skipif(os.geteuid() != 0, reason="hides the prompts in a mount namespace: root")
 async def test_rtpengine_that_cannot_read_the_prompts_is_a_sentence(tmp_path: Path) -> None:
     """It runs on another machine, or as a user who may not."""
-    settings = plane_settings(tmp_path, ("127.0.0.1", free_udp_port("127.0.0.1")))
+    settings = plane_settings(tmp_path, ("127.0.0.1", free_port("127.0.0.1")))
     media = settings.media.rtpengine
     engine = engine_for(tmp_path, media.dtmf_log, int(media.control.rpartition(":")[2]))
     engine.prefix = ("unshare", "--mount", "sh", "-c", _HIDE, "sh")

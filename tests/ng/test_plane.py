@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from callshield.free_ports import free_port
 from callshield.messages import LegName, NodeDegraded, TapStarted
 from callshield.messages_media import (
     CallerPressed,
@@ -26,7 +27,7 @@ from callshield.messages_media import (
 )
 from callshield.tap import TapCodec, TapKind
 from sipbridge.ng_client import NgClient
-from sipbridge.rtpengine_process import Rtpengine, free_udp_port
+from sipbridge.rtpengine_process import Rtpengine
 from tests.ng.kit import engine_for, plane_settings, running_plane
 from tests.rtp_peer import (
     Bridge,
@@ -459,7 +460,7 @@ async def test_a_stranger_is_not_heard(call: Call) -> None:
 async def test_a_stranger_who_was_followed_is_seen_and_shaken_off(tmp_path: Path) -> None:
     """With ``learn_addresses`` rtpengine follows whoever sends first; not for long."""
     networks = {"networks": ["127.0.0.1/32"]}
-    control = ("127.0.0.1", free_udp_port("127.0.0.1"))
+    control = ("127.0.0.1", free_port("127.0.0.1"))
     settings = plane_settings(tmp_path, control, learn=True, sip={"pbx": networks})
     async with (
         engine_for(tmp_path, settings.media.rtpengine.dtmf_log, control[1]),
