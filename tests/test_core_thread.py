@@ -22,7 +22,7 @@ from tests.core_kit import AGENT, CALL_ID, CALLER, clip, rtp
 #: Linux: the kernel notes when a datagram came in, whenever it is read (socket(7)).
 SO_TIMESTAMPNS = 35
 WAIT_S = 20.0
-#: How long Python stands still: what is late by a quarter of it was not kept waiting by Python.
+#: How long Python stands still.
 STALL_S = 3.0
 
 SENDER = """
@@ -126,7 +126,7 @@ def test_a_prompt_goes_on_while_python_stands_still(node: Node) -> None:
     beside.join()
     at = arrivals(node.far[CALLER])
     # A loaded machine may be late for a moment; Python's own thread had no turn at all.
-    assert widest_gap(at, begin, end) < STALL_S / 4
+    assert widest_gap(at, begin, end) < 0.25
     assert len([moment for moment in at if begin <= moment <= end]) > 40 * STALL_S
     # The negative control.
     assert widest_gap(ticks, begin, end) > 0.95 * STALL_S
@@ -148,7 +148,7 @@ def test_voice_goes_on_while_python_stands_still(node: Node) -> None:
     begin, end = hold_pythons_lock(STALL_S)
     assert sender.wait(WAIT_S) == 0
     at = arrivals(node.far[AGENT])
-    assert widest_gap(at, begin, end) < STALL_S / 4
+    assert widest_gap(at, begin, end) < 0.25
     assert len([moment for moment in at if begin <= moment <= end]) > 40 * STALL_S
     deadline = time.monotonic() + WAIT_S
     while len(at) < count and time.monotonic() < deadline:
